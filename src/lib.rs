@@ -1,1 +1,13 @@
+//! plumb keeps a cluster plumb with git. The rooms, in the order of the data:
+//!
+//! refs → [`source`] → commit → [`render`] → manifests → [`plan`] → steps → [`cluster`] → applied objects → [`report`].
+//!
+//! [`model`], [`plan`] and [`drift`] decide and have no I/O; `ARCHITECTURE.md` has the map and the invariants.
 
+pub mod drift;
+pub mod model;
+pub mod plan;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod render;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod source;

@@ -1,0 +1,1 @@
+//! What the API server's ownership record (`metadata.managedFields`) says, without any I/O.

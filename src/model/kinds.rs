@@ -1,0 +1,83 @@
+//! Which kinds the API server serves: data that the cluster room fills in by discovery and that pure code asks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::GroupKind;
+
+/// What is known of one version of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KindInfo {
+    /// The version, such as `v1`.
+    pub version: Arc<str>,
+    /// The plural used in paths.
+    pub plural: Arc<str>,
+    /// Whether its objects live in namespaces.
+    pub namespaced: bool,
+}
+
+/// What a look-up found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// The API server serves it.
+    Served(&'a KindInfo),
+    /// It serves the kind in other versions only.
+    OtherVersions(Vec<&'a str>),
+    /// It serves the group, without this kind: most likely a mistake in the name.
+    NoSuchKind,
+    /// It does not know the group: a custom resource whose definition is missing, perhaps not for long.
+    NoSuchGroup,
+}
+
+/// The kinds of one API server at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Kinds {
+    /// The server's `gitVersion`, such as `v1.36.3`.
+    pub server_version: String,
+    kinds: HashMap<GroupKind, Vec<KindInfo>>,
+}
+
+impl Kinds {
+    /// No kinds yet, for a server of this version.
+    pub fn new(server_version: impl Into<String>) -> Self {
+        Self { server_version: server_version.into(), kinds: HashMap::new() }
+    }
+
+    /// Adds a version of a kind, unless it is there. The first one added is the preferred one.
+    pub fn add(&mut self, kind: GroupKind, info: KindInfo) {
+        let versions = self.kinds.entry(kind).or_default();
+        if versions.iter().all(|known| known.version != info.version) {
+            versions.push(info);
+        }
+    }
+
+    /// Looks a kind up in one version.
+    pub fn lookup(&self, kind: &GroupKind, version: &str) -> Lookup<'_> {
+        match self.kinds.get(kind) {
+            Some(versions) => match versions.iter().find(|info| &*info.version == version) {
+                Some(info) => Lookup::Served(info),
+                None => Lookup::OtherVersions(versions.iter().map(|info| &*info.version).collect()),
+            },
+            None if self.kinds.keys().any(|known| known.group == kind.group) => Lookup::NoSuchKind,
+            None => Lookup::NoSuchGroup,
+        }
+    }
+
+    /// The preferred version of a kind.
+    pub fn preferred(&self, kind: &GroupKind) -> Option<&KindInfo> {
+        self.kinds.get(kind).and_then(|versions| versions.first())
+    }
+
+    /// All `group/version` and `group/version/Kind` served, sorted: Helm's Capabilities.APIVersions.
+    pub fn api_versions(&self) -> Vec<String> {
+        let mut all = std::collections::BTreeSet::new();
+        for (kind, versions) in &self.kinds {
+            for info in versions {
+                let group = if kind.group.is_empty() { String::new() } else { format!("{}/", kind.group) };
+                all.insert(format!("{group}{}", info.version));
+                all.insert(format!("{group}{}/{}", info.version, kind.kind));
+            }
+        }
+        all.into_iter().collect()
+    }
+}

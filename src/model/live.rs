@@ -1,0 +1,72 @@
+//! What the cluster says of an object, reduced to what decisions need: identity, membership, ownership.
+
+use std::sync::Arc;
+
+/// A `metadata.resourceVersion`. Comparable within one resource type of one cluster (KEP-5504).
+pub type ResourceVersion = u64;
+
+/// One field manager's server-side-apply entry of `metadata.managedFields`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyEntry {
+    /// The field manager.
+    pub manager: Arc<str>,
+    /// Its `fieldsV1` as compact JSON. Interned: thousands of objects share a few sets.
+    pub fields: Arc<str>,
+    /// Seconds since the epoch; the API server leaves it out when identical content was adopted.
+    pub time: Option<i64>,
+}
+
+/// Who else says that an object is theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// A controller made it: `kind` and `name` of the controlling ownerReference.
+    Controller(String),
+    /// Another ApplySet: the value of its part-of label.
+    ApplySet(Arc<str>),
+    /// A Helm release.
+    Helm(String),
+    /// An Argo CD application.
+    ArgoCd(String),
+    /// A Flux Kustomization or HelmRelease.
+    Flux(String),
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Controller(name) => write!(f, "the controller {name}"),
+            Self::ApplySet(id) => write!(f, "the ApplySet {id}"),
+            Self::Helm(release) => write!(f, "the Helm release {release}"),
+            Self::ArgoCd(application) => write!(f, "the Argo CD application {application}"),
+            Self::Flux(owner) => write!(f, "the Flux object {owner}"),
+        }
+    }
+}
+
+/// One object's live metadata, reduced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    /// `metadata.resourceVersion`.
+    pub resource_version: ResourceVersion,
+    /// The value of the label `applyset.kubernetes.io/part-of`.
+    pub part_of: Option<Arc<str>>,
+    /// The Apply entries (subresource none) whose manager's name starts with `plumb-`.
+    pub applied: Vec<ApplyEntry>,
+    /// `metadata.deletionTimestamp` is set.
+    pub terminating: bool,
+    /// Annotated `plumb.dev/prune: disabled`.
+    pub prune_disabled: bool,
+    /// Another owner's mark; part-of labels are told apart by `part_of`.
+    pub owner: Option<Box<Owner>>,
+    /// A `kubectl apply` without `--server-side` left its entry: adopting has to migrate it.
+    pub client_side_applied: bool,
+}
+
+impl Live {
+    /// The Apply entry of this field manager.
+    pub fn entry(&self, manager: &str) -> Option<&ApplyEntry> {
+        self.applied.iter().find(|entry| &*entry.manager == manager)
+    }
+}

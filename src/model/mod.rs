@@ -1,0 +1,23 @@
+//! The nouns of plumb, without any I/O: what a user writes, what git holds, what a cluster holds, how a deployment ends.
+//!
+//! Every other room speaks in these types, so a rule that a type can hold (a validated name, masked secret data, an object
+//! that knows the file it came from) is held here, once.
+
+pub mod commit;
+pub mod environment;
+pub mod fields;
+pub mod images;
+pub mod key;
+pub mod kinds;
+pub mod live;
+pub mod manifest;
+pub mod outcome;
+pub mod secret;
+
+pub use commit::{Commit, CommitId};
+pub use environment::{Environment, EnvironmentSpec};
+pub use key::{GroupKind, ObjectKey};
+pub use kinds::Kinds;
+pub use live::Live;
+pub use manifest::{Desired, Digest, Manifest, Origin, Reads};
+pub use outcome::{Deployment, Failure, Outcome, Stage};

@@ -1,0 +1,1 @@
+//! From files at one commit to complete manifests.
