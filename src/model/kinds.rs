@@ -63,6 +63,11 @@ impl Kinds {
         }
     }
 
+    /// All kinds with the versions served, the preferred one first; in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&GroupKind, &[KindInfo])> {
+        self.kinds.iter().map(|(kind, versions)| (kind, versions.as_slice()))
+    }
+
     /// The preferred version of a kind.
     pub fn preferred(&self, kind: &GroupKind) -> Option<&KindInfo> {
         self.kinds.get(kind).and_then(|versions| versions.first())

@@ -2,20 +2,41 @@
 //!
 //! The input is plain data: what git asks for, what stands in the cluster, what the other environments ask for. The result is a list of
 //! steps, each with its reason and the precondition under which alone it may be carried out. `plumb plan` prints what `plumb run` does.
+//!
+//! [`plan`] is the one entrance. It asks in turn where an object may stand ([`place`]), whose it is ([`standing`]), what may be
+//! deleted ([`guards`]) and in which sequence ([`order`]).
 
 use std::sync::Arc;
 
 use crate::model::live::ResourceVersion;
-use crate::model::{Manifest, ObjectKey, Origin};
+use crate::model::{Failure, Manifest, ObjectKey, Origin, Stage};
+
+mod decide;
+mod guards;
+mod input;
+pub mod order;
+mod place;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+pub use decide::plan;
+pub use guards::{Spare, Wait};
+pub use input::{Baseline, Claim, Input, NamespaceState, Peers};
+pub use order::Phase;
+
+/// The annotation of the Environment that confirms the deletions of one commit; its value is the commit's 40 hex digits.
+pub const CONFIRM_PRUNE: &str = "plumb.dev/confirm-prune";
 
 /// What is done with one object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// It does not stand in the cluster.
     Create,
     /// It stands, is ours, and differs or was not verified yet.
     Update,
-    /// It stands, is ours, and must be deleted and made again, since an immutable field changed.
+    /// It stands, is ours, and must be deleted and made again, since an immutable field changed. Never in a fresh plan: an update
+    /// becomes one when the API server says so.
     Replace,
     /// It stands and is not ours yet.
     Adopt,
@@ -24,7 +45,7 @@ pub enum Action {
         /// The other environment.
         from: Arc<str>,
     },
-    /// It left this environment's git and another environment claims it: left to that one.
+    /// It left this environment's git and another environment claims it: left to that one, no request.
     HandOver {
         /// The other environment.
         to: Arc<str>,
@@ -33,11 +54,34 @@ pub enum Action {
     Prune,
     /// It is as it should be: no request.
     Keep,
-    /// Its kind is not served yet: held back until it is.
+    /// It can't be written yet: held back until it can, alone.
     Hold,
 }
 
-/// The state an object must be in for its step to be carried out. The API server checks it.
+impl Action {
+    /// The word used in logs and in the JSON of a plan.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Replace => "replace",
+            Self::Adopt => "adopt",
+            Self::TakeOver { .. } => "take-over",
+            Self::HandOver { .. } => "hand-over",
+            Self::Prune => "prune",
+            Self::Keep => "keep",
+            Self::Hold => "hold",
+        }
+    }
+
+    /// Whether the object's content is sent to the API server.
+    pub const fn writes(&self) -> bool {
+        matches!(self, Self::Create | Self::Update | Self::Replace | Self::Adopt | Self::TakeOver { .. })
+    }
+}
+
+/// The state an object must be in for its step to be carried out. The API server checks it: an apply carries the uid, which no status
+/// write moves; a delete and a replace carry both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precondition {
     /// `metadata.uid`.
@@ -47,7 +91,7 @@ pub struct Precondition {
 }
 
 /// Why a step stands in the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Not in the cluster.
     Absent,
@@ -57,7 +101,7 @@ pub enum Reason {
     Drifted,
     /// plumb started and has not applied it yet in this life.
     NotVerified,
-    /// It stands without our label.
+    /// It stands without being ours.
     NotOurs,
     /// It left git.
     LeftGit,
@@ -71,6 +115,34 @@ pub enum Reason {
     KindNotServed,
     /// It is being deleted: waited for.
     Terminating,
+    /// Its namespace is being deleted: nothing can be made there.
+    NamespaceTerminating,
+    /// It bears the label of this environment, of which it is not known yet whether it still wants the object.
+    OwnerNotRendered(Arc<str>),
+}
+
+impl Reason {
+    /// The words for people.
+    pub fn words(&self) -> String {
+        let words = match self {
+            Self::Absent => "not in the cluster",
+            Self::Changed => "changed in git",
+            Self::Drifted => "changed in the cluster",
+            Self::NotVerified => "not yet verified since plumb started",
+            Self::NotOurs => "stands already, not ours yet",
+            Self::LeftGit => "left git",
+            Self::Moved => "moved between environments",
+            Self::Immutable => "an immutable field changed",
+            Self::Unchanged => "unchanged",
+            Self::KindNotServed => "its kind is not served yet",
+            Self::Terminating => "is being deleted",
+            Self::NamespaceTerminating => "its namespace is being deleted",
+            Self::OwnerNotRendered(owner) => {
+                return format!("belongs to environment {owner}, which has not rendered yet");
+            }
+        };
+        words.to_owned()
+    }
 }
 
 /// One step of a plan.
@@ -89,15 +161,30 @@ pub struct Step {
     /// Whether the API server can be asked for a dry-run before the commit's first write: not when the commit itself must first make
     /// the namespace or the kind.
     pub checkable: bool,
+    /// Whether the fields that a client-side `kubectl apply` left must be migrated to our manager before the apply
+    /// ([`crate::drift::ownership::migrate_client_side_apply`]).
+    pub migrate: bool,
 }
 
-/// The steps, in the order of execution: writes by phase, then deletions in reverse.
+/// The steps, in the order of execution: writes by phase, then what is handed over, then deletions in reverse.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// All steps, `Keep` included.
+    /// All steps, `Keep` included. A prune may only be carried out after every write before it succeeded.
     pub steps: Vec<Step>,
+    /// Objects that may not be written; empty unless the plan was made object by object ([`Input::object_by_object`]).
+    pub refused: Vec<Refusal>,
+    /// Deletions that could not be decided yet: plan again when what is waited for has come.
+    pub waits: Vec<Wait>,
     /// What a person should know and that stops nothing, such as objects that stay because pruning is off for them.
     pub notes: Vec<Note>,
+}
+
+impl Plan {
+    /// Whether nothing is left to do or to decide: carrying it out sends no request.
+    pub fn is_settled(&self) -> bool {
+        let idle = |step: &Step| matches!(step.action, Action::Keep | Action::HandOver { .. });
+        self.refused.is_empty() && self.waits.is_empty() && self.steps.iter().all(idle)
+    }
 }
 
 /// A remark on one object.
@@ -109,7 +196,7 @@ pub struct Note {
     pub text: String,
 }
 
-/// A rule that refuses a plan. It names both sides.
+/// A rule that refuses an object. It names both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The object.
@@ -120,4 +207,43 @@ pub struct Refusal {
     pub reason: String,
     /// What to do.
     pub hint: String,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let failure = Failure::new(Stage::Plan, refusal.reason).on(refusal.key).hint(refusal.hint);
+        match refusal.origin {
+            Some(origin) => failure.at(origin),
+            None => failure,
+        }
+    }
+}
+
+/// A commit that would delete more than may be deleted unasked. Nothing of it is carried out before somebody confirms.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Why it is asked, a sentence each.
+    pub reasons: Vec<String>,
+    /// What to do.
+    pub hint: String,
+    /// What would be done once it is confirmed: for people to read, never to carry out.
+    pub proposed: Plan,
+}
+
+impl From<&Ask> for Failure {
+    fn from(ask: &Ask) -> Self {
+        Failure::new(Stage::Prune, ask.reasons.join("; ")).hint(ask.hint.clone())
+    }
+}
+
+/// What planning came to.
+#[derive(Debug, Clone)]
+#[must_use]
+pub enum Planned {
+    /// This is to be done.
+    Ready(Plan),
+    /// Nothing may be done: every rule that is broken, one entry each.
+    Refused(Vec<Refusal>),
+    /// Nothing may be done before somebody confirms.
+    AskFirst(Ask),
 }

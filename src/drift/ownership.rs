@@ -1,0 +1,242 @@
+//! Whose an object and its fields are: what `metadata` says, reduced, and the changes plumb makes to `managedFields` itself.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{Patch, PatchOperation, ReplaceOperation};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
+
+use super::fields::{FieldSet, FieldsError};
+use crate::model::Live;
+use crate::model::live::{ApplyEntry, Owner, ResourceVersion};
+
+/// The label that makes an object a member of an ApplySet (KEP-3659).
+const PART_OF: &str = "applyset.kubernetes.io/part-of";
+/// The annotation by which a person keeps an object from being pruned; its value is `disabled`.
+pub const PRUNE: &str = "plumb.dev/prune";
+/// Where client-side `kubectl apply` keeps what it sent.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const CLIENT_SIDE_APPLY: &str = "kubectl-client-side-apply";
+const APPLY: &str = "Apply";
+const UPDATE: &str = "Update";
+
+/// Keeps one copy of each text: thousands of objects share a few field sets, managers and labels.
+#[derive(Debug, Default)]
+pub struct Interner {
+    texts: HashSet<Arc<str>>,
+    /// The size at which it looks for texts that nobody uses any more.
+    sweep_at: usize,
+}
+
+impl Interner {
+    const SMALLEST_SWEEP: usize = 64;
+
+    /// The shared copy of a text.
+    pub fn intern(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        if self.texts.len() >= self.sweep_at {
+            self.sweep();
+        }
+        let shared: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&shared));
+        shared
+    }
+
+    /// Lets go of what nobody else holds. It happens by itself whenever the number of texts has doubled.
+    pub fn sweep(&mut self) {
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
+        self.sweep_at = (self.texts.len() * 2).max(Self::SMALLEST_SWEEP);
+    }
+
+    /// How many texts are kept.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+}
+
+/// Reduces live metadata to what decisions need.
+pub fn reduce(meta: &ObjectMeta, interner: &mut Interner) -> Live {
+    let entries = meta.managed_fields.as_deref().unwrap_or_default();
+    let applied = entries
+        .iter()
+        .filter(|entry| is_main(entry, APPLY) && entry.manager.as_ref().is_some_and(|m| m.starts_with("plumb-")))
+        .map(|entry| ApplyEntry {
+            manager: interner.intern(entry.manager.as_deref().unwrap_or_default()),
+            fields: interner.intern(&entry.fields_v1.as_ref().map(|fields| fields.0.to_string()).unwrap_or_default()),
+            time: entry.time.as_ref().map(|time| time.0.as_second()),
+        })
+        .collect();
+    Live {
+        uid: meta.uid.as_deref().unwrap_or_default().into(),
+        // Not a number: 0, which no precondition ever meets.
+        resource_version: meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default(),
+        part_of: get(&meta.labels, PART_OF).map(|id| interner.intern(id)),
+        applied,
+        terminating: meta.deletion_timestamp.is_some(),
+        prune_disabled: get(&meta.annotations, PRUNE) == Some("disabled"),
+        owner: owner(meta).map(Box::new),
+        client_side_applied: entries.iter().any(is_client_side),
+    }
+}
+
+fn get<'a>(map: &'a Option<BTreeMap<String, String>>, key: &str) -> Option<&'a str> {
+    map.as_ref()?.get(key).map(String::as_str)
+}
+
+/// Another tool's mark, the strongest first. A label `managed-by: Helm` alone is no mark: charts write it whoever applies them.
+fn owner(meta: &ObjectMeta) -> Option<Owner> {
+    let label = |key: &str| get(&meta.labels, key);
+    let annotation = |key: &str| get(&meta.annotations, key);
+    let in_namespace = |name: &str, namespace: Option<&str>| match namespace {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
+    };
+    let controller = meta.owner_references.iter().flatten().find(|reference| reference.controller == Some(true));
+    if let Some(controller) = controller {
+        return Some(Owner::Controller(format!("{}/{}", controller.kind, controller.name)));
+    }
+    if let Some(tracking) = annotation("argocd.argoproj.io/tracking-id") {
+        return Some(Owner::ArgoCd(tracking.split(':').next().unwrap_or(tracking).to_owned()));
+    }
+    if let Some(instance) = label("argocd.argoproj.io/instance") {
+        return Some(Owner::ArgoCd(instance.to_owned()));
+    }
+    for toolkit in ["kustomize", "helm"] {
+        if let Some(name) = label(&format!("{toolkit}.toolkit.fluxcd.io/name")) {
+            return Some(Owner::Flux(in_namespace(name, label(&format!("{toolkit}.toolkit.fluxcd.io/namespace")))));
+        }
+    }
+    let release = annotation("meta.helm.sh/release-name")?;
+    (label("app.kubernetes.io/managed-by") == Some("Helm"))
+        .then(|| Owner::Helm(in_namespace(release, annotation("meta.helm.sh/release-namespace"))))
+}
+
+/// Whether it is an entry of this operation for the object itself, not for one of its subresources.
+fn is_main(entry: &ManagedFieldsEntry, operation: &str) -> bool {
+    entry.operation.as_deref() == Some(operation) && entry.subresource.as_deref().unwrap_or_default().is_empty()
+}
+
+fn is_apply_of(entry: &ManagedFieldsEntry, manager: &str) -> bool {
+    is_main(entry, APPLY) && entry.manager.as_deref() == Some(manager)
+}
+
+/// Whether a client-side apply wrote it: by kubectl's default name, or by any name if it owns the annotation that client-side apply
+/// writes, which is how kubectl tells (`migrateToSSAIfNecessary`).
+fn is_client_side(entry: &ManagedFieldsEntry) -> bool {
+    let annotation = || {
+        let fields = entry.fields_v1.as_ref()?;
+        fields.0.get("f:metadata")?.get("f:annotations")?.get(format!("f:{LAST_APPLIED}"))
+    };
+    is_main(entry, UPDATE) && (entry.manager.as_deref() == Some(CLIENT_SIDE_APPLY) || annotation().is_some())
+}
+
+fn fields(entry: &ManagedFieldsEntry) -> Result<FieldSet, FieldsError> {
+    entry.fields_v1.as_ref().map_or_else(|| Ok(FieldSet::default()), |fields| FieldSet::from_value(&fields.0))
+}
+
+/// The `managedFields` with what client-side apply owned moved into our Apply entry, or `None` if there is nothing to move.
+///
+/// As client-go's `csaupgrade.UpgradeManagedFields` has it: if we have no entry yet, the newest client-side entry becomes ours; client-side
+/// entries of another apiVersion than ours can't be merged and are dropped. After it, the next apply takes out what git does not have: the
+/// last-applied annotation, and every field that was left behind.
+pub fn migrate_client_side_apply(
+    entries: &[ManagedFieldsEntry],
+    manager: &str,
+) -> Result<Option<Vec<ManagedFieldsEntry>>, FieldsError> {
+    // The API server sorts entries newest first.
+    let Some(newest) = entries.iter().find(|entry| is_client_side(entry)) else { return Ok(None) };
+    let existing = entries.iter().find(|entry| is_apply_of(entry, manager));
+    let target = existing.unwrap_or(newest);
+    let mut all = fields(target)?;
+    for entry in entries.iter().filter(|entry| is_client_side(entry) && entry.api_version == target.api_version) {
+        all = all.union(&fields(entry)?);
+    }
+    let merged = ManagedFieldsEntry {
+        manager: Some(manager.to_owned()),
+        operation: Some(APPLY.to_owned()),
+        fields_v1: Some(FieldsV1(all.to_value())),
+        ..target.clone()
+    };
+    let is_target = |entry: &ManagedFieldsEntry| std::ptr::eq(entry, target);
+    let stays = |entry: &&ManagedFieldsEntry| is_target(entry) || !is_client_side(entry);
+    let becomes = |entry: &ManagedFieldsEntry| if is_target(entry) { merged.clone() } else { entry.clone() };
+    Ok(Some(entries.iter().filter(stays).map(becomes).collect()))
+}
+
+/// The paths we own now and would no longer own: what leaves the cluster with our next apply, unless somebody else owns it too.
+pub fn would_lose(old_owned: &FieldSet, new_owned: &FieldSet) -> FieldSet {
+    old_owned.difference(new_owned)
+}
+
+/// What [`release_pins`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Released {
+    /// The new `managedFields`; `None` if no entry had to change.
+    pub entries: Option<Vec<ManagedFieldsEntry>>,
+    /// Who keeps some of the fields, so that they stay: another applier, or one that writes through a subresource or another version.
+    pub kept: Vec<Kept>,
+}
+
+/// A manager that means to own fields that leave git.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The field manager.
+    pub manager: String,
+    /// What it keeps.
+    pub fields: FieldSet,
+}
+
+/// Takes `lost` out of what others own by plain updates, so that these fields go when we no longer apply them.
+///
+/// A co-owner by update has once written the value that we wrote too (a change and its undo, `kubectl create`, a wipe of managedFields) and
+/// would pin the field for ever. Another *applier* states its wish anew with each apply, and one that writes through a subresource (`scale`)
+/// is a controller's: both are left and named. So are entries of another apiVersion, whose paths may mean something else. It must be
+/// sent *before* the apply that drops the fields.
+pub fn release_pins(entries: &[ManagedFieldsEntry], manager: &str, lost: &FieldSet) -> Result<Released, FieldsError> {
+    let mut released = Released { entries: None, kept: Vec::new() };
+    let Some(own) = entries.iter().find(|entry| is_apply_of(entry, manager)) else { return Ok(released) };
+    let (mut changed, mut after) = (false, Vec::with_capacity(entries.len()));
+    for entry in entries {
+        let owned = fields(entry)?;
+        let pinned = owned.intersection(lost);
+        if std::ptr::eq(entry, own) || pinned.is_empty() {
+            after.push(entry.clone());
+        } else if is_main(entry, UPDATE) && entry.api_version == own.api_version {
+            changed = true;
+            let rest = owned.difference(lost);
+            if !rest.is_empty() {
+                after.push(ManagedFieldsEntry { fields_v1: Some(FieldsV1(rest.to_value())), ..entry.clone() });
+            }
+        } else {
+            released.kept.push(Kept { manager: entry.manager.clone().unwrap_or_default(), fields: pinned });
+            after.push(entry.clone());
+        }
+    }
+    released.entries = changed.then_some(after);
+    Ok(released)
+}
+
+/// The JSON patch that puts these `managedFields` in place of the ones read at this resourceVersion.
+///
+/// The resourceVersion is replaced, not tested: if the object moved on, the API server answers 409 Conflict, where a failed test would be
+/// 422 Invalid, like a patch that is wrong (csaupgrade does the same).
+pub fn managed_fields_patch(
+    resource_version: ResourceVersion,
+    entries: &[ManagedFieldsEntry],
+) -> Result<Patch, serde_json::Error> {
+    let replace = |field: &str, value| {
+        PatchOperation::Replace(ReplaceOperation { path: PointerBuf::from_tokens(["metadata", field]), value })
+    };
+    Ok(Patch(vec![
+        replace("resourceVersion", resource_version.to_string().into()),
+        replace("managedFields", serde_json::to_value(entries)?),
+    ]))
+}

@@ -1,0 +1,262 @@
+//! The decision itself: one step for each object that git asks for, then what is to be deleted.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::guards::{self, Candidate, Scene, Verdict, Wait, ask_kinds, budget};
+use super::place::{self, Brought, Place};
+use super::standing::{Standing, is_ours};
+use super::{
+    Action, Ask, CONFIRM_PRUNE, Claim, Input, Note, Plan, Planned, Precondition, Reason, Refusal, Step, order,
+};
+use crate::model::{Live, Manifest, ObjectKey};
+
+/// Decides what has to be done so that the cluster equals git.
+///
+/// Every desired object gets exactly one step, unless it is refused; a refused plan has none. Carried out and planned again, all is
+/// [`Action::Keep`].
+pub fn plan(input: &Input<'_>) -> Planned {
+    let mut draft = Draft::default();
+    draft.refuse_empty(input);
+    draft.write(input);
+    draft.delete(input);
+    draft.finish(input)
+}
+
+#[derive(Default)]
+struct Draft {
+    steps: Vec<Step>,
+    refused: Vec<Refusal>,
+    notes: Vec<Note>,
+    waits: BTreeSet<Wait>,
+    /// What would be deleted, as far as it is known: decided, or waiting for another environment.
+    deletions: Vec<ObjectKey>,
+}
+
+/// What becomes of one desired object.
+enum Decision {
+    Step(Action, Reason),
+    Refused { reason: String, hint: String },
+}
+
+impl Draft {
+    /// A render without an object would delete everything: it must be meant.
+    fn refuse_empty(&mut self, input: &Input<'_>) {
+        if input.desired.objects.is_empty() && !input.spec.allow.empty {
+            self.refused.push(Refusal {
+                key: ObjectKey::new(crate::model::environment::GROUP, "Environment", "", input.environment),
+                origin: None,
+                reason: format!("commit {} renders no object at all", input.desired.commit.short()),
+                hint: "check spec.path, or set spec.allow.empty: true if that is meant".to_owned(),
+            });
+        }
+    }
+
+    fn write(&mut self, input: &Input<'_>) {
+        let brought = Brought::by(input.desired);
+        let mut first: HashMap<&ObjectKey, &Arc<Manifest>> = HashMap::new();
+        let mut needs: Vec<(usize, Vec<ObjectKey>)> = Vec::new();
+        for manifest in &input.desired.objects {
+            if let Some(other) = first.get(&manifest.key) {
+                let reason = format!("it is defined twice: here and at {}", other.origin);
+                self.refuse(manifest, reason, "remove or rename one of the two".to_owned());
+                continue;
+            }
+            first.insert(&manifest.key, manifest);
+            match place::of(manifest, &brought, input) {
+                Place::Refused(refusal) => self.refused.push(refusal),
+                Place::Hold(reason, why) => {
+                    self.notes.extend(why.map(|text| Note { key: manifest.key.clone(), text }));
+                    self.steps.push(step(manifest, Action::Hold, reason, None, false));
+                }
+                Place::There => self.decide(manifest, true, input),
+                Place::Made(by) => {
+                    needs.push((self.steps.len(), by));
+                    self.decide(manifest, false, input);
+                }
+            }
+        }
+        self.hold_what_lacks(&needs);
+        self.uncheck_what_changes(&brought);
+    }
+
+    fn decide(&mut self, manifest: &Arc<Manifest>, checkable: bool, input: &Input<'_>) {
+        let standing = Standing::of(&manifest.key, input);
+        match decision(manifest, &standing, input, &mut self.notes) {
+            Decision::Step(action, reason) => {
+                self.steps.push(step(manifest, action, reason, standing.live(), checkable));
+            }
+            Decision::Refused { reason, hint } => self.refuse(manifest, reason, hint),
+        }
+    }
+
+    fn refuse(&mut self, manifest: &Manifest, reason: String, hint: String) {
+        let origin = Some(manifest.origin.clone());
+        self.refused.push(Refusal { key: manifest.key.clone(), origin, reason, hint });
+    }
+
+    /// Where an object of the commit that others need is refused, they are held back.
+    fn hold_what_lacks(&mut self, needs: &[(usize, Vec<ObjectKey>)]) {
+        for (index, by) in needs {
+            let lacks = by.iter().any(|needed| self.refused.iter().any(|refusal| refusal.key == *needed));
+            if let Some(step) = self.steps.get_mut(*index)
+                && lacks
+                && step.action.writes()
+            {
+                (step.action, step.reason) = (Action::Hold, Reason::KindNotServed);
+            }
+        }
+    }
+
+    /// An object whose definition changes in the same commit can't be checked against the definition that stands.
+    fn uncheck_what_changes(&mut self, brought: &Brought) {
+        let changing = |step: &&Step| place::is_crd(&step.key.kind) && step.action.writes();
+        let changing: HashSet<ObjectKey> = self.steps.iter().filter(changing).map(|step| step.key.clone()).collect();
+        for step in &mut self.steps {
+            if brought.crd_of(&step.key.kind).is_some_and(|crd| changing.contains(crd)) {
+                step.checkable = false;
+            }
+        }
+    }
+
+    fn delete(&mut self, input: &Input<'_>) {
+        let desired: HashSet<&ObjectKey> = input.desired.objects.iter().map(|manifest| &manifest.key).collect();
+        let live = |key: &&ObjectKey| input.members.get(*key).or_else(|| input.strangers.get(*key));
+        let desired_uids: HashSet<&str> = desired.iter().filter_map(live).map(|live| &*live.uid).collect();
+        let held = self.steps.iter().find(|step| step.action == Action::Hold).map(|step| step.key.clone());
+        let not_applied = held.or_else(|| self.refused.first().map(|refusal| refusal.key.clone()));
+        let scene = Scene { input, desired: &desired, desired_uids: &desired_uids, not_applied: not_applied.as_ref() };
+        let mut members: Vec<_> = input.members.iter().filter(|(key, _)| !desired.contains(key)).collect();
+        members.sort_by_key(|(key, _)| *key);
+        for (key, live) in members {
+            match guards::judge(&Candidate { key, live }, &scene) {
+                Verdict::Pass => {
+                    self.deletions.push(key.clone());
+                    self.steps.push(deletion(key, Action::Prune, Reason::LeftGit, live));
+                }
+                Verdict::HandOver(to) => {
+                    self.steps.push(deletion(key, Action::HandOver { to }, Reason::Moved, live));
+                }
+                Verdict::Wait(wait) => {
+                    self.deletions.push(key.clone());
+                    self.waits.insert(wait);
+                }
+                Verdict::Spare(spare) => {
+                    self.notes.extend(spare.note().map(|text| Note { key: key.clone(), text }));
+                }
+            }
+        }
+    }
+
+    /// Why a person must be asked first; empty when not.
+    fn questions(&self, input: &Input<'_>) -> Vec<String> {
+        if input.confirmed_prune == Some(input.desired.commit) || !input.inventory_complete {
+            return Vec::new();
+        }
+        let total = input.members.values().filter(|live| is_ours(live, input)).count();
+        let over_budget = budget::ask(self.deletions.len(), total, input.spec.prune.budget);
+        over_budget.into_iter().chain(ask_kinds::ask(&self.deletions)).collect()
+    }
+
+    fn finish(mut self, input: &Input<'_>) -> Planned {
+        if !self.refused.is_empty() && !input.object_by_object {
+            return Planned::Refused(self.refused);
+        }
+        let reasons = self.questions(input);
+        if !reasons.is_empty() && input.object_by_object {
+            self.steps.retain(|step| step.action != Action::Prune);
+            self.waits.insert(Wait::Unconfirmed(reasons.join("; ")));
+        }
+        order::sort(&mut self.steps);
+        let waits = self.waits.into_iter().collect();
+        let plan = Plan { steps: self.steps, refused: self.refused, waits, notes: self.notes };
+        if reasons.is_empty() || input.object_by_object {
+            return Planned::Ready(plan);
+        }
+        let commit = input.desired.commit;
+        let hint = format!(
+            "if that is meant: plumb approve {0}, or kubectl annotate environment {0} --overwrite {CONFIRM_PRUNE}={commit}",
+            input.environment
+        );
+        Planned::AskFirst(Ask { reasons, hint, proposed: plan })
+    }
+}
+
+fn step(manifest: &Arc<Manifest>, action: Action, reason: Reason, live: Option<&Live>, checkable: bool) -> Step {
+    let migrate = action.writes() && live.is_some_and(|live| live.client_side_applied);
+    let precondition = live.filter(|_| action != Action::Hold).map(precondition);
+    let (key, manifest) = (manifest.key.clone(), Some(Arc::clone(manifest)));
+    Step { key, action, reason, manifest, precondition, checkable, migrate }
+}
+
+fn deletion(key: &ObjectKey, action: Action, reason: Reason, live: &Live) -> Step {
+    let precondition = Some(precondition(live));
+    Step { key: key.clone(), action, reason, manifest: None, precondition, checkable: true, migrate: false }
+}
+
+fn precondition(live: &Live) -> Precondition {
+    Precondition { uid: live.uid.clone(), resource_version: live.resource_version }
+}
+
+fn decision(manifest: &Manifest, standing: &Standing<'_>, input: &Input<'_>, notes: &mut Vec<Note>) -> Decision {
+    let key = &manifest.key;
+    let claim = input.peers.claim(key);
+    let mut note = |text: String| notes.push(Note { key: key.clone(), text });
+    match (standing, claim) {
+        (Standing::Terminating(_), _) => Decision::Step(Action::Hold, Reason::Terminating),
+        (Standing::LeftBy(_, from), Claim::Nobody) if input.peers.has_rendered(from) => {
+            Decision::Step(Action::TakeOver { from: Arc::clone(from) }, Reason::Moved)
+        }
+        (Standing::Ours(live) | Standing::LeftBy(live, _), claim) => {
+            if let Claim::Environment(other) = claim {
+                note(format!(
+                    "environment {other} asks for it too, and is refused as long as it is in {}",
+                    input.environment
+                ));
+            }
+            ours(manifest, live, input)
+        }
+        (Standing::Peer(_, owner), Claim::Environment(other)) if *owner == other => Decision::Refused {
+            reason: format!("it belongs to environment {owner}, whose head asks for it too"),
+            hint: format!(
+                "remove it from {owner} or from {}: the other then has it without interruption",
+                input.environment
+            ),
+        },
+        (_, Claim::Environment(other)) => Decision::Refused {
+            reason: format!("the heads of environments {} and {other} both ask for it", input.environment),
+            hint: "remove it from one of the two".to_owned(),
+        },
+        (Standing::Peer(_, owner), _) if !input.peers.has_rendered(owner) => {
+            Decision::Step(Action::Hold, Reason::OwnerNotRendered(Arc::clone(owner)))
+        }
+        (Standing::Peer(_, owner), _) => Decision::Step(Action::TakeOver { from: Arc::clone(owner) }, Reason::Moved),
+        (Standing::Absent, _) => Decision::Step(Action::Create, Reason::Absent),
+        (Standing::Lost(_), _) => Decision::Step(Action::Update, Reason::Drifted),
+        (Standing::Free(_), _) => Decision::Step(Action::Adopt, Reason::NotOurs),
+        (Standing::Foreign(_, owner), _) if input.spec.adopt => {
+            note(format!("is taken over from {owner}, since this environment's definition says adopt: true"));
+            Decision::Step(Action::Adopt, Reason::NotOurs)
+        }
+        (Standing::Foreign(_, owner), _) => Decision::Refused {
+            reason: format!("it stands already and belongs to {owner}"),
+            hint: format!(
+                "remove it there or here, or set adopt: true in the definition of {} to take it over",
+                input.environment
+            ),
+        },
+    }
+}
+
+/// An object of ours costs a request only if what we sent or what became of it is no longer what it was.
+fn ours(manifest: &Manifest, live: &Live, input: &Input<'_>) -> Decision {
+    let (action, reason) = match ((input.baseline)(&manifest.key), live.entry(input.manager)) {
+        (None, _) => (Action::Update, Reason::NotVerified),
+        (Some(baseline), _) if baseline.digest != manifest.digest => (Action::Update, Reason::Changed),
+        (Some(baseline), Some(entry)) if baseline.uid == live.uid && baseline.matches(entry) => {
+            (Action::Keep, Reason::Unchanged)
+        }
+        _ => (Action::Update, Reason::Drifted),
+    };
+    Decision::Step(action, reason)
+}

@@ -1,0 +1,107 @@
+//! All that a plan is made from.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::drift::fields::FieldSet;
+use crate::model::live::ApplyEntry;
+use crate::model::{CommitId, Desired, Digest, EnvironmentSpec, Kinds, Live, ObjectKey};
+
+/// All that a plan is made from, at one moment.
+pub struct Input<'a> {
+    /// The environment's name.
+    pub environment: &'a str,
+    /// Its field manager.
+    pub manager: &'a str,
+    /// The id of its ApplySet: the value of the part-of label of its members.
+    pub part_of: &'a str,
+    /// Its definition.
+    pub spec: &'a EnvironmentSpec,
+    /// What the commit asks for.
+    pub desired: &'a Desired,
+    /// What the API server serves.
+    pub kinds: &'a Kinds,
+    /// What is remembered of each object's last apply in this life of plumb; `None`: not verified yet.
+    pub baseline: &'a dyn Fn(&ObjectKey) -> Option<&'a Baseline>,
+    /// Every live object with our part-of label: the inventory.
+    pub members: &'a HashMap<ObjectKey, Live>,
+    /// The live metadata of desired objects that the inventory does not have, as read for adoption. An object in neither map does not stand.
+    pub strangers: &'a HashMap<ObjectKey, Live>,
+    /// The other environments of this plumb.
+    pub peers: &'a dyn Peers,
+    /// The namespaces that stand, of those the commit needs.
+    pub namespaces: &'a HashMap<Arc<str>, NamespaceState>,
+    /// Every kind that the environment ever applied has been listed, up to our last write at least. A new commit is best planned only
+    /// then: the prune budget is asked before its first write if it is known, and later if it is not.
+    pub inventory_complete: bool,
+    /// The commit whose deletions somebody confirmed.
+    pub confirmed_prune: Option<CommitId>,
+    /// A first sync, a heal or a resync: an object that is refused fails alone. A new commit is refused as a whole.
+    pub object_by_object: bool,
+}
+
+/// Whether a namespace that stands can take objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamespaceState {
+    /// It can.
+    Active,
+    /// It is being deleted: creating in it is answered 403.
+    Terminating,
+}
+
+/// Who else asks for an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// No other environment.
+    Nobody,
+    /// The render of this environment's head has it, also if that head's plan is refused.
+    Environment(Arc<str>),
+    /// This environment may have it: it could put objects there, and has not rendered since plumb started.
+    Unknown(Arc<str>),
+}
+
+/// The other environments of this plumb; never the one that is planned.
+pub trait Peers {
+    /// Who else asks for this object. One that asks goes before one that is not known.
+    fn claim(&self, key: &ObjectKey) -> Claim;
+    /// The environment whose ApplySet has this id.
+    fn environment_of(&self, part_of: &str) -> Option<Arc<str>>;
+    /// The environment that writes as this field manager.
+    fn environment_of_manager(&self, manager: &str) -> Option<Arc<str>>;
+    /// Whether the head of this environment is rendered, so that it is known what it asks for.
+    fn has_rendered(&self, environment: &str) -> bool;
+}
+
+/// What is remembered of an object's last successful apply: what was sent, and the fingerprint of what the API server made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Baseline {
+    /// The digest of the manifest that was sent.
+    pub digest: Digest,
+    /// `metadata.uid` in the answer.
+    pub uid: Box<str>,
+    /// The field set of our Apply entry in the answer.
+    pub fields: Arc<str>,
+    /// The time of that entry, in seconds since the epoch.
+    pub time: Option<i64>,
+}
+
+impl Baseline {
+    /// The baseline of an apply: what was sent, and the answer. `None` if the answer has no entry of this manager, which an apply of
+    /// at least our label never gives.
+    pub fn of(digest: Digest, answer: &Live, manager: &str) -> Option<Self> {
+        let entry = answer.entry(manager)?;
+        Some(Self { digest, uid: answer.uid.clone(), fields: Arc::clone(&entry.fields), time: entry.time })
+    }
+
+    /// Whether this entry is the one we left. Sets compare by meaning; text is compared first since it nearly always decides.
+    pub fn matches(&self, entry: &ApplyEntry) -> bool {
+        self.time == entry.time && (self.fields == entry.fields || same_set(&self.fields, &entry.fields))
+    }
+}
+
+fn same_set(one: &str, other: &str) -> bool {
+    match (FieldSet::parse(one), FieldSet::parse(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}

@@ -1,0 +1,302 @@
+//! One case, one rule.
+
+use std::slice::from_ref;
+
+use super::world::*;
+use crate::model::live::ApplyEntry;
+use crate::model::{Live, ObjectKey};
+use crate::plan::{Action, NamespaceState, Planned, Reason, Wait};
+
+#[test]
+fn what_does_not_stand_is_created_and_then_kept() {
+    let a = config_map("a");
+    let mut world = World::new([manifest(&a, 1)]);
+    let plan = world.ready();
+    assert_eq!((&plan.steps[0].action, &plan.steps[0].reason), (&Action::Create, &Reason::Absent));
+    assert!(plan.steps[0].precondition.is_none() && plan.steps[0].checkable);
+    world.carry_out(&plan);
+    assert!(world.ready().is_settled());
+}
+
+#[test]
+fn ours_is_updated_for_the_reason_that_holds() {
+    let a = config_map("a");
+    let mut world = World::new([manifest(&a, 1)]).with(&a, owned_by("dev", "1"));
+    assert_eq!(world.step(&a).reason, Reason::NotVerified);
+    world.carry_out(&world.ready());
+    assert_eq!(world.step(&a).reason, Reason::Unchanged);
+
+    world.objects = vec![manifest(&a, 2)];
+    assert_eq!(world.step(&a).reason, Reason::Changed);
+    world.carry_out(&world.ready());
+
+    world.cluster.get_mut(&a).unwrap().applied[0].fields = "{}".into();
+    assert_eq!((world.step(&a).action, world.step(&a).reason), (Action::Update, Reason::Drifted));
+    world.carry_out(&world.ready());
+
+    world.cluster.get_mut(&a).unwrap().uid = "made anew by somebody with our marks".into();
+    assert_eq!(world.step(&a).reason, Reason::Drifted);
+}
+
+#[test]
+fn another_writing_of_the_same_set_is_no_drift() {
+    let a = config_map("a");
+    let mut world = World::new([manifest(&a, 1)]);
+    world.carry_out(&world.ready());
+    world.cluster.get_mut(&a).unwrap().applied[0].fields = r#"{ "f:data": {".": {}} }"#.into();
+    assert_eq!(world.action(&a), Action::Keep);
+}
+
+#[test]
+fn what_stands_already_is_adopted_never_created() {
+    let a = config_map("a");
+    let world = World::new([manifest(&a, 1)]).with(&a, Live { client_side_applied: true, ..bare("1") });
+    let step = world.step(&a);
+    assert_eq!((step.action, step.reason, step.migrate), (Action::Adopt, Reason::NotOurs, true));
+    assert_eq!(&*step.precondition.unwrap().uid, "1");
+}
+
+#[test]
+fn another_owners_object_is_refused_unless_adopt_is_said() {
+    let a = config_map("a");
+    for live in [helm(bare("1")), Live { part_of: Some("applyset-foreign-v1".into()), ..bare("1") }] {
+        let mut world = World::new([manifest(&a, 1)]).with(&a, live);
+        let refusals = world.refusals();
+        assert!(refusals[0].contains("belongs to the ") && refusals[0].contains("adopt: true"), "{refusals:?}");
+        world.spec.adopt = true;
+        assert_eq!(world.action(&a), Action::Adopt);
+    }
+}
+
+#[test]
+fn our_label_without_our_entry_proves_nothing() {
+    let a = config_map("a");
+    let copied = Live { part_of: Some(part_of("dev")), ..bare("1") };
+    assert_eq!(World::new([manifest(&a, 1)]).with(&a, copied.clone()).action(&a), Action::Adopt);
+    let mut world = World::new([manifest(&a, 1)]).with(&a, helm(copied));
+    assert!(world.refusals()[0].contains("the Helm release todo/web"));
+    world.spec.adopt = true;
+    assert_eq!(world.action(&a), Action::Adopt);
+}
+
+#[test]
+fn a_lost_label_or_entry_is_put_back_in_the_same_life() {
+    let a = config_map("a");
+    let mut world = World::new([manifest(&a, 1)]);
+    world.carry_out(&world.ready());
+    let applied = world.cluster[&a].clone();
+    for damaged in [
+        Live { part_of: None, ..applied.clone() },
+        Live { part_of: Some("nonsense".into()), ..applied.clone() },
+        Live { applied: Vec::new(), ..applied.clone() },
+    ] {
+        world.cluster.insert(a.clone(), damaged);
+        assert_eq!((world.step(&a).action, world.step(&a).reason), (Action::Update, Reason::Drifted));
+    }
+    world.cluster.insert(a.clone(), Live { part_of: Some("applyset-other-v1".into()), ..applied });
+    assert!(world.refusals()[0].contains("the ApplySet applyset-other-v1"));
+}
+
+#[test]
+fn a_terminating_object_is_waited_for() {
+    let a = config_map("a");
+    let world = World::new([manifest(&a, 1)]).with(&a, Live { terminating: true, ..owned_by("dev", "1") });
+    assert_eq!((world.step(&a).action, world.step(&a).reason), (Action::Hold, Reason::Terminating));
+}
+
+#[test]
+fn a_move_is_the_same_whichever_push_comes_first() {
+    let (a, b) = (config_map("a"), config_map("b"));
+    // `dev` asks first, while `old` still does: both are named.
+    let mut world = World::new([manifest(&a, 1)]).with(&a, owned_by("old", "1")).with_peer("old", Some(from_ref(&a)));
+    assert!(world.refusals()[0].contains("belongs to environment old, whose head asks for it too"));
+    // `old` lets go.
+    world = world.with_peer("old", Some(from_ref(&b)));
+    assert_eq!(world.action(&a), Action::TakeOver { from: "old".into() });
+    world.carry_out(&world.ready());
+    assert_eq!(world.action(&a), Action::Keep);
+
+    // The other side: `dev` lets go what `new` asks for.
+    let world = World::new([manifest(&b, 1)]).with(&a, owned_by("dev", "1")).with_peer("new", Some(from_ref(&a)));
+    assert_eq!(world.action(&a), Action::HandOver { to: "new".into() });
+}
+
+#[test]
+fn a_move_waits_for_an_owner_that_has_not_rendered() {
+    let a = config_map("a");
+    let world = World::new([manifest(&a, 1)]).with(&a, owned_by("old", "1")).with_peer("old", None);
+    assert_eq!((world.step(&a).action, world.step(&a).reason), (Action::Hold, Reason::OwnerNotRendered("old".into())));
+}
+
+#[test]
+fn a_take_over_that_was_cut_short_is_finished() {
+    let a = config_map("a");
+    let mut live = owned_by("dev", "1");
+    live.applied.push(ApplyEntry { manager: manager("old"), fields: "{}".into(), time: None });
+    let mut world = World::new([manifest(&a, 1)]).with(&a, live).with_peer("old", Some(&[]));
+    assert_eq!(world.action(&a), Action::TakeOver { from: "old".into() });
+    world.carry_out(&world.ready());
+    assert!(world.ready().is_settled());
+}
+
+#[test]
+fn two_heads_that_ask_at_once_are_both_named() {
+    let a = config_map("a");
+    let world = World::new([manifest(&a, 1)]).with_peer("staging", Some(from_ref(&a)));
+    assert!(world.refusals()[0].contains("environments dev and staging both ask for it"));
+    // The one that has it keeps it: the other's push costs it nothing.
+    let world = world.with(&a, owned_by("dev", "1"));
+    assert_eq!(world.action(&a), Action::Update);
+    assert!(world.ready().notes[0].text.contains("staging"));
+}
+
+#[test]
+fn a_label_of_a_peer_without_its_entry_is_a_foreign_mark() {
+    let a = config_map("a");
+    let live = Live { part_of: Some(part_of("old")), ..bare("1") };
+    let world = World::new([manifest(&a, 1)]).with(&a, live).with_peer("old", Some(&[]));
+    assert!(world.refusals()[0].contains("belongs to the ApplySet"));
+}
+
+#[test]
+fn an_unknown_group_holds_back_only_itself_and_all_deletions() {
+    let (a, b) = (config_map("a"), ObjectKey::new("example.org", "Widget", "todo", "w"));
+    let world = World::new([manifest(&a, 1), manifest(&b, 1)]).with(&config_map("gone"), owned_by("dev", "1"));
+    assert_eq!(world.action(&a), Action::Create);
+    assert_eq!((world.step(&b).action, world.step(&b).reason), (Action::Hold, Reason::KindNotServed));
+    assert_eq!(world.ready().waits, [Wait::NotAllApplied(b)]);
+}
+
+#[test]
+fn a_mistaken_kind_or_version_is_refused_with_what_was_meant() {
+    let cases = [
+        (key("apps", "Deploymnet", "x"), "v1", "did you mean Deployment?"),
+        (key("", "Deployment", "x"), "v1", "Deployment is served as apps/v1"),
+        (key("apps", "Deployment", "x"), "v1beta1", "set apiVersion to apps/v1"),
+    ];
+    for (key, version, hint) in cases {
+        let world = World::new([manifest_of(&key, version, serde_json::json!({}))]);
+        assert!(world.refusals()[0].ends_with(hint), "{:?}", world.refusals());
+    }
+}
+
+fn crd(kind: &str) -> std::sync::Arc<crate::model::Manifest> {
+    let key = ObjectKey::new("apiextensions.k8s.io", "CustomResourceDefinition", "", "widgets.example.org");
+    let versions = serde_json::json!([{"name": "v1", "served": true}, {"name": "v0", "served": false}]);
+    let spec = serde_json::json!({"group": "example.org", "names": {"kind": kind}, "versions": versions});
+    manifest_of(&key, "v1", serde_json::json!({"spec": spec}))
+}
+
+#[test]
+fn a_crd_of_the_commit_makes_its_kind_known_and_uncheckable() {
+    let widget = ObjectKey::new("example.org", "Widget", "todo", "w");
+    let world = World::new([manifest(&widget, 1), crd("Widget")]);
+    let steps = world.ready().steps;
+    assert_eq!(&*steps[0].key.kind.kind, "CustomResourceDefinition");
+    assert!(steps[0].checkable && !steps[1].checkable && steps[1].action == Action::Create);
+
+    let old = World::new([manifest_of(&widget, "v0", serde_json::json!({})), crd("Widget")]);
+    assert!(old.refusals()[0].contains("serves the versions v1 of it, not v0"));
+}
+
+#[test]
+fn an_object_whose_definition_changes_is_uncheckable_too() {
+    let widget = ObjectKey::new("example.org", "Widget", "todo", "w");
+    let mut world = World::new([manifest(&widget, 1), crd("Widget")]);
+    let info = crate::model::kinds::KindInfo { version: "v1".into(), plural: "widgets".into(), namespaced: true };
+    world.kinds.add(widget.kind.clone(), info);
+    assert!(!world.step(&widget).checkable);
+    world.carry_out(&world.ready());
+    assert!(world.step(&widget).checkable);
+}
+
+#[test]
+fn namespaces_are_known_made_or_missing() {
+    let there = ObjectKey::new("", "ConfigMap", "other", "a");
+    let mut world = World::new([manifest(&there, 1)]);
+    world.spec.allow.namespaces = vec!["other".to_owned()];
+    assert!(world.refusals()[0].contains("its namespace other does not exist"));
+    world.namespaces.insert("other".into(), NamespaceState::Terminating);
+    assert_eq!(world.step(&there).reason, Reason::NamespaceTerminating);
+    world.namespaces.insert("other".into(), NamespaceState::Active);
+    assert!(world.step(&there).checkable);
+    world.namespaces.remove("other");
+    world.objects.push(manifest(&ObjectKey::new("", "Namespace", "", "other"), 1));
+    assert!(!world.step(&there).checkable);
+
+    let own = config_map("a");
+    let mut world = World::new([manifest(&own, 1)]);
+    world.namespaces.clear();
+    assert!(!world.step(&own).checkable);
+}
+
+#[test]
+fn duplicates_and_an_empty_render_are_refused() {
+    let a = config_map("a");
+    let world = World::new([manifest(&a, 1), manifest(&a, 2)]);
+    assert!(world.refusals()[0].contains("defined twice: here and at app/a.yaml:1"));
+    let mut world = World::new([]).with(&a, owned_by("dev", "1"));
+    assert!(world.refusals()[0].contains("Environment/dev: commit 0707070 renders no object"));
+    world.spec.allow.empty = true;
+    assert_eq!(world.action(&a), Action::Prune);
+}
+
+#[test]
+fn over_the_budget_the_whole_commit_asks_first() {
+    let a = config_map("a");
+    let mut world = World::new([manifest(&a, 1)]).with(&a, owned_by("dev", "a"));
+    for name in ["b", "c", "d"] {
+        world = world.with(&config_map(name), owned_by("dev", name));
+    }
+    let Planned::AskFirst(ask) = world.plan() else { panic!("not asked") };
+    assert_eq!(ask.reasons, ["it would delete 3 of 4 objects, and the prune budget is 50%"]);
+    assert!(ask.hint.contains(&COMMIT.to_string()) && ask.proposed.steps.len() == 4);
+    world.confirmed = Some(crate::model::CommitId::new([8; 20]));
+    assert!(matches!(world.plan(), Planned::AskFirst(_)), "another commit's confirmation");
+    world.confirmed = Some(COMMIT);
+    assert_eq!(world.ready().steps.iter().filter(|step| step.action == Action::Prune).count(), 3);
+    // A heal goes on without the deletions.
+    (world.confirmed, world.object_by_object) = (None, true);
+    let plan = world.ready();
+    assert!(plan.steps.iter().all(|step| step.action != Action::Prune));
+    assert!(matches!(plan.waits[0], Wait::Unconfirmed(_)));
+}
+
+#[test]
+fn object_by_object_one_refusal_stops_only_itself_and_deletions() {
+    let (a, b) = (config_map("a"), config_map("b"));
+    let mut world = World::new([manifest(&a, 1), manifest(&b, 1)]).with(&a, helm(bare("1")));
+    world = world.with(&config_map("gone"), owned_by("dev", "2"));
+    assert!(matches!(world.plan(), Planned::Refused(_)));
+    world.object_by_object = true;
+    let plan = world.ready();
+    assert_eq!((plan.steps.len(), plan.refused.len()), (1, 1));
+    assert_eq!(plan.waits, [Wait::NotAllApplied(a)]);
+}
+
+#[test]
+fn writes_go_by_phase_in_file_order_and_deletions_in_reverse() {
+    let webhook = ObjectKey::new("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", "", "hook");
+    let namespace = ObjectKey::new("", "Namespace", "", "todo");
+    let written =
+        [webhook.clone(), key("apps", "Deployment", "b"), key("apps", "Deployment", "a"), config_map("c"), namespace];
+    let mut world = World::new(written.iter().map(|key| manifest(key, 1)));
+    for gone in [key("", "Secret", "s"), key("apps", "Deployment", "old"), key("", "Service", "svc")] {
+        world = world.with(&gone, owned_by("dev", &gone.to_string()));
+    }
+    world.confirmed = Some(COMMIT);
+    let order: Vec<String> = world.ready().steps.iter().map(|step| step.key.to_string()).collect();
+    assert_eq!(
+        order,
+        [
+            "Namespace/todo",
+            "ConfigMap/todo/c",
+            "Deployment/todo/b",
+            "Deployment/todo/a",
+            "ValidatingWebhookConfiguration/hook",
+            "Deployment/todo/old",
+            "Service/todo/svc",
+            "Secret/todo/s",
+        ]
+    );
+}

@@ -1,0 +1,266 @@
+//! A model of a cluster with some environments: what a plan is made from, and what carrying it out would leave.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::model::kinds::KindInfo;
+use crate::model::live::{ApplyEntry, Owner};
+use crate::model::{
+    CommitId, Desired, Digest, EnvironmentSpec, GroupKind, Kinds, Live, Manifest, ObjectKey, Origin, Reads,
+};
+use crate::plan::{Action, Baseline, Claim, Input, NamespaceState, Peers, Plan, Planned, Step, plan};
+
+pub const COMMIT: CommitId = CommitId::new([7; 20]);
+
+/// The ApplySet id of an environment of this world.
+pub fn part_of(environment: &str) -> Arc<str> {
+    format!("applyset-{environment}-v1").into()
+}
+
+pub fn manager(environment: &str) -> Arc<str> {
+    format!("plumb-{environment}").into()
+}
+
+pub fn config_map(name: &str) -> ObjectKey {
+    ObjectKey::new("", "ConfigMap", "todo", name)
+}
+
+pub fn key(group: &str, kind: &str, name: &str) -> ObjectKey {
+    ObjectKey::new(group, kind, "todo", name)
+}
+
+pub fn manifest(key: &ObjectKey, content: u32) -> Arc<Manifest> {
+    manifest_of(key, "v1", json!({"kind": &*key.kind.kind, "metadata": {"name": &*key.name}, "content": content}))
+}
+
+pub fn manifest_of(key: &ObjectKey, version: &str, json: serde_json::Value) -> Arc<Manifest> {
+    let text = json.to_string();
+    Arc::new(Manifest {
+        key: key.clone(),
+        version: version.into(),
+        origin: Origin { file: format!("app/{}.yaml", key.name).into(), line: 1, document: 1 },
+        digest: Digest::of(text.as_bytes()),
+        json: serde_json::value::RawValue::from_string(text).unwrap(),
+        replace_immutable: false,
+    })
+}
+
+/// A live object without anybody's mark.
+pub fn bare(uid: &str) -> Live {
+    Live {
+        uid: uid.into(),
+        resource_version: 1,
+        part_of: None,
+        applied: Vec::new(),
+        terminating: false,
+        prune_disabled: false,
+        owner: None,
+        client_side_applied: false,
+    }
+}
+
+/// A live object that this environment applied.
+pub fn owned_by(environment: &str, uid: &str) -> Live {
+    let entry = ApplyEntry { manager: manager(environment), fields: r#"{"f:data":{}}"#.into(), time: Some(1) };
+    Live { part_of: Some(part_of(environment)), applied: vec![entry], ..bare(uid) }
+}
+
+pub fn helm(live: Live) -> Live {
+    Live { owner: Some(Box::new(Owner::Helm("todo/web".to_owned()))), ..live }
+}
+
+/// What another environment asks for; `None`: it has not rendered.
+pub type Heads = BTreeMap<String, Option<Vec<ObjectKey>>>;
+
+/// The other environments of a world.
+pub struct OtherHeads(pub Heads);
+
+impl Peers for OtherHeads {
+    fn claim(&self, key: &ObjectKey) -> Claim {
+        let asks = |head: &Option<Vec<ObjectKey>>| head.as_ref().is_some_and(|keys| keys.contains(key));
+        let name = |(name, _): (&String, _)| Arc::from(name.as_str());
+        let unknown = || self.0.iter().find(|(_, head)| head.is_none()).map(name);
+        match self.0.iter().find(|(_, head)| asks(head)).map(name) {
+            Some(environment) => Claim::Environment(environment),
+            None => unknown().map_or(Claim::Nobody, Claim::Unknown),
+        }
+    }
+
+    fn environment_of(&self, id: &str) -> Option<Arc<str>> {
+        self.0.keys().find(|name| *part_of(name) == *id).map(|name| Arc::from(name.as_str()))
+    }
+
+    fn environment_of_manager(&self, of: &str) -> Option<Arc<str>> {
+        self.0.keys().find(|name| *manager(name) == *of).map(|name| Arc::from(name.as_str()))
+    }
+
+    fn has_rendered(&self, environment: &str) -> bool {
+        self.0.get(environment).is_some_and(Option::is_some)
+    }
+}
+
+/// A cluster, and the environment `dev` in it.
+pub struct World {
+    pub spec: EnvironmentSpec,
+    pub kinds: Kinds,
+    pub objects: Vec<Arc<Manifest>>,
+    pub cluster: HashMap<ObjectKey, Live>,
+    pub baselines: HashMap<ObjectKey, Baseline>,
+    pub peers: OtherHeads,
+    pub namespaces: HashMap<Arc<str>, NamespaceState>,
+    pub inventory_complete: bool,
+    pub confirmed: Option<CommitId>,
+    pub object_by_object: bool,
+}
+
+impl World {
+    /// A complete inventory, the namespace `todo`, the built-in kinds that tests use, no other environment.
+    pub fn new(objects: impl IntoIterator<Item = Arc<Manifest>>) -> Self {
+        let spec = json!({"branch": "dev", "namespace": "todo", "path": "."});
+        let mut kinds = Kinds::new("v1.36.3");
+        for (group, kind, plural, namespaced) in [
+            ("", "ConfigMap", "configmaps", true),
+            ("", "Secret", "secrets", true),
+            ("", "Service", "services", true),
+            ("", "PersistentVolumeClaim", "persistentvolumeclaims", true),
+            ("", "Namespace", "namespaces", false),
+            ("apps", "Deployment", "deployments", true),
+            ("apps", "StatefulSet", "statefulsets", true),
+            ("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", false),
+            (
+                "admissionregistration.k8s.io",
+                "ValidatingWebhookConfiguration",
+                "validatingwebhookconfigurations",
+                false,
+            ),
+        ] {
+            let info = KindInfo { version: "v1".into(), plural: plural.into(), namespaced };
+            kinds.add(GroupKind::new(group, kind), info);
+        }
+        Self {
+            spec: serde_json::from_value(spec).unwrap(),
+            kinds,
+            objects: objects.into_iter().collect(),
+            cluster: HashMap::new(),
+            baselines: HashMap::new(),
+            peers: OtherHeads(Heads::new()),
+            namespaces: HashMap::from([("todo".into(), NamespaceState::Active)]),
+            inventory_complete: true,
+            confirmed: None,
+            object_by_object: false,
+        }
+    }
+
+    pub fn with(mut self, key: &ObjectKey, live: Live) -> Self {
+        self.cluster.insert(key.clone(), live);
+        self
+    }
+
+    pub fn with_peer(mut self, name: &str, head: Option<&[ObjectKey]>) -> Self {
+        self.peers.0.insert(name.to_owned(), head.map(<[_]>::to_vec));
+        self
+    }
+
+    /// Plans, and hands the input to `also`, for what a test wants to see of it.
+    pub fn plan(&self) -> Planned {
+        self.with_input(plan)
+    }
+
+    pub fn with_input<R>(&self, read: impl FnOnce(&Input<'_>) -> R) -> R {
+        let ours = part_of("dev");
+        let is_member = |live: &Live| live.part_of.as_deref() == Some(&*ours);
+        let desired = Desired { commit: COMMIT, objects: self.objects.clone(), reads: Reads::default() };
+        let split = |member: bool| {
+            let all = self.cluster.iter().filter(|(_, live)| is_member(live) == member);
+            all.map(|(key, live)| (key.clone(), live.clone())).collect::<HashMap<_, _>>()
+        };
+        let (members, mut strangers) = (split(true), split(false));
+        strangers.retain(|key, _| self.objects.iter().any(|object| object.key == *key));
+        read(&Input {
+            environment: "dev",
+            manager: &manager("dev"),
+            part_of: &ours,
+            spec: &self.spec,
+            desired: &desired,
+            kinds: &self.kinds,
+            baseline: &|key| self.baselines.get(key),
+            members: &members,
+            strangers: &strangers,
+            peers: &self.peers,
+            namespaces: &self.namespaces,
+            inventory_complete: self.inventory_complete,
+            confirmed_prune: self.confirmed,
+            object_by_object: self.object_by_object,
+        })
+    }
+
+    /// The plan, which must be ready.
+    pub fn ready(&self) -> Plan {
+        match self.plan() {
+            Planned::Ready(plan) => plan,
+            other => panic!("not ready: {other:?}"),
+        }
+    }
+
+    /// What is done with this object.
+    pub fn action(&self, key: &ObjectKey) -> Action {
+        self.step(key).action
+    }
+
+    pub fn step(&self, key: &ObjectKey) -> Step {
+        let plan = self.ready();
+        plan.steps.into_iter().find(|step| step.key == *key).unwrap_or_else(|| panic!("no step for {key}"))
+    }
+
+    /// The refusals, of which there must be some.
+    pub fn refusals(&self) -> Vec<String> {
+        match self.plan() {
+            Planned::Refused(refused) => {
+                refused.iter().map(|r| format!("{}: {}; {}", r.key, r.reason, r.hint)).collect()
+            }
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    /// Carries a plan out, as the API server would.
+    pub fn carry_out(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            let stands = self.cluster.get(&step.key).map(|live| live.uid.clone());
+            match &step.action {
+                Action::Keep | Action::Hold | Action::HandOver { .. } => continue,
+                Action::Prune => {
+                    assert_eq!(step.precondition.as_ref().map(|p| p.uid.clone()), stands, "{}", step.key);
+                    self.cluster.remove(&step.key);
+                }
+                Action::Create => {
+                    assert_eq!(stands, None, "{} is created over what stands", step.key);
+                    self.apply(step, &format!("new-{}", step.key));
+                }
+                Action::Update | Action::Adopt | Action::TakeOver { .. } | Action::Replace => {
+                    let uid = stands.unwrap_or_else(|| panic!("{} does not stand", step.key));
+                    assert_eq!(step.precondition.as_ref().map(|p| &p.uid), Some(&uid));
+                    self.apply(step, &uid);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, step: &Step, uid: &str) {
+        let manifest = step.manifest.as_ref().unwrap();
+        let mut live = self.cluster.remove(&step.key).unwrap_or_else(|| bare(uid));
+        live.resource_version += 1;
+        live.part_of = Some(part_of("dev"));
+        let leaves = |entry: &ApplyEntry| match &step.action {
+            Action::TakeOver { from } => entry.manager == manager(from),
+            _ => false,
+        };
+        live.applied.retain(|entry| *entry.manager != *manager("dev") && !leaves(entry));
+        let fields = r#"{"f:data":{}}"#.into();
+        live.applied.push(ApplyEntry { manager: manager("dev"), fields, time: Some(2) });
+        let baseline = Baseline::of(manifest.digest, &live, &manager("dev")).unwrap();
+        self.baselines.insert(step.key.clone(), baseline);
+        self.cluster.insert(step.key.clone(), live);
+    }
+}
