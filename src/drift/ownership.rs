@@ -240,3 +240,6 @@ pub fn managed_fields_patch(
         replace("managedFields", serde_json::to_value(entries)?),
     ]))
 }
+
+#[cfg(test)]
+mod tests;

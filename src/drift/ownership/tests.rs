@@ -1,0 +1,288 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const DEV: &str = "plumb-dev";
+
+fn meta(json: Value) -> ObjectMeta {
+    serde_json::from_value(json).unwrap()
+}
+
+fn reduced(json: Value) -> Live {
+    reduce(&meta(json), &mut Interner::default())
+}
+
+fn entry(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
+    serde_json::from_value(
+        json!({"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1",
+        "time": "2026-07-01T10:00:00Z", "fieldsV1": fields}),
+    )
+    .unwrap()
+}
+
+fn paths(entry: &ManagedFieldsEntry) -> Vec<String> {
+    fields(entry).unwrap().paths()
+}
+
+fn set(value: Value) -> FieldSet {
+    FieldSet::from_value(&value).unwrap()
+}
+
+#[test]
+fn live_metadata_is_reduced_to_what_decides() {
+    let fields = json!({"f:data": {"f:a": {}}});
+    let mut interner = Interner::default();
+    let one = meta(json!({
+        "uid": "u", "resourceVersion": "42", "labels": {PART_OF: "applyset-x-v1"}, "annotations": {PRUNE: "disabled"},
+        "deletionTimestamp": "2026-07-01T10:00:00Z",
+        "managedFields": [
+            {"manager": DEV, "operation": "Apply", "fieldsV1": fields, "time": "2026-07-01T10:00:00Z"},
+            {"manager": "plumb-prod", "operation": "Apply", "fieldsV1": fields},
+            {"manager": DEV, "operation": "Apply", "subresource": "status", "fieldsV1": {}},
+            {"manager": DEV, "operation": "Update", "fieldsV1": {}},
+            {"manager": "kubectl", "operation": "Apply", "fieldsV1": {}},
+        ],
+    }));
+    let live = reduce(&one, &mut interner);
+    assert_eq!((&*live.uid, live.resource_version, live.terminating, live.prune_disabled), ("u", 42, true, true));
+    assert_eq!(live.part_of.as_deref(), Some("applyset-x-v1"));
+    let managers: Vec<_> = live.applied.iter().map(|entry| (&*entry.manager, entry.time)).collect();
+    assert_eq!(managers, [(DEV, Some(1_782_900_000)), ("plumb-prod", None)]);
+    assert_eq!(&*live.applied[0].fields, r#"{"f:data":{"f:a":{}}}"#);
+    // Texts are shared, within an object and between objects.
+    let again = reduce(&one, &mut interner);
+    assert!(Arc::ptr_eq(&live.applied[0].fields, &live.applied[1].fields));
+    assert!(Arc::ptr_eq(&live.applied[0].fields, &again.applied[0].fields));
+    assert_eq!(interner.len(), 4);
+    drop((live, again));
+    interner.sweep();
+    assert!(interner.is_empty());
+}
+
+#[test]
+fn bare_and_odd_metadata_is_no_error() {
+    let live = reduced(json!({}));
+    assert!(live.uid.is_empty() && live.applied.is_empty() && live.owner.is_none() && !live.client_side_applied);
+    assert_eq!(reduced(json!({"resourceVersion": "not a number"})).resource_version, 0);
+    assert!(!reduced(json!({"annotations": {PRUNE: "enabled"}})).prune_disabled);
+}
+
+#[test]
+fn other_owners_are_told_by_their_marks() {
+    let cases = [
+        (
+            json!({"ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1", "controller": true}]}),
+            "the controller ReplicaSet/web",
+        ),
+        (
+            json!({"labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {"meta.helm.sh/release-name": "web", "meta.helm.sh/release-namespace": "todo"}}),
+            "the Helm release todo/web",
+        ),
+        (
+            json!({"annotations": {"argocd.argoproj.io/tracking-id": "web:apps/Deployment:todo/web"}}),
+            "the Argo CD application web",
+        ),
+        (json!({"labels": {"argocd.argoproj.io/instance": "web"}}), "the Argo CD application web"),
+        (
+            json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "web", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}}),
+            "the Flux object flux-system/web",
+        ),
+        (json!({"labels": {"helm.toolkit.fluxcd.io/name": "web"}}), "the Flux object web"),
+    ];
+    for (json, words) in cases {
+        assert_eq!(reduced(json).owner.unwrap().to_string(), words);
+    }
+    for nobody in [
+        json!({"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "1"}]}),
+        json!({"labels": {"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/instance": "web"}}),
+        json!({"annotations": {"meta.helm.sh/release-name": "web"}}),
+    ] {
+        assert_eq!(reduced(nobody).owner, None);
+    }
+}
+
+fn last_applied() -> Value {
+    json!({"f:metadata": {"f:annotations": {".": {}, format!("f:{LAST_APPLIED}"): {}}}, "f:data": {".": {}, "f:old": {}, "f:a": {}}})
+}
+
+#[test]
+fn a_client_side_entry_becomes_ours() {
+    let entries = [
+        entry(CLIENT_SIDE_APPLY, UPDATE, last_applied()),
+        entry("kube-controller-manager", UPDATE, json!({"f:status": {}})),
+    ];
+    let after = migrate_client_side_apply(&entries, DEV).unwrap().unwrap();
+    assert_eq!(after[1], entries[1]);
+    assert_eq!((after[0].manager.as_deref(), after[0].operation.as_deref()), (Some(DEV), Some(APPLY)));
+    assert_eq!(fields(&after[0]).unwrap(), set(last_applied()));
+    assert_eq!(migrate_client_side_apply(&after, DEV).unwrap(), None, "once");
+}
+
+#[test]
+fn client_side_entries_merge_into_the_one_we_have() {
+    let entries = [
+        entry(DEV, APPLY, json!({"f:data": {"f:a": {}}})),
+        entry("before-first-apply", UPDATE, last_applied()),
+        entry("kubectl-edit", UPDATE, json!({"f:data": {"f:b": {}}})),
+        ManagedFieldsEntry {
+            api_version: Some("v1beta1".into()),
+            ..entry(CLIENT_SIDE_APPLY, UPDATE, json!({"f:spec": {}}))
+        },
+    ];
+    let after = migrate_client_side_apply(&entries, DEV).unwrap().unwrap();
+    assert_eq!(after.iter().map(|e| e.manager.as_deref().unwrap()).collect::<Vec<_>>(), [DEV, "kubectl-edit"]);
+    assert_eq!(
+        paths(&after[0]),
+        ["data", "data.a", "data.old", "metadata.annotations", &format!("metadata.annotations[{LAST_APPLIED}]")]
+    );
+    assert_eq!(after[0].time, entries[0].time);
+}
+
+#[test]
+fn what_client_side_apply_never_wrote_is_not_migrated() {
+    let status =
+        ManagedFieldsEntry { subresource: Some("status".into()), ..entry(CLIENT_SIDE_APPLY, UPDATE, json!({})) };
+    let entries = [
+        entry("before-first-apply", UPDATE, json!({"f:data": {}})),
+        entry("kubectl-create", UPDATE, json!({})),
+        status,
+    ];
+    assert_eq!(migrate_client_side_apply(&entries, DEV).unwrap(), None);
+    assert!(!reduced(json!({"managedFields": entries})).client_side_applied);
+    assert!(reduced(json!({"managedFields": [entry("my-tool", UPDATE, last_applied())]})).client_side_applied);
+}
+
+#[test]
+fn pins_are_taken_out_of_updates_only() {
+    let container = r#"k:{"name":"app"}"#;
+    let env = |fields: Value| json!({"f:spec": {"f:containers": {container: fields}}});
+    let lost = set(env(json!({"f:env": {".": {}, "k:{\"name\":\"X\"}": {".": {}, "f:name": {}, "f:value": {}}}})));
+    let pin = env(
+        json!({".": {}, "f:image": {}, "f:env": {".": {}, "k:{\"name\":\"X\"}": {".": {}, "f:name": {}, "f:value": {}}}}),
+    );
+    let scale = ManagedFieldsEntry { subresource: Some("scale".into()), ..entry("hpa", UPDATE, pin.clone()) };
+    let older = ManagedFieldsEntry { api_version: Some("v1beta1".into()), ..entry("old", UPDATE, pin.clone()) };
+    let entries = [
+        entry(DEV, APPLY, pin.clone()),
+        entry("kubectl-edit", UPDATE, pin.clone()),
+        entry("only-this", UPDATE, env(json!({"f:env": {"k:{\"name\":\"X\"}": {"f:value": {}}}}))),
+        entry("other-applier", APPLY, pin.clone()),
+        scale,
+        older,
+        entry("elsewhere", UPDATE, json!({"f:data": {}})),
+    ];
+    let released = release_pins(&entries, DEV, &lost).unwrap();
+    let after = released.entries.unwrap();
+    let managers: Vec<_> = after.iter().map(|e| e.manager.as_deref().unwrap()).collect();
+    assert_eq!(managers, [DEV, "kubectl-edit", "other-applier", "hpa", "old", "elsewhere"]);
+    assert_eq!(after[0], entries[0], "our own entry is the next apply's business");
+    assert_eq!(paths(&after[1]), ["spec.containers[name=app]", "spec.containers[name=app].image"]);
+    let kept: Vec<_> = released.kept.iter().map(|kept| (kept.manager.as_str(), kept.fields == lost)).collect();
+    assert_eq!(kept, [("other-applier", true), ("hpa", true), ("old", true)]);
+    assert_eq!(release_pins(&after, DEV, &lost).unwrap().entries, None, "once");
+}
+
+#[test]
+fn without_our_entry_or_pins_nothing_is_released() {
+    let pinned = [entry("kubectl-edit", UPDATE, json!({"f:data": {"f:a": {}}}))];
+    let lost = set(json!({"f:data": {"f:a": {}}}));
+    assert_eq!(release_pins(&pinned, DEV, &lost).unwrap(), Released { entries: None, kept: Vec::new() });
+    let ours = [
+        entry(DEV, APPLY, json!({"f:data": {"f:a": {}}})),
+        entry("kubectl-edit", UPDATE, json!({"f:data": {"f:b": {}}})),
+    ];
+    assert_eq!(release_pins(&ours, DEV, &lost).unwrap().entries, None);
+}
+
+#[test]
+fn what_would_be_lost_is_what_the_new_set_lacks() {
+    let old = set(json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}}));
+    assert_eq!(would_lose(&old, &set(json!({"f:data": {".": {}, "f:a": {}}}))).paths(), ["data.b"]);
+    assert!(would_lose(&old, &old).is_empty());
+}
+
+#[test]
+fn entries_that_cannot_be_read_are_an_error_not_a_loss() {
+    let broken = [entry(DEV, APPLY, json!({})), entry(CLIENT_SIDE_APPLY, UPDATE, json!({"oops": {}}))];
+    assert!(migrate_client_side_apply(&broken, DEV).is_err());
+    assert!(release_pins(&broken, DEV, &FieldSet::default()).is_err());
+}
+
+#[test]
+fn the_patch_guards_by_resource_version_and_applies() {
+    let entries = [entry(DEV, APPLY, json!({"f:data": {}}))];
+    let patch = managed_fields_patch(42, &entries).unwrap();
+    let operations = serde_json::to_value(&patch).unwrap();
+    assert_eq!(operations[0], json!({"op": "replace", "path": "/metadata/resourceVersion", "value": "42"}));
+    let mut object = json!({"metadata": {"resourceVersion": "41", "managedFields": []}});
+    json_patch::patch(&mut object, &patch).unwrap();
+    assert_eq!(object["metadata"]["managedFields"], serde_json::to_value(&entries).unwrap());
+}
+
+fn some_fields() -> impl Strategy<Value = Value> {
+    let leaf = || prop::collection::btree_set("[a-c]", 0..3);
+    (leaf(), leaf(), any::<bool>()).prop_map(|(data, spec, annotated)| {
+        let fields = |names: std::collections::BTreeSet<String>| -> Value {
+            names.into_iter().map(|name| (format!("f:{name}"), json!({}))).collect::<serde_json::Map<_, _>>().into()
+        };
+        let mut all = json!({"f:data": fields(data), "f:spec": fields(spec)});
+        if annotated {
+            all["f:metadata"] = json!({"f:annotations": {format!("f:{LAST_APPLIED}"): {}}});
+        }
+        all
+    })
+}
+
+fn some_entries() -> impl Strategy<Value = Vec<ManagedFieldsEntry>> {
+    let managers = prop::sample::select(vec![CLIENT_SIDE_APPLY, "kubectl-edit", "before-first-apply", "other"]);
+    let one = (managers, prop::sample::select(vec![APPLY, UPDATE]), some_fields(), prop::bool::weighted(0.2));
+    let one = one.prop_map(|(manager, operation, fields, scale)| ManagedFieldsEntry {
+        subresource: scale.then(|| "scale".to_owned()),
+        ..entry(manager, operation, fields)
+    });
+    (prop::collection::vec(one, 0..5), prop::option::of(some_fields())).prop_map(|(mut entries, ours)| {
+        entries.extend(ours.map(|fields| entry(DEV, APPLY, fields)));
+        entries
+    })
+}
+
+fn all(entries: &[ManagedFieldsEntry]) -> FieldSet {
+    entries.iter().fold(FieldSet::default(), |all, entry| all.union(&fields(entry).unwrap()))
+}
+
+proptest! {
+    /// In one apiVersion, migrating moves ownership and loses none; and it is done once.
+    #[test]
+    fn migrating_loses_no_field(entries in some_entries()) {
+        let Some(after) = migrate_client_side_apply(&entries, DEV).unwrap() else {
+            prop_assert!(!entries.iter().any(is_client_side));
+            return Ok(());
+        };
+        prop_assert_eq!(all(&after), all(&entries));
+        prop_assert_eq!(after.iter().filter(|entry| is_apply_of(entry, DEV)).count(), 1);
+        prop_assert_eq!(migrate_client_side_apply(&after, DEV).unwrap(), None);
+        let others = |of: &[ManagedFieldsEntry]| {
+            of.iter().filter(|e| !is_client_side(e) && !is_apply_of(e, DEV)).cloned().collect::<Vec<_>>()
+        };
+        prop_assert_eq!(others(&after), others(&entries));
+    }
+
+    /// After it, nobody but those that are named owns what is lost, besides us; and nothing else is taken from anybody.
+    #[test]
+    fn releasing_takes_exactly_what_is_lost(entries in some_entries(), lost in some_fields()) {
+        let lost = set(lost);
+        let released = release_pins(&entries, DEV, &lost).unwrap();
+        let after = released.entries.clone().unwrap_or_else(|| entries.clone());
+        prop_assert_eq!(all(&after).difference(&lost), all(&entries).difference(&lost));
+        if !entries.iter().any(|entry| is_apply_of(entry, DEV)) {
+            prop_assert_eq!(after, entries);
+            return Ok(());
+        }
+        let still: FieldSet = released.kept.iter().fold(FieldSet::default(), |all, kept| all.union(&kept.fields));
+        let others: Vec<_> = after.iter().filter(|entry| !is_apply_of(entry, DEV)).cloned().collect();
+        prop_assert_eq!(all(&others).intersection(&lost), still);
+        prop_assert_eq!(release_pins(&after, DEV, &lost).unwrap().entries, None);
+    }
+}
