@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::guards::{self, Candidate, Scene, Verdict, Wait, ask_kinds, budget};
 use super::place::{self, Brought, Place};
-use super::standing::{Standing, is_ours};
+use super::standing::{Standing, is_ours, left_by};
 use super::{
     Action, Ask, CONFIRM_PRUNE, Claim, Input, Note, Plan, Planned, Precondition, Reason, Refusal, Step, order,
 };
@@ -82,9 +82,13 @@ impl Draft {
 
     fn decide(&mut self, manifest: &Arc<Manifest>, checkable: bool, input: &Input<'_>) {
         let standing = Standing::of(&manifest.key, input);
-        match decision(manifest, &standing, input, &mut self.notes) {
+        let claim = input.peers.claim(&manifest.key);
+        let let_go = standing.live().map(|live| left_by(live, &claim, input)).unwrap_or_default();
+        match decision(manifest, &standing, claim, &let_go, input, &mut self.notes) {
             Decision::Step(action, reason) => {
-                self.steps.push(step(manifest, action, reason, standing.live(), checkable));
+                let mut step = step(manifest, action, reason, standing.live(), checkable);
+                step.let_go = if step.action.writes() { let_go } else { Vec::new() };
+                self.steps.push(step);
             }
             Decision::Refused { reason, hint } => self.refuse(manifest, reason, hint),
         }
@@ -186,35 +190,50 @@ fn step(manifest: &Arc<Manifest>, action: Action, reason: Reason, live: Option<&
     let migrate = action.writes() && live.is_some_and(|live| live.client_side_applied);
     let precondition = live.filter(|_| action != Action::Hold).map(precondition);
     let (key, manifest) = (manifest.key.clone(), Some(Arc::clone(manifest)));
-    Step { key, action, reason, manifest, precondition, checkable, migrate }
+    Step { key, action, reason, manifest, precondition, checkable, migrate, let_go: Vec::new() }
 }
 
 fn deletion(key: &ObjectKey, action: Action, reason: Reason, live: &Live) -> Step {
     let precondition = Some(precondition(live));
-    Step { key: key.clone(), action, reason, manifest: None, precondition, checkable: true, migrate: false }
+    Step {
+        key: key.clone(),
+        action,
+        reason,
+        manifest: None,
+        precondition,
+        checkable: true,
+        migrate: false,
+        let_go: Vec::new(),
+    }
 }
 
 fn precondition(live: &Live) -> Precondition {
     Precondition { uid: live.uid.clone(), resource_version: live.resource_version }
 }
 
-fn decision(manifest: &Manifest, standing: &Standing<'_>, input: &Input<'_>, notes: &mut Vec<Note>) -> Decision {
-    let key = &manifest.key;
-    let claim = input.peers.claim(key);
-    let mut note = |text: String| notes.push(Note { key: key.clone(), text });
+fn decision(
+    manifest: &Manifest,
+    standing: &Standing<'_>,
+    claim: Claim,
+    let_go: &[Arc<str>],
+    input: &Input<'_>,
+    notes: &mut Vec<Note>,
+) -> Decision {
+    let mut note = |text: String| notes.push(Note { key: manifest.key.clone(), text });
     match (standing, claim) {
         (Standing::Terminating(_), _) => Decision::Step(Action::Hold, Reason::Terminating),
-        (Standing::LeftBy(_, from), Claim::Nobody) if input.peers.has_rendered(from) => {
-            Decision::Step(Action::TakeOver { from: Arc::clone(from) }, Reason::Moved)
-        }
-        (Standing::Ours(live) | Standing::LeftBy(live, _), claim) => {
+        (Standing::Ours(live), claim) => {
             if let Claim::Environment(other) = claim {
                 note(format!(
                     "environment {other} asks for it too, and is refused as long as it is in {}",
                     input.environment
                 ));
             }
-            ours(manifest, live, input)
+            match let_go.first() {
+                // A take-over that was cut short.
+                Some(from) => Decision::Step(Action::TakeOver { from: Arc::clone(from) }, Reason::Moved),
+                None => ours(manifest, live, input),
+            }
         }
         (Standing::Peer(_, owner), Claim::Environment(other)) if *owner == other => Decision::Refused {
             reason: format!("it belongs to environment {owner}, whose head asks for it too"),

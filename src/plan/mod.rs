@@ -13,12 +13,14 @@ use crate::model::{Failure, Manifest, ObjectKey, Origin, Stage};
 
 mod decide;
 mod guards;
+pub mod immutable;
 mod input;
 pub mod order;
 mod place;
+pub mod show;
 mod standing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use decide::plan;
 pub use guards::{Spare, Wait};
@@ -36,11 +38,12 @@ pub enum Action {
     /// It stands, is ours, and differs or was not verified yet.
     Update,
     /// It stands, is ours, and must be deleted and made again, since an immutable field changed. Never in a fresh plan: an update
-    /// becomes one when the API server says so.
+    /// becomes one when the API server says so ([`immutable::escalate`]).
     Replace,
     /// It stands and is not ours yet.
     Adopt,
-    /// Another environment of this plumb let it go: it is applied as ours, then that environment's manager lets its fields go.
+    /// Another environment of this plumb let it go: it is applied as ours, then that environment's manager lets its fields go
+    /// ([`Step::let_go`]).
     TakeOver {
         /// The other environment.
         from: Arc<str>,
@@ -164,6 +167,9 @@ pub struct Step {
     /// Whether the fields that a client-side `kubectl apply` left must be migrated to our manager before the apply
     /// ([`crate::drift::ownership::migrate_client_side_apply`]).
     pub migrate: bool,
+    /// Environments that let the object go and still own fields of it: after the write, the manager of each applies an empty body (with uid
+    /// and resourceVersion), or its fields would stay for ever.
+    pub let_go: Vec<Arc<str>>,
 }
 
 /// The steps, in the order of execution: writes by phase, then what is handed over, then deletions in reverse.

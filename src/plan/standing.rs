@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::Input;
+use super::{Claim, Input};
 use crate::model::live::Owner;
 use crate::model::{Live, ObjectKey};
 
@@ -18,8 +18,6 @@ pub(super) enum Standing<'a> {
     Terminating(&'a Live),
     /// It is ours.
     Ours(&'a Live),
-    /// It is ours, and another environment that let it go still owns fields of it: a take-over that was cut short.
-    LeftBy(&'a Live, Arc<str>),
     /// It was ours in this life (same uid), and lost its label or our entry; nobody else says it is theirs.
     Lost(&'a Live),
     /// It is another environment's.
@@ -36,10 +34,7 @@ impl<'a> Standing<'a> {
         match input.members.get(key).or_else(|| input.strangers.get(key)) {
             None => Self::Absent,
             Some(live) if live.terminating => Self::Terminating(live),
-            Some(live) if is_ours(live, input) => match left_by(live, input) {
-                Some(environment) => Self::LeftBy(live, environment),
-                None => Self::Ours(live),
-            },
+            Some(live) if is_ours(live, input) => Self::Ours(live),
             Some(live) => Self::not_ours(key, live, input),
         }
     }
@@ -65,7 +60,6 @@ impl<'a> Standing<'a> {
             Self::Absent => None,
             Self::Terminating(live)
             | Self::Ours(live)
-            | Self::LeftBy(live, _)
             | Self::Lost(live)
             | Self::Peer(live, _)
             | Self::Free(live)
@@ -87,9 +81,13 @@ fn peer(live: &Live, input: &Input<'_>) -> Option<Arc<str>> {
     applied.then_some(environment)
 }
 
-/// The other environment whose entry is on an object of ours.
-fn left_by(live: &Live, input: &Input<'_>) -> Option<Arc<str>> {
-    live.applied.iter().find_map(|entry| input.peers.environment_of_manager(&entry.manager))
+/// The other environments that have entries on an object, are known, and do not ask for it: they let it go.
+pub(super) fn left_by(live: &Live, claim: &Claim, input: &Input<'_>) -> Vec<Arc<str>> {
+    if matches!(claim, Claim::Environment(_)) {
+        return Vec::new();
+    }
+    let environments = live.applied.iter().filter_map(|entry| input.peers.environment_of_manager(&entry.manager));
+    environments.filter(|environment| input.peers.has_rendered(environment)).collect()
 }
 
 /// The form that KEP-3659 gives ids.

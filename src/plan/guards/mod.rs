@@ -25,6 +25,8 @@ mod pruning_off;
 mod same_object;
 mod still_needed;
 mod terminating;
+#[cfg(test)]
+mod tests;
 
 /// A live object with our label: is it to be deleted?
 #[derive(Clone, Copy)]

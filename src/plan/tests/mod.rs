@@ -1,5 +1,5 @@
 //! The plan against a model of a cluster: single cases, and properties over random ones.
 
 mod cases;
-
-mod world;
+mod properties;
+pub(crate) mod world;

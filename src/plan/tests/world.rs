@@ -75,6 +75,7 @@ pub fn helm(live: Live) -> Live {
 pub type Heads = BTreeMap<String, Option<Vec<ObjectKey>>>;
 
 /// The other environments of a world.
+#[derive(Debug)]
 pub struct OtherHeads(pub Heads);
 
 impl Peers for OtherHeads {
@@ -102,6 +103,7 @@ impl Peers for OtherHeads {
 }
 
 /// A cluster, and the environment `dev` in it.
+#[derive(Debug)]
 pub struct World {
     pub spec: EnvironmentSpec,
     pub kinds: Kinds,
@@ -252,10 +254,7 @@ impl World {
         let mut live = self.cluster.remove(&step.key).unwrap_or_else(|| bare(uid));
         live.resource_version += 1;
         live.part_of = Some(part_of("dev"));
-        let leaves = |entry: &ApplyEntry| match &step.action {
-            Action::TakeOver { from } => entry.manager == manager(from),
-            _ => false,
-        };
+        let leaves = |entry: &ApplyEntry| step.let_go.iter().any(|environment| entry.manager == manager(environment));
         live.applied.retain(|entry| *entry.manager != *manager("dev") && !leaves(entry));
         let fields = r#"{"f:data":{}}"#.into();
         live.applied.push(ApplyEntry { manager: manager("dev"), fields, time: Some(2) });

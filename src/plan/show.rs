@@ -1,0 +1,390 @@
+//! A plan for people, and the same as data for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Action, Ask, Plan, Planned, Refusal, Step};
+use crate::model::ObjectKey;
+
+/// A plan as data: the JSON of `plumb plan -o json`. Holds no content of any object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanView {
+    /// `ready`, `refused` or `ask-first`.
+    pub state: &'static str,
+    /// How many steps of each sort.
+    pub summary: Summary,
+    /// The steps, in the order of execution.
+    pub steps: Vec<StepView>,
+    /// What may not be done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusalView>,
+    /// Why a person is asked first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<String>,
+    /// What to do to confirm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// What deletions wait for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
+    /// Remarks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<NoteView>,
+}
+
+/// How many steps of each sort a plan has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// To create.
+    pub create: usize,
+    /// To update.
+    pub update: usize,
+    /// To delete and make again.
+    pub replace: usize,
+    /// To adopt.
+    pub adopt: usize,
+    /// To take over from another environment.
+    pub take_over: usize,
+    /// Left to another environment.
+    pub hand_over: usize,
+    /// To delete.
+    pub prune: usize,
+    /// Held back.
+    pub hold: usize,
+    /// As they should be.
+    pub unchanged: usize,
+}
+
+/// What identifies an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectView {
+    /// The API group; empty for core.
+    pub group: String,
+    /// The kind.
+    pub kind: String,
+    /// The namespace, unless cluster-scoped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepView {
+    /// `create`, `update`, `replace`, `adopt`, `take-over`, `hand-over`, `prune`, `keep`, `hold`.
+    pub action: &'static str,
+    /// The object.
+    #[serde(flatten)]
+    pub object: ObjectView,
+    /// Why.
+    pub reason: String,
+    /// The other environment of a take-over or hand-over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// The file and line in git.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Whether the API server can check it before the first write.
+    pub checkable: bool,
+    /// Whether the fields of a client-side apply are migrated with it.
+    pub migrate: bool,
+}
+
+/// One refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalView {
+    /// The object.
+    #[serde(flatten)]
+    pub object: ObjectView,
+    /// The file and line in git.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// One remark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NoteView {
+    /// The object.
+    #[serde(flatten)]
+    pub object: ObjectView,
+    /// The remark.
+    pub text: String,
+}
+
+impl From<&Planned> for PlanView {
+    fn from(planned: &Planned) -> Self {
+        match planned {
+            Planned::Ready(plan) => Self::of("ready", plan),
+            Planned::Refused(refused) => Self {
+                refused: refused.iter().map(RefusalView::from).collect(),
+                ..Self::of("refused", &Plan::default())
+            },
+            Planned::AskFirst(Ask { reasons, hint, proposed }) => {
+                Self { asks: reasons.clone(), hint: Some(hint.clone()), ..Self::of("ask-first", proposed) }
+            }
+        }
+    }
+}
+
+impl PlanView {
+    fn of(state: &'static str, plan: &Plan) -> Self {
+        Self {
+            state,
+            summary: Summary::of(plan),
+            steps: plan.steps.iter().map(StepView::from).collect(),
+            refused: plan.refused.iter().map(RefusalView::from).collect(),
+            asks: Vec::new(),
+            hint: None,
+            waits: plan.waits.iter().map(ToString::to_string).collect(),
+            notes: plan
+                .notes
+                .iter()
+                .map(|note| NoteView { object: (&note.key).into(), text: note.text.clone() })
+                .collect(),
+        }
+    }
+}
+
+impl Summary {
+    /// Counts a plan's steps.
+    pub fn of(plan: &Plan) -> Self {
+        let mut summary = Self::default();
+        for step in &plan.steps {
+            *match step.action {
+                Action::Create => &mut summary.create,
+                Action::Update => &mut summary.update,
+                Action::Replace => &mut summary.replace,
+                Action::Adopt => &mut summary.adopt,
+                Action::TakeOver { .. } => &mut summary.take_over,
+                Action::HandOver { .. } => &mut summary.hand_over,
+                Action::Prune => &mut summary.prune,
+                Action::Hold => &mut summary.hold,
+                Action::Keep => &mut summary.unchanged,
+            } += 1;
+        }
+        summary
+    }
+}
+
+impl fmt::Display for Summary {
+    /// `2 to create, 1 to update, 0 to prune, 9 unchanged`; the rarer sorts only where there are some.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to create, {} to update", self.create, self.update)?;
+        let rarer = [
+            (self.replace, "to replace"),
+            (self.adopt, "to adopt"),
+            (self.take_over, "to take over"),
+            (self.hand_over, "to hand over"),
+        ];
+        for (count, what) in rarer.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
+        }
+        write!(f, ", {} to prune, {} unchanged", self.prune, self.unchanged)?;
+        if self.hold > 0 { write!(f, ", {} held back", self.hold) } else { Ok(()) }
+    }
+}
+
+impl From<&ObjectKey> for ObjectView {
+    fn from(key: &ObjectKey) -> Self {
+        Self {
+            group: key.kind.group.to_string(),
+            kind: key.kind.kind.to_string(),
+            namespace: key.namespace.as_ref().map(ToString::to_string),
+            name: key.name.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{}/{namespace}/{}", self.kind, self.name),
+            None => write!(f, "{}/{}", self.kind, self.name),
+        }
+    }
+}
+
+impl From<&Step> for StepView {
+    fn from(step: &Step) -> Self {
+        let environment = match &step.action {
+            Action::TakeOver { from: other } | Action::HandOver { to: other } => Some(other.to_string()),
+            _ => None,
+        };
+        Self {
+            action: step.action.as_str(),
+            object: (&step.key).into(),
+            reason: step.reason.words(),
+            environment,
+            origin: step.manifest.as_ref().map(|manifest| manifest.origin.to_string()),
+            checkable: step.checkable,
+            migrate: step.migrate,
+        }
+    }
+}
+
+impl From<&Refusal> for RefusalView {
+    fn from(refusal: &Refusal) -> Self {
+        Self {
+            object: (&refusal.key).into(),
+            origin: refusal.origin.as_ref().map(ToString::to_string),
+            reason: refusal.reason.clone(),
+            hint: refusal.hint.clone(),
+        }
+    }
+}
+
+impl StepView {
+    const fn sign(&self) -> char {
+        match self.action.as_bytes() {
+            b"create" => '+',
+            b"prune" => '-',
+            b"keep" | b"hand-over" => '=',
+            b"hold" => '!',
+            _ => '~',
+        }
+    }
+
+    fn line(&self) -> String {
+        let mut line = format!("{} {:<9} {}  {}", self.sign(), self.action, self.object, self.reason);
+        if let Some(environment) = &self.environment {
+            let way = if self.action == "take-over" { "from" } else { "to" };
+            line.push_str(&format!(", {way} environment {environment}"));
+        }
+        if self.migrate {
+            line.push_str(", with the fields of its client-side apply");
+        }
+        if !self.checkable && self.sign() != '!' {
+            line.push_str(", not checked");
+        }
+        match &self.origin {
+            Some(origin) => format!("{line}  ({origin})"),
+            None => line,
+        }
+    }
+}
+
+impl fmt::Display for PlanView {
+    /// One line a step, unchanged objects left out; `{:#}` has them too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = f.alternate();
+        for step in self.steps.iter().filter(|step| all || step.action != "keep") {
+            writeln!(f, "{}", step.line())?;
+        }
+        for refusal in &self.refused {
+            let origin = refusal.origin.as_ref().map(|origin| format!("{origin}: ")).unwrap_or_default();
+            writeln!(f, "! refused   {}  {origin}{}; {}", refusal.object, refusal.reason, refusal.hint)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  note      {}  {}", note.object, note.text)?;
+        }
+        for wait in &self.waits {
+            writeln!(f, "  note      {wait}")?;
+        }
+        match self.state {
+            "refused" => writeln!(f, "Plan: refused, nothing is done."),
+            _ => writeln!(f, "Plan: {}.", self.summary),
+        }?;
+        for ask in &self.asks {
+            writeln!(f, "Not done unasked: {ask}.")?;
+        }
+        self.hint.iter().try_for_each(|hint| writeln!(f, "{hint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Live;
+    use crate::plan::tests::world::*;
+
+    fn world() -> World {
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(config_map);
+        let widget = ObjectKey::new("example.org", "Widget", "todo", "w");
+        let mut world = World::new([&a, &b, &c].map(|key| manifest(key, 1)));
+        world = world.with(&a, owned_by("dev", "1")).with(&b, Live { client_side_applied: true, ..bare("2") });
+        world.carry_out(&world.ready());
+        world.objects = vec![manifest(&a, 2), manifest(&b, 1), manifest(&d, 1), manifest(&widget, 1)];
+        world
+    }
+
+    #[test]
+    fn text_has_one_line_a_step() {
+        insta::assert_snapshot!(PlanView::from(&world().plan()), @r"
+        ~ update    ConfigMap/todo/a  changed in git  (app/a.yaml:1)
+        + create    ConfigMap/todo/d  not in the cluster  (app/d.yaml:1)
+        ! hold      Widget/todo/w  its kind is not served yet  (app/w.yaml:1)
+          note      Widget/todo/w  the API server does not serve the group example.org and no CustomResourceDefinition of this commit defines Widget: held back until it does
+          note      deletions wait until Widget/todo/w can be written
+        Plan: 1 to create, 1 to update, 0 to prune, 1 unchanged, 1 held back.
+        ");
+    }
+
+    #[test]
+    fn unchanged_objects_are_shown_when_asked_for() {
+        let view = PlanView::from(&world().plan());
+        assert!(
+            !view.to_string().contains("keep")
+                && format!("{view:#}").contains("= keep      ConfigMap/todo/b  unchanged")
+        );
+    }
+
+    #[test]
+    fn adoption_and_its_migration_are_shown() {
+        let a = config_map("a");
+        let world = World::new([manifest(&a, 1)]).with(&a, Live { client_side_applied: true, ..bare("2") });
+        insta::assert_snapshot!(PlanView::from(&world.plan()), @r"
+        ~ adopt     ConfigMap/todo/a  stands already, not ours yet, with the fields of its client-side apply  (app/a.yaml:1)
+        Plan: 0 to create, 0 to update, 1 to adopt, 0 to prune, 0 unchanged.
+        ");
+    }
+
+    #[test]
+    fn a_refusal_and_a_question_say_what_to_do() {
+        let a = config_map("a");
+        let refused = World::new([manifest(&a, 1)]).with(&a, helm(bare("1")));
+        insta::assert_snapshot!(PlanView::from(&refused.plan()), @r"
+        ! refused   ConfigMap/todo/a  app/a.yaml:1: it stands already and belongs to the Helm release todo/web; remove it there or here, or set adopt: true in the definition of dev to take it over
+        Plan: refused, nothing is done.
+        ");
+        let claim = key("", "PersistentVolumeClaim", "data");
+        let asked = World::new([manifest(&a, 1)]).with(&claim, owned_by("dev", "1"));
+        insta::assert_snapshot!(PlanView::from(&asked.plan()), @r"
+        + create    ConfigMap/todo/a  not in the cluster  (app/a.yaml:1)
+        - prune     PersistentVolumeClaim/todo/data  left git
+        Plan: 1 to create, 0 to update, 1 to prune, 0 unchanged.
+        Not done unasked: it would delete PersistentVolumeClaim/todo/data, and objects of such kinds are never deleted unasked.
+        if that is meant: plumb approve dev, or kubectl annotate environment dev --overwrite plumb.dev/confirm-prune=0707070707070707070707070707070707070707
+        ");
+    }
+
+    #[test]
+    fn json_has_the_same() {
+        let view = PlanView::from(&world().plan());
+        insta::assert_snapshot!(serde_json::to_string_pretty(&view.steps.first()).unwrap(), @r#"
+        {
+          "action": "update",
+          "group": "",
+          "kind": "ConfigMap",
+          "namespace": "todo",
+          "name": "a",
+          "reason": "changed in git",
+          "origin": "app/a.yaml:1",
+          "checkable": true,
+          "migrate": false
+        }
+        "#);
+        assert_eq!(serde_json::to_value(view.summary).unwrap()["create"], 1);
+    }
+}
