@@ -1,1 +1,14 @@
+//! The integration tests: one binary, against a real API server. [`harness`] gives each test its own corner of it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a test may fail loudly, and the rules of the rooms are not about it"
+)]
+
+mod harness;
+mod harness_itself;
