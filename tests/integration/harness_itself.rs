@@ -132,6 +132,34 @@ async fn no_process_outlives_a_killed_parent() {
 }
 
 #[tokio::test]
+async fn no_process_outlives_a_parent_that_is_killed_while_it_starts() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("cluster");
+    let script = "exec 3> >(exec tests/cluster/control-plane run --until-eof --dir \"$0\"); read -r";
+    let mut parent = Command::new("bash")
+        .args(["-c", script, directory.to_str().unwrap()])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually(SOON, || async {
+        ensure!(directory.join("etcd.log").exists(), "etcd is not started yet");
+        Ok(())
+    })
+    .await;
+    assert!(!directory.join("ready").exists(), "the test came too late to test anything");
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    gone(&directory).await;
+    eventually(SOON, || async {
+        ensure!(!directory.exists(), "the directory stays behind");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn no_process_outlives_a_killed_supervisor() {
     let (mut supervisor, directory) =
         start_under(&["tests/cluster/control-plane", "run", "--until-eof", "--no-controller-manager"]);
