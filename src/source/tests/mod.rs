@@ -1,0 +1,8 @@
+//! Tests against real repositories, written by the real `git`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod bench;
+mod store;
+mod support;
+mod watch;
