@@ -1,13 +1,71 @@
 # `make` alone lists the targets: every line `target: ## what it does`.
 .DEFAULT_GOAL := help
 
-.PHONY: help cluster-up cluster-down
+# Tools that the checks need, built once a machine. The version is part of the path: a new one is built beside the old.
+tools := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plumb/tools
+deny_version := 0.20.2
+deny := $(tools)/cargo-deny-$(deny_version)/bin/cargo-deny
+
+# What `make test` goes through, in this order: the quick ones first.
+tests := check unit chart integration readme
+
+.PHONY: help build check test test-quick $(tests) bench demo cluster-up cluster-down crd tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build target/release/plumb
+	cargo build --locked --release
+
+check: $(deny) ## format, lints, licenses, dependencies, scripts
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(deny) --log-level error --locked check bans licenses sources
+	@.ci/advisories $(deny)
+	@.ci/scripts
+
+test: ## everything, as the CI runs it: check, unit, chart, integration, readme
+	@for tests in $(tests); do \
+	  started=$$(date +%s); \
+	  $(MAKE) --no-print-directory "$$tests" || exit 1; \
+	  echo "== $$tests passed in $$(($$(date +%s) - started)) s"; \
+	done
+
+test-quick: unit ## the loop of editing: unit tests alone, no cluster
+
+unit: ## tests of the library: pure code, and git repositories in temporary directories
+	cargo test --locked --lib
+
+chart: ## the Todo Chatbot's chart: helm lint, every switch, the API server's strict dry-run
+	tests/cluster/with tests/chart/check
+
+integration: ## tests of the program against a real kube-apiserver and etcd (or PLUMB_TEST_KUBECONFIG)
+	cargo test --locked --test integration
+
+readme: ## the commands of README.md
+	@if [ -x tests/readme/check ]; then tests/readme/check; else echo "README.md has no commands to test yet"; fi
+
+bench: ## measure; writes target/bench/report.json
+	cargo bench --locked --bench plumb
+
+demo: ## build plumb and a local cluster, push commits to a scratch repository, show them deployed
+	@tests/demo/demo
 
 cluster-up: ## start a local Kubernetes control plane; prints the KUBECONFIG to use
 	@tests/cluster/control-plane up
 
 cluster-down: ## end it
 	@tests/cluster/control-plane down
+
+crd: ## write deploy/crd.yaml anew from the types in src/model
+	@mkdir -p deploy target
+	cargo run --quiet --locked -- init --crd > target/crd.yaml
+	mv target/crd.yaml deploy/crd.yaml
+
+tools: $(deny) ## build the tools that `make check` needs, once a machine
+
+$(deny):
+	cargo install --locked cargo-deny --version $(deny_version) --root $(tools)/cargo-deny-$(deny_version)
+
+clean: ## delete what was built here; the caches in ~/.cache/plumb stay
+	cargo clean
