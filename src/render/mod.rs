@@ -1,1 +1,64 @@
 //! From files at one commit to complete manifests.
+//!
+//! [`render`] tells a Helm chart, a kustomization and a directory of plain manifests apart, lets the one [`Renderer`] read what it
+//! needs from git objects, and finishes every object (checks, namespace, label). What was read is the cache key: a commit that changes none of
+//! it renders nothing.
+
+mod cache;
+mod collect;
+mod definition;
+mod directory;
+mod error;
+pub mod finish;
+mod request;
+#[cfg(test)]
+mod tests;
+pub mod yaml;
+
+pub use cache::Cache;
+pub use collect::Collector;
+pub use definition::{Definition, DefinitionError, Definitions, plumb_file};
+pub use error::RenderError;
+pub use request::{Kustomize, Rendered, Request, Tools};
+
+use crate::model::{Desired, Reads, images};
+use crate::source::EntryKind;
+use definition::PLUMB_FILE;
+
+/// Reads one kind of source and hands its objects to a [`Collector`].
+pub trait Renderer {
+    /// Renders the environment's path. The answer is what was read: it decides when the render is made anew.
+    fn render(&self, request: &Request<'_>, out: &mut Collector<'_>) -> Result<Reads, RenderError>;
+}
+
+/// The objects that the environment wants at the request's commit. Blocking: git is read, and a child process may run.
+pub fn render(request: &Request<'_>, cache: &mut Cache) -> Result<Rendered, RenderError> {
+    cache.enter(request);
+    if let Some(desired) = cache.unchanged(request)? {
+        return Ok(Rendered::Same(desired));
+    }
+    plumb_file(request.snapshot)?;
+    let renderer = detect(request)?;
+    let mut known = cache.take_files();
+    let mut out = Collector::new(request, &mut known);
+    let mut reads = renderer.render(request, &mut out)?;
+    let collected = out.done()?;
+    let plumb = request.snapshot.entry(PLUMB_FILE)?.map(|entry| entry.id);
+    reads.0.push((PLUMB_FILE.into(), plumb));
+    let desired = Desired { commit: request.snapshot.commit(), objects: collected.objects, reads };
+    cache.keep(desired.clone(), collected.files);
+    Ok(if collected.same { Rendered::Same(desired) } else { Rendered::New(desired) })
+}
+
+/// Tells what is at the environment's path from what is in it.
+fn detect(request: &Request<'_>) -> Result<Box<dyn Renderer>, RenderError> {
+    let path = &request.spec.path;
+    if !images::is_inside(path) {
+        return Err(RenderError::BadPath(path.clone()));
+    }
+    match request.snapshot.entry(path)?.map(|entry| entry.kind) {
+        Some(EntryKind::Tree) => Ok(Box::new(directory::Directory)),
+        Some(_) => Err(RenderError::BadPath(path.clone())),
+        None => Err(RenderError::Missing { field: "spec.path", path: path.clone() }),
+    }
+}

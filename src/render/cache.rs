@@ -1,0 +1,83 @@
+//! What an environment's last render read and yielded.
+
+use super::collect::Files;
+use super::error::RenderError;
+use super::request::Request;
+use crate::model::environment::Allow;
+use crate::model::{Desired, Reads};
+use crate::source::Snapshot;
+
+/// The last render of one environment. Objects are shared with whoever holds them, so it costs little memory of its own.
+#[derive(Default)]
+pub struct Cache {
+    context: Option<Context>,
+    last: Option<Desired>,
+    files: Files,
+}
+
+/// All that decides a render, besides the files it reads.
+#[derive(Debug, PartialEq, Eq)]
+struct Context {
+    environment: String,
+    part_of: String,
+    namespace: String,
+    path: String,
+    values: Vec<String>,
+    allow: Allow,
+    kinds_generation: u64,
+}
+
+impl Context {
+    fn of(request: &Request<'_>) -> Self {
+        let spec = request.spec;
+        Self {
+            environment: request.environment.to_owned(),
+            part_of: request.part_of.to_owned(),
+            namespace: spec.namespace.clone(),
+            path: spec.path.clone(),
+            values: spec.values.clone(),
+            allow: spec.allow.clone(),
+            kinds_generation: request.kinds_generation,
+        }
+    }
+}
+
+impl Cache {
+    /// Forgets everything if the definition or the kinds changed.
+    pub(super) fn enter(&mut self, request: &Request<'_>) {
+        let context = Context::of(request);
+        if self.context.as_ref() != Some(&context) {
+            *self = Self { context: Some(context), ..Self::default() };
+        }
+    }
+
+    /// The last render, for this commit, if all that it read is the same.
+    pub(super) fn unchanged(&self, request: &Request<'_>) -> Result<Option<Desired>, RenderError> {
+        let Some(last) = &self.last else { return Ok(None) };
+        if !holds(&last.reads, request.snapshot)? {
+            return Ok(None);
+        }
+        Ok(Some(Desired { commit: request.snapshot.commit(), ..last.clone() }))
+    }
+
+    /// The files of the last render; the cache has none until the next [`Cache::keep`], so the commit after a failed one is read whole.
+    pub(super) fn take_files(&mut self) -> Files {
+        std::mem::take(&mut self.files)
+    }
+
+    /// Keeps a render.
+    pub(super) fn keep(&mut self, desired: Desired, files: Files) {
+        self.last = Some(desired);
+        self.files = files;
+    }
+}
+
+/// Whether every path that was read has the same id, or is missing as it was.
+fn holds(reads: &Reads, snapshot: &Snapshot) -> Result<bool, RenderError> {
+    for (path, id) in &reads.0 {
+        if snapshot.entry(path)?.map(|entry| entry.id) != *id {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

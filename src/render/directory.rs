@@ -1,0 +1,90 @@
+//! A directory of plain manifests: `*.yaml`, `*.yml` and `*.json`, recursively, in the order of their paths.
+//!
+//! Hidden files are no manifests, nor are `plumb.yaml` and `environments/` at the repository's root.
+
+use std::sync::Arc;
+
+use super::Renderer;
+use super::collect::Collector;
+use super::definition::{ENVIRONMENTS, PLUMB_FILE};
+use super::error::RenderError;
+use super::finish::Draft;
+use super::request::Request;
+use super::yaml::{self, Notation};
+use crate::model::{CommitId, Origin, Reads};
+use crate::source::{Entry, EntryKind};
+
+/// More files than this are no environment, but a mistake in its path.
+const FILES: usize = 100_000;
+/// Directories inside each other.
+const DEPTH: usize = 64;
+
+/// The renderer of plain directories.
+pub struct Directory;
+
+impl Renderer for Directory {
+    fn render(&self, request: &Request<'_>, out: &mut Collector<'_>) -> Result<Reads, RenderError> {
+        let path = &request.spec.path;
+        if !request.spec.values.is_empty() {
+            return Err(RenderError::ValuesWithoutChart(path.clone()));
+        }
+        let mut files = Vec::new();
+        let root = normal(path);
+        walk(request, &root, 0, &mut files)?;
+        for File { path, notation, entry } in files {
+            if out.take_known(&path, entry.id) {
+                continue;
+            }
+            let bytes = request.snapshot.blob(&path, &entry)?;
+            let file: Arc<str> = path.into();
+            let documents = yaml::read(&bytes, notation, &mut out.budget).map_err(RenderError::yaml(file.clone()))?;
+            let draft = |document: yaml::Document| Draft {
+                origin: Origin { file: file.clone(), line: document.line, document: document.index },
+                value: document.value,
+            };
+            out.add(file.clone(), Some(entry.id), documents.into_iter().map(draft).collect())?;
+        }
+        let tree: Option<CommitId> = request.snapshot.entry(path)?.map(|entry| entry.id);
+        Ok(Reads(vec![(root.into(), tree)]))
+    }
+}
+
+struct File {
+    path: String,
+    notation: Notation,
+    entry: Entry,
+}
+
+fn walk(request: &Request<'_>, directory: &str, depth: usize, files: &mut Vec<File>) -> Result<(), RenderError> {
+    let too_many = |what, limit| RenderError::TooMany { path: request.spec.path.clone(), what, limit };
+    if depth > DEPTH {
+        return Err(too_many("directories inside each other", DEPTH));
+    }
+    for (name, entry) in request.snapshot.list(directory)? {
+        let path = if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") };
+        if name.starts_with('.') || matches!(&*path, ENVIRONMENTS | PLUMB_FILE) {
+            continue;
+        }
+        let notation = match name.rsplit_once('.') {
+            Some((_, "yaml" | "yml")) => Some(Notation::Yaml),
+            Some((_, "json")) => Some(Notation::Json),
+            _ => None,
+        };
+        match (entry.kind, notation) {
+            (EntryKind::Tree, _) => walk(request, &path, depth + 1, files)?,
+            (EntryKind::Symlink, _) => return Err(RenderError::NotAFile { file: path, what: "symbolic link" }),
+            (EntryKind::Submodule, _) => return Err(RenderError::NotAFile { file: path, what: "submodule" }),
+            (EntryKind::File | EntryKind::Executable, Some(notation)) => files.push(File { path, notation, entry }),
+            (EntryKind::File | EntryKind::Executable, None) => {}
+        }
+        if files.len() > FILES {
+            return Err(too_many("files", FILES));
+        }
+    }
+    Ok(())
+}
+
+/// The path without `.` and doubled slashes, so that a file has one name; the root is empty.
+pub(super) fn normal(path: &str) -> String {
+    path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,133 @@
+//! Why a commit could not be rendered.
+
+use std::sync::Arc;
+
+use super::finish::ObjectError;
+use super::yaml::YamlError;
+use crate::model::images::ImagesError;
+use crate::model::{Failure, ObjectKey, Origin, Stage};
+use crate::source::SourceError;
+
+/// Why a commit could not be rendered. No variant holds a value that may be secret.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// git could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A file is not what it should be.
+    #[error("{file}:{}: {source}", .source.at)]
+    Yaml {
+        /// The file.
+        file: Arc<str>,
+        /// What is wrong.
+        source: YamlError,
+    },
+    /// An object is refused.
+    #[error(transparent)]
+    Object(#[from] Box<ObjectError>),
+    /// `plumb.yaml` can be read, but not used.
+    #[error("{file}: {source}")]
+    Images {
+        /// The file.
+        file: &'static str,
+        /// What is wrong.
+        source: ImagesError,
+    },
+    /// `spec.path` leaves the repository.
+    #[error("the environment's path {0:?} is not a directory inside the repository")]
+    BadPath(String),
+    /// A path that the definition names is not in the commit.
+    #[error("{path:?}, which the environment's {field} names, is not in this commit")]
+    Missing {
+        /// The field of the definition.
+        field: &'static str,
+        /// The path.
+        path: String,
+    },
+    /// `spec.values` is set, but what is rendered is no chart.
+    #[error("the environment names values files, but {0:?} is not a Helm chart: it has no Chart.yaml")]
+    ValuesWithoutChart(String),
+    /// A symbolic link or a submodule among the manifests.
+    #[error("{file} is a {what}; manifests are read from files of this repository alone")]
+    NotAFile {
+        /// The entry.
+        file: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A directory with more in it than one environment should have.
+    #[error("{path} has more than {limit} {what}")]
+    TooMany {
+        /// The directory.
+        path: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there may be.
+        limit: usize,
+    },
+    /// Two objects with the same key.
+    #[error("{key} is defined twice: at {first} and at {second}")]
+    Duplicate {
+        /// The object.
+        key: ObjectKey,
+        /// Where it is defined first.
+        first: Origin,
+        /// Where it is defined again.
+        second: Origin,
+    },
+    /// No object at all.
+    #[error("{0:?} renders to no object at all")]
+    Empty(String),
+}
+
+impl RenderError {
+    pub(super) fn yaml(file: impl Into<Arc<str>>) -> impl FnOnce(YamlError) -> Self {
+        let file = file.into();
+        move |source| Self::Yaml { file, source }
+    }
+
+    /// The error as a deployment's failure.
+    pub fn failure(&self) -> Failure {
+        let failed = |reason: String| Failure::new(Stage::Render, reason);
+        let in_file = |file: &str| Origin { file: file.into(), line: 0, document: 0 };
+        match self {
+            Self::Object(error) => error.failure(),
+            Self::Yaml { file, source } => yaml_failure(Stage::Render, file, source),
+            Self::Images { file, source } => failed(source.to_string()).at(in_file(file)),
+            Self::NotAFile { file, .. } => failed(self.to_string()).at(in_file(file)).hint("put the file itself there"),
+            Self::Duplicate { key, first, second } => failed(format!("the object is defined twice, first at {first}"))
+                .at(second.clone())
+                .on(key.clone())
+                .hint("remove one of the two"),
+            Self::Source(error) => source_failure(Stage::Render, error),
+            Self::BadPath(_) => {
+                failed(self.to_string()).hint("give a path relative to the repository's root, without '..'")
+            }
+            Self::Missing { field, .. } => {
+                failed(self.to_string()).hint(format!("add it to the branch, or correct {field}"))
+            }
+            Self::ValuesWithoutChart(_) => failed(self.to_string()).hint("remove spec.values, or correct spec.path"),
+            Self::TooMany { .. } => failed(self.to_string()).hint("point spec.path at a smaller directory"),
+            Self::Empty(_) => failed(self.to_string())
+                .hint("nothing is pruned; if no object is really what you want, set spec.allow.empty"),
+        }
+    }
+}
+
+/// The failure of a file that cannot be read.
+pub(super) fn yaml_failure(stage: Stage, file: &Arc<str>, error: &YamlError) -> Failure {
+    let origin = Origin { file: file.clone(), line: error.at.line, document: 0 };
+    Failure::new(stage, format!("column {}: {}", error.at.column, error.problem)).at(origin)
+}
+
+/// The failure of git itself: an unreadable object may be there at the next try, a bad name never.
+pub(super) fn source_failure(stage: Stage, error: &SourceError) -> Failure {
+    let mut reason = error.to_string();
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        reason.push_str(&format!(": {next}"));
+        cause = next;
+    }
+    let failure = Failure::new(stage, reason);
+    if matches!(error, SourceError::Git { .. } | SourceError::Io { .. }) { failure.transient() } else { failure }
+}
