@@ -4,10 +4,20 @@
 //!
 //! [`model`], [`plan`] and [`drift`] decide and have no I/O; `ARCHITECTURE.md` has the map and the invariants.
 
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod cli;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod cluster;
+pub mod config;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod daemon;
 pub mod drift;
 pub mod model;
 pub mod plan;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod reconcile;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod render;
+pub mod report;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod source;

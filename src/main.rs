@@ -1,1 +1,15 @@
-fn main() {}
+//! Arguments in, exit code out.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match plumb::cli::Cli::parse().run() {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            anstream::eprintln!("plumb: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Which kinds the API server serves: data that the cluster room fills in by discovery and that pure code asks.
 
+mod builtin;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ pub enum Lookup<'a> {
 }
 
 /// The kinds of one API server at one moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kinds {
     /// The server's `gitVersion`, such as `v1.36.3`.
     pub server_version: String,

@@ -3,6 +3,7 @@
 //! Every other room speaks in these types, so a rule that a type can hold (a validated name, masked secret data, an object
 //! that knows the file it came from) is held here, once.
 
+pub mod applyset;
 pub mod commit;
 pub mod environment;
 pub mod fields;

@@ -135,3 +135,8 @@ fn text(bytes: &[u8]) -> Result<&str, YamlError> {
     }
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
+
+/// Writes a value as YAML, for people.
+pub fn write<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, serde_yaml::Error> {
+    serde_yaml::to_string(value)
+}

@@ -1,0 +1,46 @@
+//! `plumb apply`: one environment, once.
+
+use std::sync::Arc;
+
+use tokio::sync::watch as channel;
+
+use super::{Exit, open};
+use crate::config::{ClusterArgs, RepositoryArgs};
+use crate::daemon;
+
+/// Deploy one environment once, as `plumb run` would
+///
+/// Claims the environment, deploys the head of its branch, writes the status, gives the claim up. Refused while a `plumb run` elsewhere holds the environment.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The environment
+    environment: String,
+    /// The name of this installation [default: the pod, or user@machine:repository]
+    #[arg(long, env = "PLUMB_INSTANCE", value_name = "NAME")]
+    instance: Option<String>,
+    /// Take the environment over if another installation holds it
+    #[arg(long)]
+    take_over: bool,
+}
+
+pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
+    let opened = open::Opened::open(&repository).await?;
+    let definition = opened.definition(&args.environment)?;
+    opened.commit(definition, None)?;
+    let instance = open::instance(args.instance, &repository);
+    let shared = open::shared(cluster.connect().await?, instance, open::tools());
+    opened.enter_all(&shared);
+    let (stop, stopped) = channel::channel(false);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.send_replace(true);
+        }
+    });
+    let settings = daemon::Settings { take_over: args.take_over, release: true, ..daemon::Settings::default() };
+    let spec = Arc::new(definition.spec.clone());
+    let head = opened.heads.branches.get(&spec.branch).copied();
+    match daemon::once(shared, settings, &args.environment, spec, head, opened.store, stopped).await {
+        Ok(()) => Ok(Exit::Done),
+        Err(reason) => anyhow::bail!("{reason}"),
+    }
+}

@@ -1,0 +1,190 @@
+//! What several verbs need first: the repository's heads, an environment's definition, a cluster.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::sync::{Semaphore, watch as channel};
+
+use crate::cluster::Cluster;
+use crate::cluster::parent::{Instance, Parent, Parents};
+use crate::config::{ClusterArgs, RepositoryArgs};
+use crate::model::{CommitId, Failure, Kinds};
+use crate::reconcile::peers::PeerBook;
+use crate::reconcile::{Reconciler, Shared};
+use crate::render::{Definition, Definitions, Tools};
+use crate::source::{Heads, RepositoryUrl, SourceSettings, SourceState, Store, Trust, watch};
+
+/// How long a verb that is not `run` waits for the repository.
+const REPOSITORY_WITHIN: Duration = Duration::from_secs(60);
+
+impl RepositoryArgs {
+    /// The settings of the source.
+    pub(super) fn settings(&self) -> anyhow::Result<SourceSettings> {
+        let repository = RepositoryUrl::Local(self.repo.clone().into());
+        let trust = Trust::owners(self.trust_owner.iter().copied());
+        Ok(SourceSettings { interval: self.poll, trust, ..SourceSettings::new(repository) })
+    }
+}
+
+impl ClusterArgs {
+    /// The cluster; nothing is sent yet.
+    pub(super) async fn connect(&self) -> anyhow::Result<Cluster> {
+        Ok(Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?)
+    }
+}
+
+/// A repository at one moment.
+pub(super) struct Opened {
+    pub(super) heads: Arc<Heads>,
+    pub(super) store: Store,
+    /// The commit that the definitions are from.
+    pub(super) configuration: CommitId,
+    /// The definitions; a bad one spoils only itself.
+    pub(super) definitions: BTreeMap<String, Result<Arc<Definition>, Failure>>,
+}
+
+impl Opened {
+    /// Reads the repository once.
+    pub(super) async fn open(args: &RepositoryArgs) -> anyhow::Result<Self> {
+        let (_running, shutdown) = channel::channel(false);
+        let (mut source, _task) = watch(args.settings()?, shutdown);
+        let ready = source.wait_for(|state| !matches!(**state, SourceState::Waiting { .. }));
+        let state = match tokio::time::timeout(REPOSITORY_WITHIN, ready).await {
+            Ok(state) => Arc::clone(&*state?),
+            Err(_) => bail!("the repository {:?} could not be read within {REPOSITORY_WITHIN:?}", args.repo),
+        };
+        let (heads, store) = match &*state {
+            SourceState::Ready { heads, store } => (Arc::clone(heads), store.clone()),
+            other => bail!("{}", other.trouble().unwrap_or("the repository can't be read")),
+        };
+        let branch = args.config_branch.as_ref().or(heads.default_branch.as_ref());
+        let branch = branch
+            .context("the repository's HEAD names no branch; name the one with environments/ by --config-branch")?;
+        let configuration = *heads.branches.get(branch).with_context(|| {
+            format!("the configuration branch {branch:?} does not exist; push it, or name another by --config-branch")
+        })?;
+        let snapshot = store.at(configuration)?;
+        let definitions = Definitions::default().at(&snapshot)?;
+        let definitions =
+            definitions.into_iter().map(|(name, read)| (name, read.map_err(|error| error.failure()))).collect();
+        drop(snapshot);
+        Ok(Self { heads, store, configuration, definitions })
+    }
+
+    /// One environment's definition.
+    pub(super) fn definition(&self, name: &str) -> anyhow::Result<&Definition> {
+        match self.definitions.get(name) {
+            Some(Ok(definition)) => Ok(definition),
+            Some(Err(failure)) => bail!("{failure}"),
+            None => {
+                let known: Vec<&str> = self.definitions.keys().map(String::as_str).collect();
+                bail!("there is no environment {name:?}; the configuration branch defines: {}", known.join(", "))
+            }
+        }
+    }
+
+    /// The commit that a revision means for an environment: its branch's head, or `HEAD~1` and the like counted from it, or any revision of the
+    /// repository.
+    pub(super) fn commit(&self, definition: &Definition, at: Option<&str>) -> anyhow::Result<CommitId> {
+        let branch = &definition.spec.branch;
+        match at {
+            None => self.heads.branches.get(branch).copied().with_context(|| format!("there is no branch {branch:?}")),
+            Some(at) => {
+                let from_head = at.strip_prefix("HEAD").map(|rest| format!("refs/heads/{branch}{rest}"));
+                Ok(self.store.resolve(from_head.as_deref().unwrap_or(at))?)
+            }
+        }
+    }
+}
+
+/// What environments share, over this cluster.
+pub(super) fn shared(cluster: Cluster, instance: Instance, tools: Tools) -> Arc<Shared> {
+    Arc::new(Shared {
+        cluster,
+        instance,
+        parents: Parents::default(),
+        peers: PeerBook::default(),
+        tools,
+        cancel: AtomicBool::new(false),
+        renders: Semaphore::new(2),
+    })
+}
+
+/// This plumb's name: what was given, or the pod's, or the user, machine and repository.
+pub(super) fn instance(given: Option<String>, args: &RepositoryArgs) -> Instance {
+    let run = format!("{:08x}", rand::random::<u32>());
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let name = given.unwrap_or_else(|| match variable("POD_NAMESPACE") {
+        Some(namespace) => format!("pod/{namespace}/plumb"),
+        None => {
+            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let path = PathBuf::from(&args.repo).canonicalize().map(|path| path.display().to_string());
+            let user = variable("USER").unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
+            format!("{user}@{host}:{}", path.unwrap_or_else(|_| args.repo.clone()))
+        }
+    });
+    Instance { name: name.replace('#', "-"), run }
+}
+
+/// helm and kustomize, from `PATH`.
+pub(super) fn tools() -> Tools {
+    Tools::find(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+/// The kinds of the cluster at hand, or those of a current Kubernetes.
+pub(super) async fn kinds(cluster: &ClusterArgs, offline: bool) -> Arc<Kinds> {
+    if !offline
+        && let Ok(cluster) = cluster.connect().await
+        && let Ok(Ok(known)) =
+            tokio::time::timeout(Duration::from_secs(5), cluster.discovered.ensure(&cluster.caller)).await
+    {
+        return known.kinds;
+    }
+    if !offline {
+        tracing::warn!("no cluster answers; rendering with the kinds of a current Kubernetes");
+    }
+    Arc::new(Kinds::builtin())
+}
+
+impl Opened {
+    /// Makes every environment known to the others.
+    pub(super) fn enter_all(&self, shared: &Shared) {
+        for (name, definition) in &self.definitions {
+            if let Ok(definition) = definition {
+                shared.peers.enter(name, &definition.spec);
+            }
+        }
+    }
+}
+
+/// A reconciler for a verb that writes nothing.
+pub(super) async fn reconciler(
+    cluster: Cluster,
+    repository: &RepositoryArgs,
+    opened: &Opened,
+    name: &str,
+) -> anyhow::Result<Reconciler> {
+    let definition = opened.definition(name)?;
+    let shared = shared(cluster, instance(None, repository), tools());
+    opened.enter_all(&shared);
+    match (Parent { caller: &shared.cluster.caller, name }).read().await {
+        Ok(environment) => shared.parents.wrote(environment),
+        Err(error) if error.code() == 404 => {} // Not deployed yet, or no definition: the plan says what would be made.
+        Err(error) => return Err(error.into()),
+    }
+    let reconciler = Reconciler::new(shared, name, Arc::new(definition.spec.clone()));
+    // The other environments' claims, so that what moves between them is planned as the daemon plans it.
+    for (other, definition) in opened.definitions.iter().filter(|(other, _)| *other != name) {
+        let Ok(definition) = definition else { continue };
+        let Ok(commit) = opened.commit(definition, None) else { continue };
+        let other = Reconciler::new(Arc::clone(&reconciler.shared), other, Arc::new(definition.spec.clone()));
+        if let Err(failure) = other.claim_only(&opened.store, commit).await {
+            tracing::warn!(environment = %other.name, reason = %failure, "this environment can't be rendered; what it asks for is not known");
+        }
+    }
+    Ok(reconciler)
+}

@@ -1,0 +1,111 @@
+//! `plumb status`: what the cluster says of the environments.
+
+use std::fmt::Write as _;
+
+use comfy_table::{Table, presets};
+use kube::core::{ObjectList, Request, params::ListParams};
+use kube::{Resource, ResourceExt as _};
+
+use super::{Exit, print};
+use crate::cluster::api::As;
+use crate::config::{ClusterArgs, Output};
+use crate::model::Environment;
+use crate::render::yaml;
+
+/// Show the environments of the cluster, or one with its conditions and last deployments
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The environment [default: all]
+    environment: Option<String>,
+    /// How it is printed
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) async fn run(cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
+    let cluster = cluster.connect().await?;
+    let request = Request::new(Environment::url_path(&(), None)).list(&ListParams::default());
+    let list = cluster.caller.call(&|| "list environments".to_owned(), As::Plumb, request).await;
+    let list: ObjectList<Environment> = match list {
+        Err(error) if error.code() == 404 => return Err(crate::cluster::ClusterError::NoCrd.into()),
+        other => other?,
+    };
+    let mut environments = list.items;
+    environments.iter_mut().for_each(|environment| environment.metadata.managed_fields = None);
+    if let Some(name) = &args.environment {
+        environments.retain(|environment| environment.name_any() == *name);
+        if environments.is_empty() {
+            anyhow::bail!("the cluster has no environment {name:?}");
+        }
+    }
+    match (args.output, &args.environment, environments.first()) {
+        (Output::Json, _, _) => print(&serde_json::to_string_pretty(&environments)?),
+        (Output::Yaml, _, _) => print(&yaml::write(&environments)?),
+        (Output::Text, Some(_), Some(environment)) => print(&details(environment)?),
+        (Output::Text, ..) => print(&table(&environments)),
+    }
+}
+
+fn condition<'a>(environment: &'a Environment, type_: &str) -> Option<&'a crate::model::environment::Condition> {
+    environment.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+fn commit(environment: &Environment) -> &str {
+    environment.status.as_ref().and_then(|status| status.short_commit.as_deref()).unwrap_or("-")
+}
+
+fn table(environments: &[Environment]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["NAME", "BRANCH", "COMMIT", "SYNCED", "OBJECTS", "MESSAGE"]);
+    for environment in environments {
+        let objects = environment.status.as_ref().and_then(|status| status.objects);
+        let (synced, message) = condition(environment, "Synced")
+            .map_or(("-", ""), |condition| (condition.status.as_str(), condition.message.as_str()));
+        table.add_row([
+            environment.name_any().as_str(),
+            environment.spec.branch.as_str(),
+            commit(environment),
+            synced,
+            &objects.map_or_else(|| "-".to_owned(), |objects| objects.to_string()),
+            message,
+        ]);
+    }
+    table.trim_fmt()
+}
+
+fn details(environment: &Environment) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let spec = &environment.spec;
+    writeln!(
+        text,
+        "{}: branch {} → namespace {}, at {}",
+        environment.name_any(),
+        spec.branch,
+        spec.namespace,
+        commit(environment)
+    )?;
+    if let Some(status) = &environment.status {
+        for condition in &status.conditions {
+            writeln!(
+                text,
+                "  {} {} ({}, since {}): {}",
+                condition.type_, condition.status, condition.reason, condition.last_transition_time, condition.message
+            )?;
+        }
+        writeln!(text, "last deployments:")?;
+        for entry in &status.history {
+            let short: String = entry.commit.chars().take(7).collect();
+            let total: i64 = entry.took_ms.values().sum();
+            write!(
+                text,
+                "  {} {short} {} applied={} pruned={} took={total}ms",
+                entry.time, entry.outcome, entry.applied, entry.pruned
+            )?;
+            match &entry.message {
+                Some(message) => writeln!(text, " {message}")?,
+                None => writeln!(text)?,
+            }
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,141 @@
+//! One request to the API server: bounded in number and time, 429 and Retry-After obeyed, errors told apart.
+//!
+//! kube's own retry is off: it sleeps for minutes and hides 429 from the limiter. Answers are decoded here, since kube's helper logs a body
+//! that it can't decode, and that body may be a Secret.
+
+use std::time::Duration;
+
+use http::Request;
+use kube::Client;
+use kube::client::Body;
+use kube::core::Status;
+use serde::de::DeserializeOwned;
+
+use super::error::ClusterError;
+use super::limiter::Limiter;
+
+/// A request may take this long; the API server's own limit for non-watch requests is 60 s.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How often a 429 is obeyed before it is passed on.
+const PATIENCE: u32 = 8;
+/// A server that asks for more than this is answered by the caller's own back-off.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Whose rights a request uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum As<'a> {
+    /// plumb's own.
+    Plumb,
+    /// A service account's: namespace and name.
+    ServiceAccount(&'a str, &'a str),
+}
+
+/// Sends requests. Clones share the connection pool and the limiter.
+#[derive(Clone)]
+pub struct Caller {
+    client: Client,
+    limiter: Limiter,
+}
+
+impl Caller {
+    /// A caller over this client.
+    pub fn new(client: Client, limiter: Limiter) -> Self {
+        Self { client, limiter }
+    }
+
+    /// The client itself, for watches, which are not bounded by the limiter.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request and decodes the answer. `what` says in words what is asked, for errors.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        what: &(dyn Fn() -> String + Sync),
+        by: As<'_>,
+        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, ClusterError> {
+        let mut request = request.map_err(|source| ClusterError::Unbuildable { what: what(), source })?;
+        impersonate(&mut request, by).map_err(|()| ClusterError::BlankImpersonation { what: what() })?;
+        let (parts, body) = request.into_parts();
+        let body = bytes::Bytes::from(body); // shared, so that sending it again copies nothing
+        for attempt in 1.. {
+            let permit = self.limiter.place().await;
+            let request = Request::from_parts(parts.clone(), Body::from(body.clone()));
+            let answer = tokio::time::timeout(TIME_LIMIT, self.once(request)).await;
+            drop(permit);
+            let (code, retry_after, text) = match answer {
+                Err(_) => return Err(ClusterError::TimedOut { what: what(), after: TIME_LIMIT }),
+                Ok(Err(source)) => return Err(ClusterError::Unreachable { what: what(), source }),
+                Ok(Ok(answer)) => answer,
+            };
+            if code == 429 && attempt < PATIENCE {
+                let pause = retry_after.unwrap_or(Duration::from_secs(1));
+                if pause <= LONGEST_PAUSE {
+                    self.limiter.throttled(pause).await;
+                    continue;
+                }
+            }
+            self.limiter.succeeded();
+            if !(200..300).contains(&code) {
+                return Err(ClusterError::Refused { what: what(), status: Box::new(status_of(code, &text)) });
+            }
+            return serde_json::from_slice(&text).map_err(|source| ClusterError::Unreadable { what: what(), source });
+        }
+        Err(ClusterError::TimedOut { what: what(), after: TIME_LIMIT })
+    }
+
+    async fn once(&self, request: Request<Body>) -> Result<(u16, Option<Duration>, Vec<u8>), kube::Error> {
+        let response = self.client.send(request).await?;
+        let code = response.status().as_u16();
+        let seconds = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let bytes = response.into_body().collect_bytes().await?;
+        Ok((code, retry_after, bytes.into()))
+    }
+}
+
+fn impersonate(request: &mut Request<Vec<u8>>, by: As<'_>) -> Result<(), ()> {
+    let As::ServiceAccount(namespace, name) = by else { return Ok(()) };
+    if namespace.trim().is_empty() || name.trim().is_empty() {
+        return Err(());
+    }
+    let user = format!("system:serviceaccount:{namespace}:{name}").parse().map_err(|_| ())?;
+    request.headers_mut().insert("Impersonate-User", user);
+    Ok(())
+}
+
+/// The server's Status, or one made from the code where a proxy or the flow control answered in plain text.
+fn status_of(code: u16, text: &[u8]) -> Status {
+    match serde_json::from_slice::<Status>(text) {
+        Ok(status) if status.code != 0 => status,
+        Ok(status) => status.with_code(code),
+        Err(_) => {
+            let text: String = String::from_utf8_lossy(text).trim().chars().take(200).collect();
+            Status::failure(&text, "").with_code(code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blank_service_account_never_becomes_plumb_itself() {
+        for (namespace, name) in [("", "a"), ("a", ""), (" ", "a"), ("a", " ")] {
+            let mut request = Request::new(Vec::new());
+            assert!(impersonate(&mut request, As::ServiceAccount(namespace, name)).is_err());
+            assert!(request.headers().is_empty());
+        }
+        let mut request = Request::new(Vec::new());
+        impersonate(&mut request, As::ServiceAccount("todo-dev", "plumb-deployer")).unwrap();
+        assert_eq!(request.headers()["Impersonate-User"], "system:serviceaccount:todo-dev:plumb-deployer");
+    }
+
+    #[test]
+    fn plain_text_answers_become_a_status() {
+        let status = status_of(503, b"upstream is away\n");
+        assert_eq!((status.code, status.message.as_str()), (503, "upstream is away"));
+    }
+}

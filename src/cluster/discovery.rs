@@ -1,0 +1,141 @@
+//! Which kinds the API server serves (aggregated discovery, two requests), kept until something unknown is asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::discovery::{Discovery, Scope};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::api::{As, Caller};
+use super::error::ClusterError;
+use crate::model::kinds::{KindInfo, Kinds};
+use crate::model::{GroupKind, Manifest};
+
+/// A discovery may take this long: an aggregated API server that is away slows it down.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// The newest [`Kinds`] and how often they changed.
+#[derive(Default)]
+pub struct Discovered {
+    state: std::sync::RwLock<Known>,
+    /// Held during discovery, so that a hundred environments that start at once ask once.
+    asking: Mutex<Option<Instant>>,
+}
+
+/// What discovery found, with a number that grows whenever it changes: renders that depend on it are cached by that number.
+#[derive(Clone, Default)]
+pub struct Known {
+    /// The kinds.
+    pub kinds: Arc<Kinds>,
+    /// Grows with each change; 0: never asked.
+    pub generation: u64,
+}
+
+impl Discovered {
+    /// What is known now.
+    pub fn known(&self) -> Known {
+        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Asks the API server if nobody has asked yet.
+    pub async fn ensure(&self, caller: &Caller) -> Result<Known, ClusterError> {
+        let asked = self.asking.lock().await;
+        if asked.is_some() {
+            return Ok(self.known());
+        }
+        self.ask(caller, asked).await
+    }
+
+    /// Asks the API server again, unless somebody did since `seen`: after a custom resource definition was made, or for an unknown kind.
+    pub async fn refresh(&self, caller: &Caller, seen: u64) -> Result<Known, ClusterError> {
+        let asked = self.asking.lock().await;
+        let known = self.known();
+        if known.generation > seen {
+            return Ok(known);
+        }
+        self.ask(caller, asked).await
+    }
+
+    async fn ask(
+        &self,
+        caller: &Caller,
+        mut asked: tokio::sync::MutexGuard<'_, Option<Instant>>,
+    ) -> Result<Known, ClusterError> {
+        let what = || "discover the API's kinds".to_owned();
+        let request = http::Request::get("/version").body(Vec::new()).map_err(kube::core::request::Error::BuildRequest);
+        let version: Info = caller.call(&what, As::Plumb, request).await?;
+        let unreachable = |source| ClusterError::Unreachable { what: what(), source };
+        // Aggregated discovery (GA in 1.30) takes two requests; older servers are asked group by group.
+        let ask = async {
+            match Discovery::new(caller.client().clone()).run_aggregated().await {
+                Ok(discovery) => Ok(discovery),
+                Err(_) => Discovery::new(caller.client().clone()).run().await,
+            }
+        };
+        let timed_out = |_| ClusterError::TimedOut { what: what(), after: TIME_LIMIT };
+        let discovery = tokio::time::timeout(TIME_LIMIT, ask).await.map_err(timed_out)?.map_err(unreachable)?;
+        let mut kinds = Kinds::new(version.git_version);
+        for group in discovery.groups() {
+            let preferred = group.preferred_version_or_latest();
+            let others = group.versions().filter(|version| *version != preferred);
+            for version in std::iter::once(preferred).chain(others) {
+                for (resource, capabilities) in group.versioned_resources(version) {
+                    if resource.plural.contains('/') || !capabilities.supports_operation("patch") {
+                        continue;
+                    }
+                    let info = KindInfo {
+                        version: version.into(),
+                        plural: resource.plural.as_str().into(),
+                        namespaced: capabilities.scope == Scope::Namespaced,
+                    };
+                    kinds.add(GroupKind::new(&resource.group, &resource.kind), info);
+                }
+            }
+        }
+        *asked = Some(Instant::now());
+        Ok(self.publish(kinds))
+    }
+
+    /// Adds what a custom resource definition that was just established defines: discovery lags behind it by a moment.
+    pub fn add_definition(&self, definition: &Manifest) {
+        let value: Value = serde_json::from_str(definition.json.get()).unwrap_or_default();
+        let known = self.known();
+        let mut kinds = (*known.kinds).clone();
+        for (kind, info) in defined_kinds(&value) {
+            kinds.add(kind, info);
+        }
+        self.publish(kinds);
+    }
+
+    fn publish(&self, kinds: Kinds) -> Known {
+        let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *state.kinds == kinds && state.generation > 0 {
+            return state.clone();
+        }
+        *state = Known { kinds: Arc::new(kinds), generation: state.generation + 1 };
+        state.clone()
+    }
+}
+
+/// The kinds that a CustomResourceDefinition defines: one for each served version.
+fn defined_kinds(definition: &Value) -> Vec<(GroupKind, KindInfo)> {
+    let text = |pointer: &str| definition.pointer(pointer).and_then(Value::as_str);
+    let (Some(group), Some(kind), Some(plural)) =
+        (text("/spec/group"), text("/spec/names/kind"), text("/spec/names/plural"))
+    else {
+        return Vec::new();
+    };
+    let namespaced = text("/spec/scope") == Some("Namespaced");
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten();
+    let served = versions.filter(|version| version.get("served") != Some(&Value::Bool(false)));
+    served
+        .filter_map(|version| version.get("name").and_then(Value::as_str))
+        .map(|version| {
+            let info = KindInfo { version: version.into(), plural: plural.into(), namespaced };
+            (GroupKind::new(group, kind), info)
+        })
+        .collect()
+}

@@ -1,0 +1,70 @@
+//! From an API server's refusal to a failure that a person can act on.
+
+use kube::core::Status;
+
+use super::error::ClusterError;
+use crate::model::secret::Redactor;
+use crate::model::{Failure, Manifest, Stage};
+
+/// The failure of one object's write. Values of a Secret are taken out of the server's words.
+pub fn of_object(stage: Stage, manifest: &Manifest, error: &ClusterError) -> Failure {
+    let reason = match error {
+        ClusterError::Refused { status, .. } => said(status),
+        other => other.to_string(),
+    };
+    let mut failure = Failure::new(stage, redactor(manifest).redact(&reason));
+    failure.transient = error.is_transient();
+    failure.hint = hint(error);
+    failure.on(manifest.key.clone()).at(manifest.origin.clone())
+}
+
+/// The failure of something that is not one object's.
+pub fn of_stage(stage: Stage, error: &ClusterError) -> Failure {
+    let mut failure = Failure::new(stage, error.to_string());
+    failure.transient = error.is_transient();
+    failure.hint = hint(error);
+    failure
+}
+
+fn said(status: &Status) -> String {
+    let message = if status.message.is_empty() { &status.reason } else { &status.message };
+    format!("the API server refuses it: {message}")
+}
+
+fn hint(error: &ClusterError) -> Option<String> {
+    let hint = match error.code() {
+        401 => "renew the credentials in the kubeconfig",
+        403 if is_terminating(error) => "its namespace is being deleted; plumb tries again when it is gone",
+        403 => "grant the right by RBAC to the user or service account named there; plumb tries again by itself",
+        404 => "its namespace or kind went away; plumb tries again by itself",
+        413 => "the object is larger than the API server takes (3 MiB a request)",
+        400 | 422 => "correct the object in git",
+        500 => "the API server can't merge the object; a list key given twice is the usual cause",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// Whether the server refuses because the namespace is being deleted.
+pub fn is_terminating(error: &ClusterError) -> bool {
+    let causes = error.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
+    causes.is_some_and(|causes| causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
+/// A redactor for all values of a Secret, as they are and in base64; for other kinds one that changes nothing.
+fn redactor(manifest: &Manifest) -> Redactor {
+    use base64::Engine as _;
+    if !manifest.key.kind.is("", "Secret") {
+        return Redactor::default();
+    }
+    let value: serde_json::Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
+    let mut values = Vec::new();
+    for encoded in value.get("data").and_then(|data| data.as_object()).into_iter().flat_map(|data| data.values()) {
+        let Some(encoded) = encoded.as_str() else { continue };
+        if let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(encoded) {
+            values.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        values.push(encoded.to_owned());
+    }
+    Redactor::new(values)
+}

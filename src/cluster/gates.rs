@@ -1,0 +1,211 @@
+//! The last gate before the first write of a new commit: the API server's dry-run of all that changed.
+//!
+//! One refusal and nothing is applied. An immutable field may turn an update into a replacement, if the policy allows; a field that leaves git while somebody
+//! else co-owns it is found here, since the answer to the dry-run names the owners.
+
+use std::collections::HashSet;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use kube::core::response::StatusCause;
+use tracing::warn;
+
+use super::api::As;
+use super::apply::{Metadata, Writer};
+use super::error::ClusterError;
+use super::inventory::Inventory;
+use super::{failure, limiter};
+use crate::drift::fields::FieldSet;
+use crate::drift::ownership;
+use crate::model::environment::ReplacePolicy;
+use crate::model::kinds::{Kinds, Lookup};
+use crate::model::{Failure, Live, Manifest, ObjectKey, Stage};
+use crate::plan::immutable::{self, Escalation};
+use crate::plan::{Action, Baseline, Plan, Reason, Step};
+
+/// At most this many refusals are told; the rest is counted.
+const TOLD: usize = 5;
+
+/// What the gate needs to know.
+#[derive(Clone, Copy)]
+pub struct Gate<'a> {
+    /// Writes, here without effect.
+    pub writer: Writer<'a>,
+    /// Which kinds are served.
+    pub kinds: &'a Kinds,
+    /// What is ours, for the fields we owned so far.
+    pub inventory: &'a Inventory,
+    /// The environment's part-of label.
+    pub part_of: &'a str,
+    /// The environment's replace policy.
+    pub replace: ReplacePolicy,
+}
+
+/// A plan that the API server would take.
+#[derive(Debug, Default)]
+pub struct Gated {
+    /// The plan, with updates of immutable fields turned into replacements.
+    pub plan: Plan,
+    /// The objects with fields that leave git and that others hold too.
+    pub pinned: HashSet<ObjectKey>,
+    /// Objects that nothing was remembered of and that turned out to be as they should be: what to remember.
+    pub verified: Vec<(ObjectKey, Baseline)>,
+}
+
+/// What the API server said of one step.
+enum Answer {
+    /// It would take it.
+    Accepted,
+    /// It would take it, and nothing would change.
+    Same(Baseline),
+    /// It would take it, and others hold fields that leave git.
+    Pinned,
+    /// It would take it as a replacement.
+    Replace(Box<Step>),
+}
+
+impl Gate<'_> {
+    /// Dry-runs the plan's changes. The plan comes back with its replacements and pinned fields marked, or else the refusals, in the order of the plan.
+    pub async fn pass(&self, mut plan: Plan) -> Result<Gated, Vec<Failure>> {
+        let asked = plan.steps.iter().enumerate().filter(|(_, step)| step.checkable && step.action.writes());
+        let (mut asked, mut asking, mut answers) = (asked, FuturesUnordered::new(), Vec::new());
+        loop {
+            while asking.len() < limiter::MOST
+                && let Some((index, step)) = asked.next()
+            {
+                asking.push(self.ask(index, step));
+            }
+            match asking.next().await {
+                Some(answer) => answers.push(answer),
+                None => break,
+            }
+        }
+        drop((asked, asking));
+        let (mut refused, mut pinned, mut verified) = (Vec::new(), HashSet::new(), Vec::new());
+        for (index, answer) in answers {
+            let Some(step) = plan.steps.get_mut(index) else { continue };
+            match answer {
+                Ok(Answer::Accepted) => {}
+                Ok(Answer::Same(baseline)) => {
+                    (step.action, step.reason) = (Action::Keep, Reason::Unchanged);
+                    verified.push((step.key.clone(), baseline));
+                }
+                Ok(Answer::Pinned) => _ = pinned.insert(step.key.clone()),
+                Ok(Answer::Replace(replacement)) => *step = *replacement,
+                Err(failure) => refused.push((index, failure)),
+            }
+        }
+        if refused.is_empty() {
+            return Ok(Gated { plan, pinned, verified });
+        }
+        refused.sort_by_key(|(index, _)| *index);
+        Err(refused.into_iter().map(|(_, failure)| failure).collect())
+    }
+
+    async fn ask(&self, index: usize, step: &Step) -> (usize, Result<Answer, Failure>) {
+        (index, self.answer(step).await)
+    }
+
+    async fn answer(&self, step: &Step) -> Result<Answer, Failure> {
+        let Some(manifest) = &step.manifest else { return Ok(Answer::Accepted) };
+        let Lookup::Served(info) = self.kinds.lookup(&manifest.key.kind, &manifest.version) else {
+            return Ok(Answer::Accepted); // Held back by the plan, or made by this very commit.
+        };
+        let uid = step.precondition.as_ref().map(|precondition| &*precondition.uid);
+        match self.writer.apply(manifest, info, uid, true).await {
+            Ok(answer) => Ok(self.compare(step, manifest, &answer)),
+            Err(error) if cannot_dry_run(&error) => {
+                warn!(object = %manifest.key, "a webhook does not support dry-run; the object could not be checked beforehand");
+                Ok(Answer::Accepted)
+            }
+            Err(error) => self.refusal(step, manifest, &error).await,
+        }
+    }
+
+    /// Whether nothing would change, and whether fields that we give up are held by others too: those would stay in the cluster although they left git.
+    fn compare(&self, step: &Step, manifest: &Manifest, answer: &Metadata) -> Answer {
+        let owners = answer.metadata.managed_fields.as_deref().unwrap_or_default();
+        let before = self.inventory.with_members(self.part_of, |members| members.get(&step.key).cloned());
+        let Some(before) = before else { return Answer::Accepted };
+        let live = self.inventory.reduce(answer);
+        if step.reason == Reason::NotVerified && unchanged(&before, &live, self.writer.manager) {
+            let baseline = Baseline::of(manifest.digest, &live, self.writer.manager);
+            return baseline.map_or(Answer::Accepted, Answer::Same);
+        }
+        let owned = |live: &Live| live.entry(self.writer.manager).and_then(|entry| FieldSet::parse(&entry.fields).ok());
+        let (Some(before), Some(after)) = (owned(&before), owned(&live)) else { return Answer::Accepted };
+        let lost = ownership::would_lose(&before, &after);
+        match ownership::release_pins(owners, self.writer.manager, &lost) {
+            Ok(released) if released.entries.is_some() => Answer::Pinned,
+            Ok(released) => {
+                for kept in released.kept {
+                    let fields = kept.fields.paths().join(", ");
+                    warn!(object = %step.key, manager = kept.manager, fields, "fields that left git stay: another applier owns them too");
+                }
+                Answer::Accepted
+            }
+            Err(_) => Answer::Accepted, // An entry that can't be read pins nothing that we could release.
+        }
+    }
+
+    /// A refusal of an immutable field may become a replacement, if that passes its own dry-run.
+    async fn refusal(&self, step: &Step, manifest: &Manifest, error: &ClusterError) -> Result<Answer, Failure> {
+        let refused = |error: &ClusterError| failure::of_object(Stage::DryRun, manifest, error);
+        match immutable::escalate(step, self.replace, &causes(error)) {
+            Escalation::NotImmutable => Err(refused(error)),
+            Escalation::Refused(refusal) => Err(Failure { stage: Stage::DryRun, ..refusal.into() }),
+            Escalation::Replace(replacement) => {
+                let Lookup::Served(info) = self.kinds.lookup(&manifest.key.kind, &manifest.version) else {
+                    return Err(refused(error));
+                };
+                self.writer.could_create(manifest, info).await.map_err(|error| refused(&error))?;
+                Ok(Answer::Replace(replacement))
+            }
+        }
+    }
+}
+
+fn causes(error: &ClusterError) -> Vec<immutable::Cause> {
+    let details = error.status().filter(|status| status.code == 422).and_then(|status| status.details.as_ref());
+    let causes = details.map(|details| details.causes.as_slice()).unwrap_or_default();
+    let cause = |cause: &StatusCause| immutable::Cause {
+        reason: cause.reason.clone(),
+        field: cause.field.clone(),
+        message: cause.message.clone(),
+    };
+    causes.iter().map(cause).collect()
+}
+
+/// Whether an apply would change nothing: the API server leaves our entry's time as it is then. Its time has a resolution of a second, so what was
+/// written just now can't be told.
+fn unchanged(before: &Live, after: &Live, manager: &str) -> bool {
+    let (Some(before), Some(after)) = (before.entry(manager), after.entry(manager)) else { return false };
+    let settled = before.time.is_some_and(|time| time + 5 < chrono::Utc::now().timestamp());
+    settled && before == after
+}
+
+/// An admission webhook with side effects refuses dry-runs: `admission webhook "…" does not support dry run`.
+fn cannot_dry_run(error: &ClusterError) -> bool {
+    error.status().is_some_and(|status| status.code == 400 && status.message.contains("does not support dry run"))
+}
+
+/// One failure out of many: the first, with the number of the others.
+pub fn first_of(failures: Vec<Failure>) -> Option<Failure> {
+    let count = failures.len();
+    let transient = failures.iter().any(|failure| failure.transient);
+    let others: Vec<String> = failures.iter().skip(1).take(TOLD - 1).map(ToString::to_string).collect();
+    let mut first = failures.into_iter().next()?;
+    first.transient = transient;
+    if count > 1 {
+        first.reason = format!("{} (and {} more: {})", first.reason, count - 1, others.join(" | "));
+    }
+    Some(first)
+}
+
+/// Whose rights an environment's writes use.
+pub fn acts_as(spec: &crate::model::EnvironmentSpec) -> As<'_> {
+    match &spec.service_account {
+        Some(name) => As::ServiceAccount(&spec.namespace, name),
+        None => As::Plumb,
+    }
+}

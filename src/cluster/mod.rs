@@ -1,0 +1,22 @@
+//! The only room that talks to an API server: discovery, apply, delete, watch, status.
+//!
+//! Every request goes through [`api::Caller`], which bounds how many are under way, how long one may take, and what is done with a 429.
+
+pub mod api;
+pub mod apply;
+pub mod connect;
+pub mod definitions;
+pub mod discovery;
+pub mod error;
+pub mod events;
+pub mod execute;
+pub mod failure;
+pub mod gates;
+pub mod inventory;
+pub mod limiter;
+pub mod parent;
+pub mod standing;
+mod watch;
+
+pub use connect::Cluster;
+pub use error::ClusterError;

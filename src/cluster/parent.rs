@@ -1,0 +1,321 @@
+//! The Environment object in the cluster: its spec from git, its ApplySet marks, the claim of the one plumb that writes, its status.
+//!
+//! Three field managers keep out of each other's way, since an apply drops what it does not repeat: `plumb` has the spec, `plumb-applyset` the
+//! marks and the claim, `plumb-status` the status. All environments are watched together, so that a hand-edited spec, a lost claim and an
+//! approval are seen without asking.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kube::Resource;
+use kube::core::Request;
+use kube::core::params::{GetParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::sync::watch as channel;
+use tokio::task::AbortHandle;
+
+use super::api::{As, Caller};
+use super::error::ClusterError;
+use super::watch::Sink;
+use crate::model::applyset::{self, Reach};
+use crate::model::environment::EnvironmentStatus;
+use crate::model::live::ResourceVersion;
+use crate::model::{CommitId, Environment, EnvironmentSpec};
+
+/// The annotation that names the plumb that writes: `<instance>#<run>`.
+pub const INSTANCE: &str = "plumb.dev/instance";
+/// The annotation that approves what one commit would prune beyond its budget.
+pub const CONFIRM_PRUNE: &str = "plumb.dev/confirm-prune";
+
+/// The Environments of a cluster, by name.
+pub type Environments = HashMap<String, Arc<Environment>>;
+
+/// What is known of the Environments.
+#[derive(Clone, Default)]
+pub struct Known {
+    /// All that stand.
+    pub environments: Environments,
+    /// The first list is done.
+    pub listed: bool,
+    /// Why nothing can be known at the moment.
+    pub trouble: Option<String>,
+    /// The custom resource definition is missing.
+    pub no_crd: bool,
+}
+
+impl Known {
+    fn put(&mut self, environment: Environment) {
+        let name = environment.metadata.name.clone().unwrap_or_default();
+        let newer = self.environments.get(&name).is_some_and(|known| version(known) > version(&environment));
+        if !newer {
+            self.environments.insert(name, Arc::new(environment));
+        }
+    }
+}
+
+fn version(environment: &Environment) -> ResourceVersion {
+    environment.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// The Environments of a cluster as the watch and our own writes show them. Clones share it.
+#[derive(Clone)]
+pub struct Parents {
+    known: Arc<channel::Sender<Known>>,
+}
+
+impl Default for Parents {
+    fn default() -> Self {
+        Self { known: Arc::new(channel::Sender::new(Known::default())) }
+    }
+}
+
+impl Parents {
+    /// Starts watching. The task ends when the returned handle aborts it.
+    pub fn watch(&self, caller: Caller) -> AbortHandle {
+        let sink = ParentSink { parents: self.clone(), path: Environment::url_path(&(), None), listing: None };
+        tokio::spawn(super::watch::run(caller, sink)).abort_handle()
+    }
+
+    /// Wakes with every change.
+    pub fn subscribe(&self) -> channel::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    /// One Environment.
+    pub fn get(&self, name: &str) -> Option<Arc<Environment>> {
+        self.known.borrow().environments.get(name).cloned()
+    }
+
+    /// Where an environment has members, as its annotations say.
+    pub fn reach(&self, name: &str) -> Reach {
+        self.get(name).map(|environment| reach(&environment)).unwrap_or_default()
+    }
+
+    /// Takes in the answer to our own write.
+    pub fn wrote(&self, environment: Environment) {
+        self.known.send_modify(|known| known.put(environment));
+    }
+}
+
+struct ParentSink {
+    parents: Parents,
+    path: String,
+    listing: Option<Environments>,
+}
+
+impl Sink for ParentSink {
+    type Object = Environment;
+
+    fn kind(&self) -> String {
+        "Environment.plumb.dev".to_owned()
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn selector(&self) -> Option<&str> {
+        None
+    }
+
+    fn metadata_only(&self) -> bool {
+        false
+    }
+
+    fn relisting(&mut self) {
+        self.listing = Some(Environments::new());
+    }
+
+    fn observe(&mut self, mut object: Environment) {
+        object.metadata.managed_fields = None; // Never asked for here, and the largest part.
+        match &mut self.listing {
+            Some(listing) => _ = listing.insert(object.metadata.name.clone().unwrap_or_default(), Arc::new(object)),
+            None => self.parents.wrote(object),
+        }
+    }
+
+    fn gone(&mut self, object: Environment) {
+        let name = object.metadata.name.unwrap_or_default();
+        self.parents.known.send_modify(|known| _ = known.environments.remove(&name));
+    }
+
+    fn listed(&mut self, _: ResourceVersion) {
+        let environments = self.listing.take().unwrap_or_default();
+        self.parents.known.send_replace(Known { environments, listed: true, ..Known::default() });
+    }
+
+    fn delivered(&mut self, _: ResourceVersion) {}
+
+    fn stuck(&mut self, trouble: &ClusterError) {
+        self.parents.known.send_modify(|known| {
+            known.no_crd = trouble.code() == 404;
+            known.trouble = Some(trouble.to_string());
+        });
+    }
+
+    fn version_of(object: &Environment) -> Option<&str> {
+        object.metadata.resource_version.as_deref()
+    }
+}
+
+/// Who writes: the installation, and this run of it. A restart of the same installation takes over at once; another installation is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// The installation, such as `pod/plumb-system/plumb` or `ada@laptop:/srv/repo.git`.
+    pub name: String,
+    /// This run.
+    pub run: String,
+}
+
+impl std::fmt::Display for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{}", self.name, self.run)
+    }
+}
+
+/// Whose an Environment is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// This run's.
+    Ours,
+    /// Nobody's, or an earlier run's of the same installation.
+    Free,
+    /// Another installation's: its name.
+    Theirs(String),
+}
+
+/// Whose this Environment is, seen from this run.
+pub fn claim(environment: &Environment, me: &Instance) -> Claim {
+    match annotation(environment, INSTANCE) {
+        None | Some("") => Claim::Free,
+        Some(holder) if *holder == me.to_string() => Claim::Ours,
+        Some(holder) => match holder.rsplit_once('#') {
+            Some((name, _)) if name == me.name => Claim::Free,
+            Some((name, _)) => Claim::Theirs(name.to_owned()),
+            None => Claim::Theirs(holder.to_owned()),
+        },
+    }
+}
+
+/// An annotation of the Environment.
+pub fn annotation<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    environment.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// Where the environment has members, as its annotations say.
+pub fn reach(environment: &Environment) -> Reach {
+    let text = |name| annotation(environment, name).unwrap_or_default();
+    Reach::parse(text(applyset::GROUP_KINDS), text(applyset::NAMESPACES))
+}
+
+/// The commit whose deletions somebody approved.
+pub fn confirmed_prune(environment: &Environment) -> Option<CommitId> {
+    annotation(environment, CONFIRM_PRUNE)?.parse().ok()
+}
+
+/// Writes on one Environment object, always with plumb's own rights.
+#[derive(Clone, Copy)]
+pub struct Parent<'a> {
+    /// Sends the requests.
+    pub caller: &'a Caller,
+    /// The environment's name.
+    pub name: &'a str,
+}
+
+impl Parent<'_> {
+    /// Reads the object as it is now.
+    pub async fn read(&self) -> Result<Environment, ClusterError> {
+        let request = Request::new(Environment::url_path(&(), None)).get(self.name, &GetParams::default());
+        self.caller.call(&|| format!("read Environment/{}", self.name), As::Plumb, request).await
+    }
+
+    /// Makes the object's spec what git says.
+    pub async fn apply_spec(&self, spec: &EnvironmentSpec) -> Result<Environment, ClusterError> {
+        self.apply("plumb", json!({"name": self.name}), Some(json!(spec))).await
+    }
+
+    /// Writes the ApplySet marks and the claim, on exactly the state that was looked at: whoever else claims it in between gets the conflict.
+    pub async fn apply_marks(
+        &self,
+        now: &Environment,
+        me: Option<&Instance>,
+        reach: &Reach,
+    ) -> Result<Environment, ClusterError> {
+        let mut annotations = json!({
+            applyset::TOOLING: concat!("plumb/v", env!("CARGO_PKG_VERSION")),
+            applyset::GROUP_KINDS: reach.group_kinds(),
+            applyset::NAMESPACES: reach.additional_namespaces(),
+        });
+        if let (Some(me), Value::Object(annotations)) = (me, &mut annotations) {
+            annotations.insert(INSTANCE.to_owned(), me.to_string().into());
+        }
+        let metadata = json!({
+            "name": self.name,
+            "uid": now.metadata.uid,
+            "resourceVersion": now.metadata.resource_version,
+            "labels": {applyset::ID: applyset::id(self.name)},
+            "annotations": annotations,
+        });
+        self.apply("plumb-applyset", metadata, None).await
+    }
+
+    /// Approves what this commit would prune beyond its budget.
+    pub async fn confirm_prune(&self, commit: CommitId) -> Result<Environment, ClusterError> {
+        let metadata = json!({"name": self.name, "annotations": {CONFIRM_PRUNE: commit.to_string()}});
+        self.apply("plumb-approve", metadata, None).await
+    }
+
+    /// Writes the status.
+    pub async fn apply_status(&self, status: &EnvironmentStatus) -> Result<Environment, ClusterError> {
+        let body = json!({
+            "apiVersion": Environment::api_version(&()), "kind": Environment::kind(&()),
+            "metadata": {"name": self.name}, "status": status,
+        });
+        let params = PatchParams::apply("plumb-status").force();
+        let request = Request::new(Environment::url_path(&(), None)).patch_subresource(
+            "status",
+            self.name,
+            &params,
+            &Patch::Apply(&body),
+        );
+        self.caller.call(&|| format!("write the status of Environment/{}", self.name), As::Plumb, request).await
+    }
+
+    async fn apply(&self, manager: &str, metadata: Value, spec: Option<Value>) -> Result<Environment, ClusterError> {
+        let mut body = json!({
+            "apiVersion": Environment::api_version(&()), "kind": Environment::kind(&()), "metadata": metadata,
+        });
+        if let (Some(spec), Value::Object(body)) = (spec, &mut body) {
+            body.insert("spec".to_owned(), spec);
+        }
+        let params = PatchParams::apply(manager).force().validation_strict();
+        let request = Request::new(Environment::url_path(&(), None)).patch(self.name, &params, &Patch::Apply(&body));
+        let answer =
+            self.caller.call(&|| format!("apply Environment/{} as {manager}", self.name), As::Plumb, request).await;
+        match answer {
+            Err(error) if error.code() == 404 => Err(ClusterError::NoCrd),
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_takes_over_and_another_installation_does_not() {
+        let spec = serde_json::from_value(json!({"branch": "dev", "namespace": "n", "path": "."})).unwrap();
+        let mut environment = Environment::new("dev", spec);
+        let me = Instance { name: "pod/plumb".to_owned(), run: "2".to_owned() };
+        let mut held_by = |holder: &str| {
+            environment.metadata.annotations = Some([(INSTANCE.to_owned(), holder.to_owned())].into());
+            claim(&environment, &me)
+        };
+        assert_eq!(held_by("pod/plumb#2"), Claim::Ours);
+        assert_eq!(held_by("pod/plumb#1"), Claim::Free);
+        assert_eq!(held_by(""), Claim::Free);
+        assert_eq!(held_by("ada@laptop#1"), Claim::Theirs("ada@laptop".to_owned()));
+        assert_eq!(held_by("somebody"), Claim::Theirs("somebody".to_owned()));
+    }
+}

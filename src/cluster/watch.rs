@@ -1,0 +1,176 @@
+//! One kind's watch: list, then follow, for ever. A dropped connection resumes where it was, an expired resourceVersion lists anew, and a stream that is silent
+//! for longer than bookmarks allow is taken for dead.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use http::Request;
+use kube::core::params::{ListParams, WatchParams};
+use kube::core::{ObjectList, Request as Paths, WatchEvent, request};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+use super::api::{As, Caller};
+use super::error::ClusterError;
+use crate::model::live::ResourceVersion;
+
+/// Bookmarks come about once a minute.
+const SILENCE: Duration = Duration::from_secs(90);
+const PAGE: u32 = 500;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// What is watched, and who takes it in.
+pub(super) trait Sink: Send + 'static {
+    /// An object as the watch brings it: whole, or its metadata.
+    type Object: DeserializeOwned + Clone + Send;
+
+    /// The kind in words.
+    fn kind(&self) -> String;
+    /// The path of the collection.
+    fn path(&self) -> &str;
+    /// The label selector, if not all objects are meant.
+    fn selector(&self) -> Option<&str>;
+    /// Whether metadata is enough.
+    fn metadata_only(&self) -> bool;
+    /// A list begins: until it has ended, what is known is not complete.
+    fn relisting(&mut self);
+    /// An object that a list or an event shows.
+    fn observe(&mut self, object: Self::Object);
+    /// An object that is gone, or that the selector no longer matches.
+    fn gone(&mut self, object: Self::Object);
+    /// A list ended at this resourceVersion.
+    fn listed(&mut self, at: ResourceVersion);
+    /// An event or a bookmark delivered this resourceVersion.
+    fn delivered(&mut self, version: ResourceVersion);
+    /// It can't go on at the moment; it will try again.
+    fn stuck(&mut self, trouble: &ClusterError);
+    /// The object's `metadata.resourceVersion`.
+    fn version_of(object: &Self::Object) -> Option<&str>;
+}
+
+/// How a watch ended.
+enum End {
+    /// It can be taken up again from here.
+    Resume(String),
+    /// The server no longer has the history from there on (410).
+    Expired,
+}
+
+/// Keeps the sink up to date until the task is aborted.
+pub(super) async fn run<S: Sink>(caller: Caller, mut sink: S) {
+    let mut from: Option<String> = None;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let began = Instant::now();
+        let step = match &from {
+            None => list(&caller, &mut sink).await,
+            Some(version) => follow(&caller, &mut sink, version).await,
+        };
+        match step {
+            Ok(End::Resume(version)) => {
+                if from.is_some() && began.elapsed() < Duration::from_secs(1) {
+                    // A server that closes every stream at once must not be asked in a tight loop.
+                    sleep(SHORTEST_PAUSE).await;
+                }
+                from = Some(version);
+                pause = SHORTEST_PAUSE;
+            }
+            Ok(End::Expired) => {
+                debug!(kind = sink.kind(), "watch expired, listing anew");
+                sink.relisting();
+                from = None;
+            }
+            Err(error) => {
+                if pause >= Duration::from_secs(1) {
+                    warn!(kind = sink.kind(), %error, "watch interrupted; trying again");
+                }
+                sink.stuck(&error);
+                sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+async fn list<S: Sink>(caller: &Caller, sink: &mut S) -> Result<End, ClusterError> {
+    sink.relisting();
+    let mut params =
+        ListParams { limit: Some(PAGE), label_selector: sink.selector().map(str::to_owned), ..ListParams::default() };
+    loop {
+        let paths = Paths::new(sink.path());
+        let request = if sink.metadata_only() { paths.list_metadata(&params) } else { paths.list(&params) };
+        let kind = sink.kind();
+        let page: Result<ObjectList<S::Object>, _> = caller.call(&|| format!("list {kind}"), As::Plumb, request).await;
+        let page = match page {
+            Err(error) if error.code() == 410 => return Ok(End::Expired),
+            other => other?,
+        };
+        page.items.into_iter().for_each(|object| sink.observe(object));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => {
+                let version = page.metadata.resource_version.unwrap_or_default();
+                sink.listed(number(&version));
+                return Ok(End::Resume(version));
+            }
+        }
+    }
+}
+
+fn watch_request<S: Sink>(sink: &S, from: &str) -> Result<Request<Vec<u8>>, request::Error> {
+    // Spread out, so that the renewals of all kinds don't come at once.
+    let seconds = rand::random_range(240..290);
+    let params =
+        WatchParams { label_selector: sink.selector().map(str::to_owned), ..WatchParams::default() }.timeout(seconds);
+    let paths = Paths::new(sink.path());
+    if sink.metadata_only() { paths.watch_metadata(&params, from) } else { paths.watch(&params, from) }
+}
+
+async fn follow<S: Sink>(caller: &Caller, sink: &mut S, from: &str) -> Result<End, ClusterError> {
+    let kind = sink.kind();
+    let what = || format!("watch {kind}");
+    let request = watch_request(sink, from).map_err(|source| ClusterError::Unbuildable { what: what(), source })?;
+    let silent = |_| ClusterError::TimedOut { what: what(), after: SILENCE };
+    let opening = caller.client().request_events::<S::Object>(request);
+    let stream = match timeout(SILENCE, opening).await.map_err(silent)? {
+        Ok(stream) => stream,
+        Err(kube::Error::Api(status)) if status.code == 410 => return Ok(End::Expired),
+        Err(kube::Error::Api(status)) => return Err(ClusterError::Refused { what: what(), status }),
+        Err(source) => return Err(ClusterError::Unreachable { what: what(), source }),
+    };
+    let mut stream = std::pin::pin!(stream);
+    let mut at = from.to_owned();
+    loop {
+        let event = match timeout(SILENCE, stream.try_next()).await.map_err(silent)? {
+            Ok(Some(event)) => event,
+            Ok(None) => return Ok(End::Resume(at)),
+            Err(error) => {
+                debug!(kind, %error, "watch stream broke, resuming");
+                return Ok(End::Resume(at));
+            }
+        };
+        let version = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let version = S::version_of(&object).unwrap_or_default().to_owned();
+                sink.observe(object);
+                version
+            }
+            WatchEvent::Deleted(object) => {
+                let version = S::version_of(&object).unwrap_or_default().to_owned();
+                sink.gone(object);
+                version
+            }
+            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Error(status) if status.code == 410 => return Ok(End::Expired),
+            WatchEvent::Error(status) => return Err(ClusterError::Refused { what: what(), status }),
+        };
+        sink.delivered(number(&version));
+        at = version;
+    }
+}
+
+fn number(version: &str) -> ResourceVersion {
+    version.parse().unwrap_or(0)
+}

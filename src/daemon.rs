@@ -1,0 +1,267 @@
+//! When reconciling happens: one task an environment, started and stopped as definitions come and go in the configuration branch.
+//!
+//! A change of the heads only wakes; what is to be done is decided from the newest state. One environment's failure costs the others nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::cluster::parent::Known;
+use crate::model::{CommitId, EnvironmentSpec, Failure, Stage};
+use crate::reconcile::Shared;
+use crate::render::{Definition, Definitions};
+use crate::source::{Heads, SourceState, Store};
+
+mod environment;
+mod schedule;
+
+use environment::{Task, Wanted};
+
+/// How long environments may take to finish the write that is under way when plumb stops.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+/// What the daemon needs beside what the environments share.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The branch that definitions are read from; unset: the repository's HEAD.
+    pub config_branch: Option<String>,
+    /// Take over environments that another installation holds.
+    pub take_over: bool,
+    /// Give the claims up when plumb stops: on a laptop, not in a pod that is about to be restarted.
+    pub release: bool,
+    /// Only these environments; empty: all.
+    pub only: Vec<String>,
+}
+
+/// The definitions of one commit of the configuration branch; a bad one spoils only itself.
+type Defined = BTreeMap<String, Result<Arc<Definition>, Failure>>;
+
+/// Runs until `shutdown` turns true.
+pub async fn run(
+    shared: Arc<Shared>,
+    settings: Settings,
+    mut source: channel::Receiver<Arc<SourceState>>,
+    mut shutdown: channel::Receiver<bool>,
+) {
+    let watching = shared.parents.watch(shared.cluster.caller.clone());
+    let telling = tokio::spawn(tell_trouble(shared.parents.subscribe())).abort_handle();
+    let mut supervisor = Supervisor::new(shared, settings);
+    while !*shutdown.borrow() {
+        let state = Arc::clone(&source.borrow_and_update());
+        supervisor.follow(&state).await;
+        tokio::select! {
+            changed = source.changed() => if changed.is_err() { break },
+            changed = shutdown.changed() => if changed.is_err() { break },
+            Some(ended) = supervisor.joined.join_next() => supervisor.ended(ended),
+        }
+    }
+    supervisor.shared.cancel.store(true, Ordering::Relaxed);
+    supervisor.stop().await;
+    telling.abort();
+    watching.abort();
+}
+
+/// Deploys one environment once, as its task would. The error says how it ended.
+pub async fn once(
+    shared: Arc<Shared>,
+    settings: Settings,
+    name: &str,
+    spec: Arc<EnvironmentSpec>,
+    head: Option<CommitId>,
+    store: Store,
+    stop: channel::Receiver<bool>,
+) -> Result<(), String> {
+    let watching = shared.parents.watch(shared.cluster.caller.clone());
+    let (_sender, wanted) = channel::channel(Wanted { spec, head, store, broken: None });
+    let ended = Task::new(shared, settings, name, wanted, stop).once().await;
+    watching.abort();
+    ended
+}
+
+/// Says once what keeps plumb from seeing its Environments, and once that it is over.
+async fn tell_trouble(mut parents: channel::Receiver<Known>) {
+    let mut told: Option<bool> = None;
+    loop {
+        let (no_crd, trouble) = {
+            let known = parents.borrow_and_update();
+            (known.no_crd, known.trouble.clone())
+        };
+        match trouble {
+            Some(trouble) if told != Some(no_crd) => {
+                if no_crd {
+                    error!(
+                        hint = "plumb init --crd | kubectl apply --server-side -f -",
+                        "the API server has no environments.plumb.dev; waiting for it"
+                    );
+                } else {
+                    error!(reason = trouble, "the API server does not answer; trying again");
+                }
+                told = Some(no_crd);
+            }
+            None if told.take().is_some() => info!("the API server answers again"),
+            _ => {}
+        }
+        if parents.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Running {
+    wanted: channel::Sender<Wanted>,
+    stop: channel::Sender<bool>,
+}
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    settings: Settings,
+    running: BTreeMap<String, Running>,
+    joined: JoinSet<String>,
+    /// The definitions of the newest commit of the configuration branch that could be read.
+    definitions: Option<(CommitId, Defined)>,
+    reader: Arc<Mutex<Definitions>>,
+    /// What was last said about the configuration branch, so that it is said once.
+    told: Option<String>,
+}
+
+impl Supervisor {
+    fn new(shared: Arc<Shared>, settings: Settings) -> Self {
+        let (running, joined) = (BTreeMap::new(), JoinSet::new());
+        Self { shared, settings, running, joined, definitions: None, reader: Arc::default(), told: None }
+    }
+
+    /// Starts, wakes and stops environments, so that they are those of the newest definitions at the newest heads.
+    async fn follow(&mut self, state: &SourceState) {
+        let (heads, store) = match state {
+            SourceState::Ready { heads, store } | SourceState::Failing { last: Some((heads, store)), .. } => {
+                (heads, store)
+            }
+            SourceState::Waiting { .. } | SourceState::Failing { last: None, .. } => return,
+        };
+        if let Err(trouble) = self.read_definitions(heads, store).await {
+            if self.told.as_ref() != Some(&trouble) {
+                error!(reason = trouble, "the definitions can't be read; environments stay as they are");
+            }
+            self.told = Some(trouble);
+        }
+        let Some((commit, definitions)) = self.definitions.take() else { return };
+        for (name, definition) in &definitions {
+            if self.settings.only.is_empty() || self.settings.only.contains(name) {
+                self.wake(name, definition, commit, heads, store);
+            }
+        }
+        self.running.retain(|name, running| {
+            let stays = definitions.contains_key(name);
+            if !stays {
+                warn!(environment = %name, "its definition left git; its objects stay as they are");
+                running.stop.send_replace(true);
+                self.shared.peers.leave(name);
+            }
+            stays
+        });
+        self.definitions = Some((commit, definitions));
+    }
+
+    /// Reads the definitions of the configuration branch, if it moved. The error is a sentence.
+    async fn read_definitions(&mut self, heads: &Heads, store: &Store) -> Result<(), String> {
+        let branch = self.settings.config_branch.as_ref().or(heads.default_branch.as_ref());
+        let branch = branch
+            .ok_or("the repository's HEAD names no branch; name the one with environments/ by --config-branch")?;
+        let commit = *heads.branches.get(branch).ok_or_else(|| {
+            let others: Vec<&str> = heads.branches.keys().map(String::as_str).take(10).collect();
+            format!(
+                "the configuration branch {branch:?} does not exist (there are: {}); push it, or name another by --config-branch",
+                others.join(", ")
+            )
+        })?;
+        if self.definitions.as_ref().is_some_and(|(known, _)| *known == commit) {
+            return Ok(());
+        }
+        let (store, reader) = (store.clone(), Arc::clone(&self.reader));
+        let read = move || {
+            let snapshot = store.at(commit).map_err(|error| error.to_string())?;
+            reader.lock().unwrap_or_else(PoisonError::into_inner).at(&snapshot).map_err(|error| error.to_string())
+        };
+        let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())??;
+        let read: Defined =
+            read.into_iter().map(|(name, read)| (name, read.map_err(|error| error.failure()))).collect();
+        if read.is_empty() {
+            warn!(%branch, commit = %commit.short(), "there is no environments/<name>/environment.yaml; `plumb init` writes a first one");
+        }
+        for (name, failure) in read.iter().filter_map(|(name, definition)| Some((name, definition.as_ref().err()?))) {
+            error!(environment = %name, commit = %commit.short(), stage = %Stage::Definition, reason = %failure, "the definition is not valid; the environment stays as it is");
+        }
+        self.told = None;
+        self.definitions = Some((commit, read));
+        Ok(())
+    }
+
+    fn wake(
+        &mut self,
+        name: &str,
+        definition: &Result<Arc<Definition>, Failure>,
+        commit: CommitId,
+        heads: &Heads,
+        store: &Store,
+    ) {
+        let running = self.running.get(name);
+        let wanted = match (definition, running) {
+            (Ok(definition), _) => {
+                let spec = Arc::new(definition.spec.clone());
+                let head = heads.branches.get(&spec.branch).copied();
+                Wanted { spec, head, store: store.clone(), broken: None }
+            }
+            // The last good definition stays in force.
+            (Err(failure), Some(running)) => {
+                let last = running.wanted.borrow().clone();
+                let head = heads.branches.get(&last.spec.branch).copied();
+                Wanted { head, store: store.clone(), broken: Some((commit, failure.clone())), ..last }
+            }
+            (Err(_), None) => return,
+        };
+        match running {
+            Some(running) => {
+                running.wanted.send_if_modified(|known| {
+                    let news = !known.same_as(&wanted);
+                    *known = wanted;
+                    news
+                });
+            }
+            None => self.start(name, wanted),
+        }
+    }
+
+    fn start(&mut self, name: &str, wanted: Wanted) {
+        self.shared.peers.enter(name, &wanted.spec);
+        let (stop, stopped) = channel::channel(false);
+        let (sender, receiver) = channel::channel(wanted);
+        let task = Task::new(Arc::clone(&self.shared), self.settings.clone(), name, receiver, stopped);
+        let name = name.to_owned();
+        self.running.insert(name.clone(), Running { wanted: sender, stop });
+        self.joined.spawn(async move {
+            task.run().await;
+            name
+        });
+    }
+
+    fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
+        match ended {
+            Ok(name) => _ = self.running.remove(&name),
+            Err(error) => error!(%error, "an environment's task ended unexpectedly; restart plumb"),
+        }
+    }
+
+    /// Has every environment finish the write that is under way.
+    async fn stop(mut self) {
+        self.running.values().for_each(|running| _ = running.stop.send_replace(true));
+        let all = async { while self.joined.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, all).await.is_err() {
+            warn!("some writes did not end in time");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! One writer an environment: the claim on the Environment object, and its spec kept as git says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::Task;
+use crate::cluster::ClusterError;
+use crate::cluster::parent::{self, Claim, Parent};
+use crate::model::Environment;
+
+/// How long a deployment that is made once waits for the API server's first answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+impl Task {
+    /// Makes sure that the Environment stands with git's spec and is claimed by this plumb. False: it is not, and something was waited for.
+    pub(super) async fn hold_claim(&mut self) -> bool {
+        let (listed, known) = {
+            let parents = self.parents.borrow_and_update();
+            (parents.listed, parents.environments.get(&*self.reconciler.name).cloned())
+        };
+        if !listed {
+            self.wait_for_parents().await;
+            return false;
+        }
+        match self.claimed(known).await {
+            Ok(()) => {
+                self.held_by = None;
+                true
+            }
+            Err(error) => {
+                self.tell_not_held(&error);
+                let pause = self.schedule.back_off(self.reconciler.spec.resync.get());
+                let held = matches!(error, ClusterError::HeldBy { .. });
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = self.parents.changed(), if held => {}
+                    _ = self.stop.changed() => {}
+                }
+                false
+            }
+        }
+    }
+
+    /// As [`Self::hold_claim`], for a deployment that is made once: what can't be had now is an error.
+    pub(super) async fn hold_claim_once(&mut self) -> Result<bool, String> {
+        let within =
+            tokio::time::timeout(ANSWER_WITHIN, self.parents.wait_for(|known| known.listed || known.trouble.is_some()));
+        let known = match within.await {
+            Ok(Ok(known)) if known.no_crd => return Err(ClusterError::NoCrd.to_string()),
+            Ok(Ok(known)) => match (known.listed, &known.trouble) {
+                (false, Some(trouble)) => return Err(trouble.clone()),
+                _ => known.environments.get(&*self.reconciler.name).cloned(),
+            },
+            _ => return Err("the API server does not answer".to_owned()),
+        };
+        self.claimed(known).await.map_err(|error| error.to_string())?;
+        Ok(!self.stopping())
+    }
+
+    async fn wait_for_parents(&mut self) {
+        tokio::select! {
+            _ = self.parents.changed() => {}
+            _ = self.stop.changed() => {}
+        }
+    }
+
+    async fn claimed(&mut self, known: Option<Arc<Environment>>) -> Result<(), ClusterError> {
+        let (shared, name) = (Arc::clone(&self.reconciler.shared), Arc::clone(&self.reconciler.name));
+        let parent = Parent { caller: &shared.cluster.caller, name: &name };
+        if let Some(known) = &known
+            && let Claim::Theirs(holder) = parent::claim(known, &shared.instance)
+            && !self.settings.take_over
+        {
+            return Err(ClusterError::HeldBy { holder });
+        }
+        let mut now = match known {
+            Some(known) if known.spec == *self.reconciler.spec => known,
+            Some(_) if self.started => {
+                let wanted = self.wanted.borrow().spec.clone();
+                if wanted == self.reconciler.spec {
+                    warn!(environment = %name, object = %format!("Environment/{name}"), field = "spec", action = "reverted", "drift");
+                }
+                self.write_spec(parent).await?
+            }
+            _ => self.write_spec(parent).await?,
+        };
+        if parent::claim(&now, &shared.instance) != Claim::Ours {
+            if self.started {
+                // Another run of this installation took over: this one must not fight it.
+                error!(environment = %name, "another plumb of this installation has taken the environment over; this one stops writing to it");
+                _ = self.stop.wait_for(|stop| *stop).await;
+                return Ok(());
+            }
+            let marked = parent.apply_marks(&now, Some(&shared.instance), &parent::reach(&now)).await?;
+            shared.parents.wrote(marked.clone());
+            now = Arc::new(marked);
+        }
+        if !self.started {
+            self.started = true;
+            self.target = now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok());
+        }
+        Ok(())
+    }
+
+    async fn write_spec(&self, parent: Parent<'_>) -> Result<Arc<Environment>, ClusterError> {
+        let written = parent.apply_spec(&self.reconciler.spec).await?;
+        self.reconciler.shared.parents.wrote(written.clone());
+        Ok(Arc::new(written))
+    }
+
+    fn tell_not_held(&mut self, error: &ClusterError) {
+        let text = error.to_string();
+        if self.held_by.as_ref() != Some(&text) {
+            error!(environment = %self.reconciler.name, reason = text, "the environment is not claimed; nothing is written");
+            self.held_by = Some(text);
+        }
+    }
+
+    /// Gives the claim up, so that another plumb can have the environment without `--take-over`.
+    pub(super) async fn release_claim(&self) {
+        let (shared, name) = (&self.reconciler.shared, &self.reconciler.name);
+        let Some(known) = shared.parents.get(name).filter(|_| self.settings.release && self.started) else { return };
+        if parent::claim(&known, &shared.instance) != Claim::Ours {
+            return;
+        }
+        let parent = Parent { caller: &shared.cluster.caller, name };
+        match parent.apply_marks(&known, None, &parent::reach(&known)).await {
+            Ok(_) => info!(environment = %name, "released"),
+            Err(error) => {
+                warn!(environment = %name, %error, "the claim could not be released; it is taken over by the next run of this installation")
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! One environment, one commit: the steps from git to the cluster.
+//!
+//! [`Reconciler::prepare`] goes through the gates without a write, [`Reconciler::deploy`] writes. Between the two lies the decision, made in
+//! [`crate::daemon`], whether this commit takes the place of the one before it.
+
+use std::time::Duration;
+
+use tokio::sync::watch as channel;
+
+use crate::cluster::discovery::Known;
+use crate::cluster::execute::Done;
+use crate::cluster::gates::{Gated, first_of};
+use crate::cluster::parent::confirmed_prune;
+use crate::cluster::standing::Strangers;
+use crate::model::{CommitId, Deployment, Desired, Failure, Outcome, Stage};
+use crate::source::Store;
+
+mod clock;
+mod gates;
+mod memory;
+pub mod peers;
+mod write;
+
+use clock::Clock;
+pub use memory::{Reconciler, Shared};
+
+/// How strictly a commit is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A new commit: one refusal and nothing of it is applied.
+    Commit,
+    /// A first sync, a restart, a resync, a retry of what passed already: object by object, each fails alone.
+    Restore,
+}
+
+/// What the gates said.
+pub enum Verdict {
+    /// It may be deployed.
+    Passed(Box<Prepared>),
+    /// Nothing that this environment reads changed, and all of it stands.
+    Unchanged,
+}
+
+/// A commit that passed its gates.
+pub struct Prepared {
+    /// What it asks for.
+    pub desired: Desired,
+    /// What is to be done.
+    pub gated: Gated,
+    mode: Mode,
+    confirmed: Option<CommitId>,
+    known: Known,
+    strangers: Strangers,
+    stages: Vec<(Stage, Duration)>,
+}
+
+impl Reconciler {
+    /// The gates, none of which writes.
+    pub async fn prepare(
+        &self,
+        store: &Store,
+        commit: CommitId,
+        mode: Mode,
+        confirmed: Option<CommitId>,
+    ) -> Result<Verdict, Failure> {
+        let mut clock = Clock::start();
+        let known = self.discover().await?;
+        let (desired, same) = self.render(store, commit, &known).await?;
+        if same && mode == Mode::Commit && self.memory().settled {
+            return Ok(Verdict::Unchanged);
+        }
+        let (desired, known) = self.discover_unknown(store, desired, known).await?;
+        clock.lap(Stage::Render);
+        self.shared.peers.claims(&self.name, &desired);
+        self.watch_kinds(&desired, &known).await?;
+        let strangers = self.look_around(&desired, &known).await?;
+        let plan = self.plan(&desired, &known, &strangers, mode, confirmed)?;
+        clock.lap(Stage::Plan);
+        let gated = self.dry_run(plan, &known, mode).await?;
+        clock.lap(Stage::DryRun);
+        Ok(Verdict::Passed(Box::new(Prepared {
+            desired,
+            gated,
+            mode,
+            confirmed,
+            known,
+            strangers,
+            stages: clock.laps,
+        })))
+    }
+
+    /// Renders a commit for what it claims alone: a verb that plans one environment must know what the others ask for.
+    pub async fn claim_only(&self, store: &Store, commit: CommitId) -> Result<(), Failure> {
+        let known = self.discover().await?;
+        let (desired, _) = self.render(store, commit, &known).await?;
+        self.shared.peers.claims(&self.name, &desired);
+        Ok(())
+    }
+
+    /// The approval of deletions that stands on the Environment.
+    pub fn confirmed_prune(&self) -> Option<CommitId> {
+        confirmed_prune(&*self.shared.parents.get(&self.name)?)
+    }
+
+    /// The writes. True beside the deployment: it was stopped before the end.
+    pub async fn deploy(&self, prepared: &Prepared, stop: &channel::Receiver<bool>) -> (Deployment, bool) {
+        let mut clock = Clock::after(&prepared.stages);
+        let mut done = Done::default();
+        let ended = self.carry_out(prepared, stop, &mut done, &mut clock).await;
+        let failure = ended.err().or_else(|| first_of(std::mem::take(&mut done.failures)));
+        let outcome = failure.map_or(Outcome::Deployed, Outcome::Failed);
+        self.memory().settled = outcome == Outcome::Deployed && !done.stopped;
+        (clock.deployment(prepared, &done, outcome), done.stopped)
+    }
+
+    async fn carry_out(
+        &self,
+        prepared: &Prepared,
+        stop: &channel::Receiver<bool>,
+        done: &mut Done,
+        clock: &mut Clock,
+    ) -> Result<(), Failure> {
+        self.widen_reach(&prepared.desired).await?;
+        self.make_namespace().await?;
+        self.apply(prepared, stop, done).await;
+        clock.lap(Stage::Apply);
+        if done.stopped || !done.failures.is_empty() {
+            return Ok(());
+        }
+        self.prune(prepared, stop, done).await?;
+        self.shrink_reach(&prepared.desired, done).await?;
+        clock.lap(Stage::Prune);
+        Ok(())
+    }
+}

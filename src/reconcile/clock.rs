@@ -1,0 +1,50 @@
+//! How long each stage took.
+
+use std::time::{Duration, Instant};
+
+use super::Prepared;
+use crate::cluster::execute::Done;
+use crate::model::{Deployment, Outcome, Stage};
+use crate::plan::Action;
+
+/// A stopwatch with laps.
+pub(super) struct Clock {
+    last: Instant,
+    /// The laps so far.
+    pub laps: Vec<(Stage, Duration)>,
+}
+
+impl Clock {
+    /// Starts with no laps.
+    pub(super) fn start() -> Self {
+        Self { last: Instant::now(), laps: Vec::new() }
+    }
+
+    /// Starts after the laps of an earlier part.
+    pub(super) fn after(laps: &[(Stage, Duration)]) -> Self {
+        Self { last: Instant::now(), laps: laps.to_vec() }
+    }
+
+    /// Ends a lap.
+    pub(super) fn lap(&mut self, stage: Stage) {
+        let now = Instant::now();
+        self.laps.push((stage, now - self.last));
+        self.last = now;
+    }
+
+    /// The deployment that ended now.
+    pub(super) fn deployment(self, prepared: &Prepared, done: &Done, outcome: Outcome) -> Deployment {
+        let steps = &prepared.gated.plan.steps;
+        let took = self.laps.iter().map(|(_, took)| *took).sum::<Duration>() + self.last.elapsed();
+        Deployment {
+            commit: prepared.desired.commit,
+            outcome,
+            objects: prepared.desired.objects.len(),
+            applied: done.baselines.len(),
+            unchanged: steps.iter().filter(|step| step.action == Action::Keep).count(),
+            pruned: done.pruned.len(),
+            took,
+            stages: self.laps,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The steps before the first write: render, look at the cluster, plan, dry-run.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::{Mode, Reconciler};
+use crate::cluster::discovery::Known;
+use crate::cluster::gates::{Gate, Gated, first_of};
+use crate::cluster::standing::{self, Strangers};
+use crate::cluster::{ClusterError, failure};
+use crate::model::kinds::{KindInfo, Lookup};
+use crate::model::live::ResourceVersion;
+use crate::model::{CommitId, Desired, Failure, GroupKind, Stage};
+use crate::plan::{self, Input, Plan, Planned};
+use crate::render::{Rendered, Request, render};
+use crate::source::Store;
+
+/// How long a plan waits for the first list of its kinds.
+const INVENTORY_WITHIN: Duration = Duration::from_secs(60);
+
+pub(super) fn planning(error: ClusterError) -> Failure {
+    failure::of_stage(Stage::Plan, &error)
+}
+
+impl Reconciler {
+    pub(super) async fn discover(&self) -> Result<Known, Failure> {
+        let cluster = &self.shared.cluster;
+        cluster.discovered.ensure(&cluster.caller).await.map_err(planning)
+    }
+
+    /// Renders a commit on a blocking thread. True: the render is the one of the commit before.
+    pub(super) async fn render(
+        &self,
+        store: &Store,
+        commit: CommitId,
+        known: &Known,
+    ) -> Result<(Desired, bool), Failure> {
+        let slot = self.shared.renders.acquire().await;
+        let (this, store, known) = (self.clone(), store.clone(), known.clone());
+        let work = move || {
+            let snapshot = store.at(commit).map_err(|error| Failure::new(Stage::Source, error.to_string()))?;
+            let request = Request {
+                snapshot: &snapshot,
+                environment: &this.name,
+                spec: &this.spec,
+                part_of: &this.part_of,
+                kinds: &known.kinds,
+                kinds_generation: known.generation,
+                tools: &this.shared.tools,
+                cancel: &this.shared.cancel,
+            };
+            let mut cache = this.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            match render(&request, &mut cache).map_err(|error| error.failure())? {
+                Rendered::Same(desired) => Ok((desired, true)),
+                Rendered::New(desired) => Ok((desired, false)),
+            }
+        };
+        let rendered = tokio::task::spawn_blocking(work).await;
+        drop(slot);
+        rendered.unwrap_or_else(|error| Err(Failure::new(Stage::Render, format!("the render ended early: {error}"))))
+    }
+
+    /// Asks the API server again when something is desired that it did not serve when it was asked last; a new answer may change a render.
+    pub(super) async fn discover_unknown(
+        &self,
+        store: &Store,
+        desired: Desired,
+        known: Known,
+    ) -> Result<(Desired, Known), Failure> {
+        let unknown = desired
+            .objects
+            .iter()
+            .any(|manifest| !matches!(known.kinds.lookup(&manifest.key.kind, &manifest.version), Lookup::Served(_)));
+        if !unknown {
+            return Ok((desired, known));
+        }
+        let cluster = &self.shared.cluster;
+        let newer = cluster.discovered.refresh(&cluster.caller, known.generation).await.map_err(planning)?;
+        if newer.generation == known.generation {
+            return Ok((desired, known));
+        }
+        let (desired, _) = self.render(store, desired.commit, &newer).await?;
+        Ok((desired, newer))
+    }
+
+    /// Has every kind watched that the commit asks for or that the environment ever had, and waits for their first lists.
+    pub(super) async fn watch_kinds(&self, desired: &Desired, known: &Known) -> Result<(), Failure> {
+        let watched: Vec<(GroupKind, ResourceVersion)> =
+            self.watched_kinds(desired, known).into_iter().map(|kind| (kind, 0)).collect();
+        self.shared.cluster.inventory.complete(&watched, INVENTORY_WITHIN).await.map_err(planning)
+    }
+
+    /// The kinds that are watched for this environment; starts the watches that are missing.
+    pub(super) fn watched_kinds(&self, desired: &Desired, known: &Known) -> BTreeSet<GroupKind> {
+        let mut infos: HashMap<GroupKind, KindInfo> = HashMap::new();
+        for manifest in &desired.objects {
+            if infos.contains_key(&manifest.key.kind) {
+                continue;
+            }
+            if let Lookup::Served(info) = known.kinds.lookup(&manifest.key.kind, &manifest.version) {
+                infos.insert(manifest.key.kind.clone(), info.clone());
+            }
+        }
+        for kind in &self.shared.parents.reach(&self.name).kinds {
+            if let Some(info) = known.kinds.preferred(kind) {
+                infos.entry(kind.clone()).or_insert_with(|| info.clone());
+            }
+        }
+        self.shared.cluster.inventory.ensure(&infos);
+        infos.into_keys().collect()
+    }
+
+    /// Reads what the watches don't show: the namespaces, and what stands without our label.
+    pub(super) async fn look_around(&self, desired: &Desired, known: &Known) -> Result<Strangers, Failure> {
+        let writer = self.writer();
+        let mut needed: BTreeSet<Arc<str>> =
+            desired.objects.iter().filter_map(|manifest| manifest.key.namespace.clone()).collect();
+        needed.insert(self.spec.namespace.as_str().into());
+        for namespace in needed {
+            if self.memory().namespaces.get(&namespace) == Some(&plan::NamespaceState::Active) {
+                continue;
+            }
+            let state = standing::namespace(writer, &namespace).await.map_err(planning)?;
+            let mut memory = self.memory();
+            match state {
+                Some(state) => _ = memory.namespaces.insert(namespace, state),
+                None => _ = memory.namespaces.remove(&namespace),
+            }
+        }
+        let inventory = &self.shared.cluster.inventory;
+        standing::strangers(writer, inventory, desired, &self.part_of, &known.kinds).await.map_err(planning)
+    }
+
+    /// Decides, while memory, peers and inventory stand still.
+    pub(super) fn plan(
+        &self,
+        desired: &Desired,
+        known: &Known,
+        strangers: &Strangers,
+        mode: Mode,
+        confirmed: Option<CommitId>,
+    ) -> Result<Plan, Failure> {
+        let memory = self.memory();
+        let peers = self.shared.peers.seen_from(&self.name);
+        let planned = self.shared.cluster.inventory.with_members(&self.part_of, |members| {
+            plan::plan(&Input {
+                environment: &self.name,
+                manager: &self.manager,
+                part_of: &self.part_of,
+                spec: &self.spec,
+                desired,
+                kinds: &known.kinds,
+                baseline: &|key| memory.baselines.get(key),
+                members,
+                strangers,
+                peers: &peers,
+                namespaces: &memory.namespaces,
+                inventory_complete: true, // Waited for: watch_kinds before a plan, prune before deletions.
+                confirmed_prune: confirmed,
+                object_by_object: mode == Mode::Restore,
+            })
+        });
+        let refused = || Failure::new(Stage::Plan, "refused");
+        match planned {
+            Planned::Ready(plan) => Ok(plan),
+            Planned::Refused(refusals) => {
+                Err(first_of(refusals.into_iter().map(Failure::from).collect()).unwrap_or_else(refused))
+            }
+            Planned::AskFirst(ask) => Err(Failure::from(&ask)),
+        }
+    }
+
+    /// The API server's own word on all that changed, before the first write of a new commit.
+    pub(super) async fn dry_run(&self, plan: Plan, known: &Known, mode: Mode) -> Result<Gated, Failure> {
+        if mode == Mode::Restore {
+            return Ok(Gated { plan, ..Gated::default() });
+        }
+        let gate = Gate {
+            writer: self.writer(),
+            kinds: &known.kinds,
+            inventory: &self.shared.cluster.inventory,
+            part_of: &self.part_of,
+            replace: self.spec.replace,
+        };
+        let refused = || Failure::new(Stage::DryRun, "refused");
+        gate.pass(plan).await.map_err(|failures| first_of(failures).unwrap_or_else(refused))
+    }
+}

@@ -1,0 +1,102 @@
+//! A reconciler and what it remembers between commits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::peers::PeerBook;
+use crate::cluster::Cluster;
+use crate::cluster::apply::Writer;
+use crate::cluster::gates::acts_as;
+use crate::cluster::parent::{Instance, Parents};
+use crate::model::live::ResourceVersion;
+use crate::model::{EnvironmentSpec, GroupKind, ObjectKey, applyset};
+use crate::plan::{Baseline, NamespaceState};
+use crate::render::{Cache, Tools};
+
+/// What all environments of one plumb share.
+pub struct Shared {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// This plumb.
+    pub instance: Instance,
+    /// The Environment objects.
+    pub parents: Parents,
+    /// The claims of all environments.
+    pub peers: PeerBook,
+    /// helm and kustomize.
+    pub tools: Tools,
+    /// Set when plumb stops: a child process that renders is killed.
+    pub cancel: AtomicBool,
+    /// Renders under way at once: each uses a core.
+    pub renders: Semaphore,
+}
+
+/// One environment, as its definition says at this moment.
+#[derive(Clone)]
+pub struct Reconciler {
+    /// What all environments share.
+    pub shared: Arc<Shared>,
+    /// The environment's name.
+    pub name: Arc<str>,
+    /// Its definition.
+    pub spec: Arc<EnvironmentSpec>,
+    /// The value of its members' part-of label.
+    pub part_of: Arc<str>,
+    /// The field manager of its members.
+    pub manager: Arc<str>,
+    pub(super) cache: Arc<Mutex<Cache>>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What is remembered between commits, in this life of plumb.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// What was applied, and what the API server made of it.
+    pub(super) baselines: HashMap<ObjectKey, Baseline>,
+    /// The namespaces that were seen to stand.
+    pub(super) namespaces: HashMap<Arc<str>, NamespaceState>,
+    /// The newest resourceVersion written, by kind.
+    pub(super) written: BTreeMap<GroupKind, ResourceVersion>,
+    /// The last render stands wholly.
+    pub(super) settled: bool,
+}
+
+impl Reconciler {
+    /// A reconciler that remembers nothing yet.
+    pub fn new(shared: Arc<Shared>, name: &str, spec: Arc<EnvironmentSpec>) -> Self {
+        Self {
+            shared,
+            name: name.into(),
+            spec,
+            part_of: applyset::id(name).into(),
+            manager: applyset::manager(name).into(),
+            cache: Arc::default(),
+            memory: Arc::default(),
+        }
+    }
+
+    /// The same environment under a new definition: what is remembered of its objects stays true.
+    pub fn redefined(&self, spec: Arc<EnvironmentSpec>) -> Self {
+        self.memory().settled = false;
+        Self { spec, ..self.clone() }
+    }
+
+    /// Forgets what was verified, so that the next deployment applies everything.
+    pub fn forget(&self) {
+        let mut memory = self.memory();
+        let written = std::mem::take(&mut memory.written);
+        *memory = Memory { written, ..Memory::default() };
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes as this environment.
+    pub(super) fn writer(&self) -> Writer<'_> {
+        Writer { caller: &self.shared.cluster.caller, manager: &self.manager, by: acts_as(&self.spec) }
+    }
+}

@@ -1,0 +1,193 @@
+//! The steps that write: the parent's reach, the namespace, the objects, the deletions.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::watch as channel;
+
+use super::gates::planning;
+use super::{Prepared, Reconciler};
+use crate::cluster::execute::{Done, Executor};
+use crate::cluster::parent::{self, Claim, Parent};
+use crate::cluster::{ClusterError, failure, standing};
+use crate::model::applyset::Reach;
+use crate::model::{Desired, Failure, ObjectKey, Stage};
+use crate::plan::{Action, NamespaceState, Plan, Wait};
+
+/// How often deletions are decided anew when the objects change meanwhile.
+const PRUNE_ROUNDS: u32 = 5;
+/// How long deletions wait for the watches, and for other environments to render.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn applying(error: ClusterError) -> Failure {
+    failure::of_stage(Stage::Apply, &error)
+}
+
+impl Reconciler {
+    /// Before the first write, the parent names every kind and namespace that will have members: a crash leaves nothing untracked.
+    pub(super) async fn widen_reach(&self, desired: &Desired) -> Result<(), Failure> {
+        let known = self.shared.parents.reach(&self.name);
+        let wanted = known.union(&reach_of(desired.objects.iter().map(|manifest| &manifest.key)));
+        if wanted == known { Ok(()) } else { self.set_reach(&wanted).await }
+    }
+
+    /// After a prune, the parent names just what is left.
+    pub(super) async fn shrink_reach(&self, desired: &Desired, done: &Done) -> Result<(), Failure> {
+        let pruned: BTreeSet<&ObjectKey> = done.pruned.iter().collect();
+        let members = self
+            .shared
+            .cluster
+            .inventory
+            .with_members(&self.part_of, |members| reach_of(members.keys().filter(|key| !pruned.contains(key))));
+        let left = members.union(&reach_of(desired.objects.iter().map(|manifest| &manifest.key)));
+        if left == self.shared.parents.reach(&self.name) { Ok(()) } else { self.set_reach(&left).await }
+    }
+
+    async fn set_reach(&self, reach: &Reach) -> Result<(), Failure> {
+        let parent = Parent { caller: &self.shared.cluster.caller, name: &self.name };
+        let now = parent.read().await.map_err(applying)?;
+        if let Claim::Theirs(holder) = parent::claim(&now, &self.shared.instance) {
+            return Err(applying(ClusterError::HeldBy { holder }));
+        }
+        let now = parent.apply_marks(&now, Some(&self.shared.instance), reach).await.map_err(applying)?;
+        self.shared.parents.wrote(now);
+        Ok(())
+    }
+
+    /// Makes the environment's own namespace if it is absent.
+    pub(super) async fn make_namespace(&self) -> Result<(), Failure> {
+        let namespace = self.spec.namespace.as_str();
+        if self.memory().namespaces.contains_key(namespace) {
+            return Ok(());
+        }
+        standing::make_namespace(self.writer(), namespace, &self.name).await.map_err(applying)?;
+        self.memory().namespaces.insert(namespace.into(), NamespaceState::Active);
+        Ok(())
+    }
+
+    fn executor<'a>(&'a self, stop: &'a channel::Receiver<bool>) -> Executor<'a> {
+        Executor {
+            cluster: &self.shared.cluster,
+            writer: self.writer(),
+            propagation: self.spec.prune.propagation,
+            stop,
+        }
+    }
+
+    /// Applies object by object; what is held back or refused is a failure of that object alone.
+    pub(super) async fn apply(&self, prepared: &Prepared, stop: &channel::Receiver<bool>, done: &mut Done) {
+        let gated = &prepared.gated;
+        *done = self.executor(stop).write(&gated.plan, &gated.pinned).await;
+        done.failures.extend(gated.plan.refused.iter().cloned().map(Failure::from));
+        let held = gated.plan.steps.iter().filter(|step| step.action == Action::Hold);
+        done.failures.extend(held.map(|step| {
+            let failure = Failure::new(Stage::Apply, format!("held back: {}", step.reason.words()))
+                .on(step.key.clone())
+                .transient();
+            match &step.manifest {
+                Some(manifest) => failure.at(manifest.origin.clone()),
+                None => failure,
+            }
+        }));
+        let mut memory = self.memory();
+        memory.baselines.extend(gated.verified.iter().chain(&done.baselines).cloned());
+        for (kind, version) in &done.written {
+            let written = memory.written.entry(kind.clone()).or_default();
+            *written = (*written).max(*version);
+        }
+        if done.failures.iter().any(|failure| failure.transient) {
+            memory.namespaces.clear(); // One of them may be what went away.
+        }
+    }
+
+    /// Deletes what left git, deciding on what the watches have delivered by now, and anew when an object changed meanwhile or another environment
+    /// had still to say whether it wants it.
+    pub(super) async fn prune(
+        &self,
+        prepared: &Prepared,
+        stop: &channel::Receiver<bool>,
+        done: &mut Done,
+    ) -> Result<(), Failure> {
+        if !deletes(&prepared.gated.plan) {
+            return Ok(());
+        }
+        let mut peers = self.shared.peers.subscribe();
+        let mut waits = Vec::new();
+        for round in 1..=PRUNE_ROUNDS {
+            let plan = self.decide_deletions(prepared).await?;
+            done.overtaken = 0;
+            self.executor(stop).prune(&plan, done).await;
+            self.forget_pruned(done);
+            waits = plan.waits;
+            if done.stopped || !done.failures.is_empty() || (done.overtaken == 0 && waits.is_empty()) {
+                return Ok(());
+            }
+            if done.overtaken > 0 {
+                tokio::time::sleep(Duration::from_millis(50) * round).await;
+            } else if !waits.iter().any(passes_by_itself)
+                || tokio::time::timeout(PATIENCE, peers.changed()).await.is_err()
+            {
+                break;
+            }
+        }
+        Err(undecided(done.overtaken, &waits))
+    }
+
+    fn forget_pruned(&self, done: &Done) {
+        let mut memory = self.memory();
+        for key in &done.pruned {
+            memory.baselines.remove(key);
+        }
+    }
+
+    async fn decide_deletions(&self, prepared: &Prepared) -> Result<Plan, Failure> {
+        let Prepared { desired, known, strangers, mode, confirmed, .. } = prepared;
+        let written = self.memory().written.clone();
+        let kinds: Vec<_> = self
+            .watched_kinds(desired, known)
+            .into_iter()
+            .map(|kind| {
+                let version = written.get(&kind).copied().unwrap_or(0);
+                (kind, version)
+            })
+            .collect();
+        self.shared.cluster.inventory.complete(&kinds, PATIENCE).await.map_err(planning)?;
+        self.plan(desired, known, strangers, *mode, *confirmed)
+    }
+}
+
+fn deletes(plan: &Plan) -> bool {
+    !plan.waits.is_empty() || plan.steps.iter().any(|step| step.action == Action::Prune)
+}
+
+fn passes_by_itself(wait: &Wait) -> bool {
+    matches!(wait, Wait::PeerNotRendered(_) | Wait::InventoryIncomplete)
+}
+
+fn undecided(overtaken: usize, waits: &[Wait]) -> Failure {
+    if overtaken > 0 {
+        let reason = format!("{overtaken} objects keep changing while they are to be deleted");
+        return Failure::new(Stage::Prune, reason).transient();
+    }
+    let reasons: BTreeSet<String> = waits.iter().map(ToString::to_string).collect();
+    let reason = format!("{} deletions wait: {}", waits.len(), reasons.into_iter().collect::<Vec<_>>().join("; "));
+    let failure = Failure::new(Stage::Prune, reason);
+    if waits.iter().any(|wait| matches!(wait, Wait::Unconfirmed(_))) {
+        return failure.hint("`plumb plan` shows what would go, `plumb approve` confirms it for this commit");
+    }
+    failure.transient()
+}
+
+fn reach_of<'a>(keys: impl Iterator<Item = &'a ObjectKey>) -> Reach {
+    let mut reach = Reach::default();
+    for key in keys {
+        if !reach.kinds.contains(&key.kind) {
+            reach.kinds.insert(key.kind.clone());
+        }
+        let namespace = key.namespace_or_empty();
+        if !namespace.is_empty() && !reach.namespaces.contains(namespace) {
+            reach.namespaces.insert(namespace.to_owned());
+        }
+    }
+    reach
+}

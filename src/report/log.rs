@@ -1,0 +1,43 @@
+//! One line an event, the field's terms, stable field names.
+
+use tracing::{debug, error, info, warn};
+
+use crate::model::{CommitId, Deployment, Outcome};
+
+/// The line of a commit that ended.
+pub fn deployment(environment: &str, deployment: &Deployment) {
+    let Deployment { objects, applied, unchanged, pruned, .. } = deployment;
+    let commit = deployment.commit.short();
+    let took = took(deployment.took);
+    match &deployment.outcome {
+        Outcome::Deployed => {
+            info!(%environment, %commit, objects, applied, unchanged, pruned, %took, "deployed");
+        }
+        Outcome::Unchanged => info!(%environment, %commit, "unchanged"),
+        Outcome::SupersededBy(by) => info!(%environment, %commit, by = %by.short(), applied, %took, "superseded"),
+        Outcome::Suspended => info!(%environment, %commit, "suspended: nothing is changed"),
+        Outcome::Failed(failure) => {
+            let object = failure.object.as_ref().map(tracing::field::display);
+            let file = failure.origin.as_ref().map(tracing::field::display);
+            let (stage, reason, hint, retry) = (failure.stage, &failure.reason, &failure.hint, failure.transient);
+            error!(%environment, %commit, %stage, object, file, %reason, hint, applied, retry, %took, "failed");
+        }
+    }
+    for (stage, took) in &deployment.stages {
+        debug!(%environment, %commit, %stage, took = %self::took(*took), "stage");
+    }
+}
+
+/// The branch was moved to a commit that does not contain the one it was at.
+pub fn rewind(environment: &str, branch: &str, from: CommitId, to: CommitId) {
+    warn!(%environment, %branch, from = %from.short(), to = %to.short(), "rewind: the branch was moved by force; its head is deployed");
+}
+
+/// A duration as in `took=14ms`: whole milliseconds, or seconds with one decimal from ten seconds on.
+fn took(duration: std::time::Duration) -> String {
+    if duration.as_secs() < 10 {
+        format!("{}ms", duration.as_millis())
+    } else {
+        format!("{:.1}s", duration.as_secs_f64())
+    }
+}

@@ -1,0 +1,178 @@
+//! The next status from the last one and a deployment that ended. Pure: the same inputs give the same status, and an unchanged one costs no request.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
+use crate::model::{CommitId, Deployment, Failure, Outcome};
+
+/// How many deployments are kept.
+const HISTORY: usize = 10;
+/// Condition messages may be 32 KiB; a person reads less.
+const LONGEST: usize = 2000;
+
+/// The status after this deployment. `target` is the commit that last passed the gates.
+pub fn next(
+    last: &EnvironmentStatus,
+    deployment: &Deployment,
+    target: Option<CommitId>,
+    generation: Option<i64>,
+    now: DateTime<Utc>,
+) -> EnvironmentStatus {
+    let mut status = last.clone();
+    status.observed_generation = generation;
+    status.target = target.map(|target| target.to_string()).or(status.target);
+    if deployment.outcome == Outcome::Deployed {
+        status.short_commit = Some(deployment.commit.short());
+        status.objects = i64::try_from(deployment.objects).ok();
+    }
+    let (synced, reason, message) = synced(deployment);
+    for type_ in ["Synced", "Ready"] {
+        set(&mut status.conditions, type_, synced, reason, &message, generation, now);
+    }
+    let entry = entry(deployment, now);
+    // A commit ends once: trying it again replaces how it ended before.
+    status.history.retain(|former| former.commit != entry.commit);
+    status.history.insert(0, entry);
+    status.history.truncate(HISTORY);
+    status
+}
+
+fn synced(deployment: &Deployment) -> (&'static str, &'static str, String) {
+    let commit = deployment.commit.short();
+    match &deployment.outcome {
+        Outcome::Deployed => ("True", "Deployed", format!("{} objects are as {commit} says", deployment.objects)),
+        Outcome::Unchanged => ("True", "Unchanged", format!("{commit} changes nothing here")),
+        Outcome::Failed(failure) => {
+            ("False", reason_word(failure), format!("{commit} failed at {}: {failure}", failure.stage))
+        }
+        Outcome::SupersededBy(by) => ("Unknown", "Superseded", format!("{commit} was overtaken by {}", by.short())),
+        Outcome::Suspended => ("Unknown", "Suspended", "the environment is suspended".to_owned()),
+    }
+}
+
+fn reason_word(failure: &Failure) -> &'static str {
+    use crate::model::Stage::{Apply, Definition, DryRun, Plan, Prune, Render, Source};
+    match failure.stage {
+        Source => "SourceFailed",
+        Definition => "DefinitionInvalid",
+        Render => "RenderFailed",
+        Plan => "PlanRefused",
+        DryRun => "DryRunRefused",
+        Apply => "ApplyFailed",
+        Prune => "PruneStopped",
+    }
+}
+
+fn set(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: DateTime<Utc>,
+) {
+    let former = conditions.iter().position(|condition| condition.type_ == type_);
+    let since = former.and_then(|at| conditions.get(at)).filter(|condition| condition.status == status);
+    let last_transition_time = since.map_or_else(|| stamp(now), |condition| condition.last_transition_time.clone());
+    let condition = Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.chars().take(LONGEST).collect(),
+        last_transition_time,
+        observed_generation: generation,
+    };
+    match former.and_then(|at| conditions.get_mut(at)) {
+        Some(former) => *former = condition,
+        None => conditions.push(condition),
+    }
+}
+
+fn entry(deployment: &Deployment, now: DateTime<Utc>) -> HistoryEntry {
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let milliseconds = |took: std::time::Duration| i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+    let (stage, message) = match &deployment.outcome {
+        Outcome::Failed(failure) => {
+            (Some(failure.stage.to_string()), Some(failure.to_string().chars().take(LONGEST).collect()))
+        }
+        Outcome::SupersededBy(by) => (None, Some(by.to_string())),
+        _ => (None, None),
+    };
+    let took_ms: BTreeMap<String, i64> =
+        deployment.stages.iter().map(|(stage, took)| (stage.to_string(), milliseconds(*took))).collect();
+    HistoryEntry {
+        commit: deployment.commit.to_string(),
+        outcome: deployment.outcome.as_str().to_owned(),
+        time: stamp(now),
+        stage,
+        message,
+        applied: count(deployment.applied),
+        pruned: count(deployment.pruned),
+        took_ms,
+    }
+}
+
+fn stamp(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Stage;
+    use std::time::Duration;
+
+    fn ended(commit: u8, outcome: Outcome) -> Deployment {
+        let commit = CommitId::new([commit; 20]);
+        let took = Duration::from_millis(41);
+        Deployment {
+            commit,
+            outcome,
+            objects: 12,
+            applied: 2,
+            unchanged: 10,
+            pruned: 0,
+            took,
+            stages: vec![(Stage::Apply, took)],
+        }
+    }
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    #[test]
+    fn ten_are_kept_newest_first_and_a_commit_ends_once() {
+        let mut status = EnvironmentStatus::default();
+        for commit in 0..15 {
+            status = next(&status, &ended(commit, Outcome::Deployed), None, None, at(commit.into()));
+        }
+        status = next(&status, &ended(14, Outcome::Deployed), None, None, at(99));
+        assert_eq!(status.history.len(), 10);
+        assert_eq!(status.history[0].time, stamp(at(99)));
+        assert!(status.history[1].commit.starts_with("0d0d"));
+        assert_eq!(status.short_commit.as_deref(), Some("0e0e0e0"));
+    }
+
+    #[test]
+    fn a_failure_keeps_the_commit_that_stands_and_the_time_of_the_change() {
+        let good = next(
+            &EnvironmentStatus::default(),
+            &ended(1, Outcome::Deployed),
+            Some(CommitId::new([1; 20])),
+            None,
+            at(1),
+        );
+        let failure = Failure::new(Stage::Render, "bad indentation");
+        let bad = next(&good, &ended(2, Outcome::Failed(failure.clone())), None, None, at(2));
+        let worse = next(&bad, &ended(3, Outcome::Failed(failure)), None, None, at(3));
+        assert_eq!(worse.short_commit.as_deref(), Some("0101010"));
+        assert_eq!(worse.target, good.target);
+        let ready = worse.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "RenderFailed"));
+        assert_eq!(ready.last_transition_time, stamp(at(2)));
+    }
+}
