@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::cluster::parent::Known;
-use crate::model::{CommitId, EnvironmentSpec, Failure, Stage};
+use crate::model::{CommitId, Failure, Stage};
 use crate::reconcile::Shared;
 use crate::render::{Definition, Definitions};
 use crate::source::{Heads, SourceState, Store};
@@ -70,15 +70,14 @@ pub async fn run(
 pub async fn once(
     shared: Arc<Shared>,
     settings: Settings,
-    name: &str,
-    spec: Arc<EnvironmentSpec>,
+    definition: Arc<Definition>,
     head: Option<CommitId>,
     store: Store,
     stop: channel::Receiver<bool>,
 ) -> Result<(), String> {
     let watching = shared.parents.watch(shared.cluster.caller.clone());
-    let (_sender, wanted) = channel::channel(Wanted { spec, head, store, broken: None });
-    let ended = Task::new(shared, settings, name, wanted, stop).once().await;
+    let (_sender, wanted) = channel::channel(Wanted { definition, head, store, broken: None });
+    let ended = Task::new(shared, settings, wanted, stop).once().await;
     watching.abort();
     ended
 }
@@ -212,14 +211,14 @@ impl Supervisor {
         let running = self.running.get(name);
         let wanted = match (definition, running) {
             (Ok(definition), _) => {
-                let spec = Arc::new(definition.spec.clone());
-                let head = heads.branches.get(&spec.branch).copied();
-                Wanted { spec, head, store: store.clone(), broken: None }
+                let definition = Arc::clone(definition);
+                let head = heads.branches.get(&definition.spec.branch).copied();
+                Wanted { definition, head, store: store.clone(), broken: None }
             }
             // The last good definition stays in force.
             (Err(failure), Some(running)) => {
                 let last = running.wanted.borrow().clone();
-                let head = heads.branches.get(&last.spec.branch).copied();
+                let head = heads.branches.get(&last.definition.spec.branch).copied();
                 Wanted { head, store: store.clone(), broken: Some((commit, failure.clone())), ..last }
             }
             (Err(_), None) => return,
@@ -237,10 +236,10 @@ impl Supervisor {
     }
 
     fn start(&mut self, name: &str, wanted: Wanted) {
-        self.shared.peers.enter(name, &wanted.spec);
+        self.shared.peers.enter(name, &wanted.definition.spec);
         let (stop, stopped) = channel::channel(false);
         let (sender, receiver) = channel::channel(wanted);
-        let task = Task::new(Arc::clone(&self.shared), self.settings.clone(), name, receiver, stopped);
+        let task = Task::new(Arc::clone(&self.shared), self.settings.clone(), receiver, stopped);
         let name = name.to_owned();
         self.running.insert(name.clone(), Running { wanted: sender, stop });
         self.joined.spawn(async move {

@@ -37,9 +37,9 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
         }
     });
     let settings = daemon::Settings { take_over: args.take_over, release: true, ..daemon::Settings::default() };
-    let spec = Arc::new(definition.spec.clone());
-    let head = opened.heads.branches.get(&spec.branch).copied();
-    match daemon::once(shared, settings, &args.environment, spec, head, opened.store, stopped).await {
+    let definition = Arc::clone(definition);
+    let head = opened.heads.branches.get(&definition.spec.branch).copied();
+    match daemon::once(shared, settings, definition, head, opened.store, stopped).await {
         Ok(()) => Ok(Exit::Done),
         Err(reason) => anyhow::bail!("{reason}"),
     }

@@ -30,9 +30,9 @@ pub struct Cli {
     /// How log lines look [default: text on a terminal and on a laptop, json in a pod]
     #[arg(long, env = "PLUMB_LOG_FORMAT", value_enum, global = true)]
     log_format: Option<LogFormat>,
-    /// What is logged: error, warn, info, debug, or directives such as plumb=debug
-    #[arg(long, env = "PLUMB_LOG", default_value = "info", value_name = "LEVEL", global = true)]
-    log: String,
+    /// What is logged: error, warn, info, debug, or directives such as plumb=debug [default: info for run and apply, else warn]
+    #[arg(long, env = "PLUMB_LOG", value_name = "LEVEL", global = true)]
+    log: Option<String>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -104,8 +104,10 @@ impl Cli {
     }
 
     fn start_logging(&self) -> anyhow::Result<()> {
-        let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
-            .map_err(|error| anyhow::anyhow!("--log {:?}: {error}", self.log))?;
+        let usual = if matches!(self.verb, Verb::Run(_) | Verb::Apply(_)) { "info" } else { "warn" };
+        let level = self.log.as_deref().unwrap_or(usual);
+        let filter = tracing_subscriber::EnvFilter::try_new(level)
+            .map_err(|error| anyhow::anyhow!("--log {level:?}: {error}"))?;
         let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let format = self.log_format.unwrap_or(if in_pod { LogFormat::Json } else { LogFormat::Text });
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);

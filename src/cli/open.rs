@@ -76,7 +76,7 @@ impl Opened {
     }
 
     /// One environment's definition.
-    pub(super) fn definition(&self, name: &str) -> anyhow::Result<&Definition> {
+    pub(super) fn definition(&self, name: &str) -> anyhow::Result<&Arc<Definition>> {
         match self.definitions.get(name) {
             Some(Ok(definition)) => Ok(definition),
             Some(Err(failure)) => bail!("{failure}"),
@@ -176,12 +176,12 @@ pub(super) async fn reconciler(
         Err(error) if error.code() == 404 => {} // Not deployed yet, or no definition: the plan says what would be made.
         Err(error) => return Err(error.into()),
     }
-    let reconciler = Reconciler::new(shared, name, Arc::new(definition.spec.clone()));
+    let reconciler = Reconciler::new(shared, Arc::clone(definition));
     // The other environments' claims, so that what moves between them is planned as the daemon plans it.
-    for (other, definition) in opened.definitions.iter().filter(|(other, _)| *other != name) {
+    for (_, definition) in opened.definitions.iter().filter(|(other, _)| *other != name) {
         let Ok(definition) = definition else { continue };
         let Ok(commit) = opened.commit(definition, None) else { continue };
-        let other = Reconciler::new(Arc::clone(&reconciler.shared), other, Arc::new(definition.spec.clone()));
+        let other = Reconciler::new(Arc::clone(&reconciler.shared), Arc::clone(definition));
         if let Err(failure) = other.claim_only(&opened.store, commit).await {
             tracing::warn!(environment = %other.name, reason = %failure, "this environment can't be rendered; what it asks for is not known");
         }

@@ -20,7 +20,8 @@ use super::watch::Sink;
 use crate::model::applyset::{self, Reach};
 use crate::model::environment::EnvironmentStatus;
 use crate::model::live::ResourceVersion;
-use crate::model::{CommitId, Environment, EnvironmentSpec};
+use crate::model::{CommitId, Environment};
+use crate::render::Definition;
 
 /// The annotation that names the plumb that writes: `<instance>#<run>`.
 pub const INSTANCE: &str = "plumb.dev/instance";
@@ -229,9 +230,11 @@ impl Parent<'_> {
         self.caller.call(&|| format!("read Environment/{}", self.name), As::Plumb, request).await
     }
 
-    /// Makes the object's spec what git says.
-    pub async fn apply_spec(&self, spec: &EnvironmentSpec) -> Result<Environment, ClusterError> {
-        self.apply("plumb", json!({"name": self.name}), Some(json!(spec))).await
+    /// Makes the object what git says: its spec, and the labels and annotations that git gives it.
+    pub async fn apply_definition(&self, definition: &Definition) -> Result<Environment, ClusterError> {
+        let Definition { labels, annotations, spec, .. } = definition;
+        let metadata = json!({"name": self.name, "labels": labels, "annotations": annotations});
+        self.apply("plumb", metadata, Some(json!(spec))).await
     }
 
     /// Writes the ApplySet marks and the claim, on exactly the state that was looked at: whoever else claims it in between gets the conflict.

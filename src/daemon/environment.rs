@@ -12,8 +12,9 @@ use tracing::{debug, info};
 use super::Settings;
 use super::schedule::Schedule;
 use crate::cluster::parent::Known;
-use crate::model::{CommitId, Deployment, EnvironmentSpec, Failure, Outcome};
+use crate::model::{CommitId, Deployment, Failure, Outcome};
 use crate::reconcile::{Mode, Prepared, Reconciler, Shared, Verdict};
+use crate::render::Definition;
 use crate::source::Store;
 
 mod claim;
@@ -23,7 +24,7 @@ mod tell;
 #[derive(Clone)]
 pub(super) struct Wanted {
     /// Its definition.
-    pub(super) spec: Arc<EnvironmentSpec>,
+    pub(super) definition: Arc<Definition>,
     /// The head of its branch; `None`: there is no such branch.
     pub(super) head: Option<CommitId>,
     /// Where to read it.
@@ -34,7 +35,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn same_as(&self, other: &Self) -> bool {
-        self.head == other.head && self.spec == other.spec && self.broken == other.broken
+        self.head == other.head && self.definition == other.definition && self.broken == other.broken
     }
 }
 
@@ -78,14 +79,13 @@ impl Task {
     pub(super) fn new(
         shared: Arc<Shared>,
         settings: Settings,
-        name: &str,
         wanted: channel::Receiver<Wanted>,
         stop: channel::Receiver<bool>,
     ) -> Self {
-        let spec = Arc::clone(&wanted.borrow().spec);
+        let definition = Arc::clone(&wanted.borrow().definition);
         let parents = shared.parents.subscribe();
-        let schedule = Schedule::new(spec.resync.get());
-        let reconciler = Reconciler::new(shared, name, spec);
+        let schedule = Schedule::new(definition.spec.resync.get());
+        let reconciler = Reconciler::new(shared, definition);
         Self {
             reconciler,
             settings,
@@ -156,10 +156,10 @@ impl Task {
     /// Decides from the newest state what is to be done.
     fn next(&mut self) -> Option<Job> {
         let wanted = self.wanted.borrow_and_update().clone();
-        if wanted.spec != self.reconciler.spec {
-            self.reconciler = self.reconciler.redefined(Arc::clone(&wanted.spec));
-            self.reconciler.shared.peers.enter(&self.reconciler.name, &wanted.spec);
-            self.schedule.resynced(wanted.spec.resync.get());
+        if wanted.definition != self.reconciler.definition {
+            self.reconciler = self.reconciler.redefined(Arc::clone(&wanted.definition));
+            self.reconciler.shared.peers.enter(&self.reconciler.name, &wanted.definition.spec);
+            self.schedule.resynced(wanted.definition.spec.resync.get());
             self.tried = None;
         }
         if let Some((commit, failure)) = wanted.broken {
@@ -169,11 +169,11 @@ impl Task {
             }
         }
         let Some(head) = wanted.head else {
-            self.tell_gone(&wanted.spec.branch);
+            self.tell_gone(&wanted.definition.spec.branch);
             return self.due();
         };
         self.told_gone = false;
-        if wanted.spec.suspend {
+        if wanted.definition.spec.suspend {
             let news = self.tried != Some(head);
             return news.then_some(Job::Suspended(head));
         }
@@ -190,14 +190,14 @@ impl Task {
 
     /// What a timer asks for.
     fn due(&mut self) -> Option<Job> {
-        let resync = self.reconciler.spec.resync.get();
+        let resync = self.reconciler.definition.spec.resync.get();
         if self.schedule.resync_due() {
             self.schedule.resynced(resync);
             self.reconciler.forget();
             debug!(environment = %self.reconciler.name, "resync");
             return self.target.map(Job::Restore);
         }
-        if !self.schedule.retry_due() || self.reconciler.spec.suspend {
+        if !self.schedule.retry_due() || self.reconciler.definition.spec.suspend {
             return None;
         }
         match (self.tried, self.target) {
@@ -288,8 +288,8 @@ impl Task {
             tokio::select! {
                 (deployment, stopped) = &mut writing => return (deployment, passed.filter(|_| stopped)),
                 changed = newest.changed(), if gating.is_empty() && passed.is_none() => {
-                    let Wanted { spec, head, store, .. } = newest.borrow_and_update().clone();
-                    let same_definition = changed.is_ok() && spec == reconciler.spec;
+                    let Wanted { definition, head, store, .. } = newest.borrow_and_update().clone();
+                    let same_definition = changed.is_ok() && definition == reconciler.definition;
                     if let Some(head) = head.filter(|head| same_definition && self.tried != Some(*head)) {
                         let (reconciler, confirmed) = (reconciler.clone(), self.confirmed);
                         gating.push(async move { (head, reconciler.prepare(&store, head, Mode::Commit, confirmed).await) });

@@ -14,6 +14,9 @@ use super::fields::{Budget, HumanDuration};
 /// The API group of plumb's custom resources, annotations and labels.
 pub const GROUP: &str = "plumb.dev";
 
+/// Names that no environment may have: its field manager, `plumb-<name>`, would be one that plumb writes the Environment itself with.
+pub const RESERVED: [&str; 4] = ["applyset", "approve", "handover", "status"];
+
 /// What an environment is: which branch is deployed where, and what plumb may do for it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
@@ -47,7 +50,8 @@ pub const GROUP: &str = "plumb.dev";
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
         priority = 1
     ),
-    validation = Rule::new("self.metadata.name.size() <= 63").message("an environment's name has at most 63 characters")
+    validation = Rule::new("self.metadata.name.size() <= 63").message("an environment's name has at most 63 characters"),
+    validation = Rule::new("!(self.metadata.name in ['applyset', 'approve', 'handover', 'status'])").message("this name is one of plumb's own field managers")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EnvironmentSpec {

@@ -43,7 +43,7 @@ impl Reconciler {
             let request = Request {
                 snapshot: &snapshot,
                 environment: &this.name,
-                spec: &this.spec,
+                spec: &this.definition.spec,
                 part_of: &this.part_of,
                 kinds: &known.kinds,
                 kinds_generation: known.generation,
@@ -116,7 +116,7 @@ impl Reconciler {
         let writer = self.writer();
         let mut needed: BTreeSet<Arc<str>> =
             desired.objects.iter().filter_map(|manifest| manifest.key.namespace.clone()).collect();
-        needed.insert(self.spec.namespace.as_str().into());
+        needed.insert(self.definition.spec.namespace.as_str().into());
         for namespace in needed {
             if self.memory().namespaces.get(&namespace) == Some(&plan::NamespaceState::Active) {
                 continue;
@@ -148,7 +148,7 @@ impl Reconciler {
                 environment: &self.name,
                 manager: &self.manager,
                 part_of: &self.part_of,
-                spec: &self.spec,
+                spec: &self.definition.spec,
                 desired,
                 kinds: &known.kinds,
                 baseline: &|key| memory.baselines.get(key),
@@ -181,7 +181,7 @@ impl Reconciler {
             kinds: &known.kinds,
             inventory: &self.shared.cluster.inventory,
             part_of: &self.part_of,
-            replace: self.spec.replace,
+            replace: self.definition.spec.replace,
         };
         let refused = || Failure::new(Stage::DryRun, "refused");
         gate.pass(plan).await.map_err(|failures| first_of(failures).unwrap_or_else(refused))

@@ -12,9 +12,9 @@ use crate::cluster::apply::Writer;
 use crate::cluster::gates::acts_as;
 use crate::cluster::parent::{Instance, Parents};
 use crate::model::live::ResourceVersion;
-use crate::model::{EnvironmentSpec, GroupKind, ObjectKey, applyset};
+use crate::model::{GroupKind, ObjectKey, applyset};
 use crate::plan::{Baseline, NamespaceState};
-use crate::render::{Cache, Tools};
+use crate::render::{Cache, Definition, Tools};
 
 /// What all environments of one plumb share.
 pub struct Shared {
@@ -42,7 +42,7 @@ pub struct Reconciler {
     /// The environment's name.
     pub name: Arc<str>,
     /// Its definition.
-    pub spec: Arc<EnvironmentSpec>,
+    pub definition: Arc<Definition>,
     /// The value of its members' part-of label.
     pub part_of: Arc<str>,
     /// The field manager of its members.
@@ -66,11 +66,12 @@ pub(super) struct Memory {
 
 impl Reconciler {
     /// A reconciler that remembers nothing yet.
-    pub fn new(shared: Arc<Shared>, name: &str, spec: Arc<EnvironmentSpec>) -> Self {
+    pub fn new(shared: Arc<Shared>, definition: Arc<Definition>) -> Self {
+        let name = definition.name.as_str();
         Self {
             shared,
             name: name.into(),
-            spec,
+            definition: Arc::clone(&definition),
             part_of: applyset::id(name).into(),
             manager: applyset::manager(name).into(),
             cache: Arc::default(),
@@ -79,9 +80,9 @@ impl Reconciler {
     }
 
     /// The same environment under a new definition: what is remembered of its objects stays true.
-    pub fn redefined(&self, spec: Arc<EnvironmentSpec>) -> Self {
+    pub fn redefined(&self, definition: Arc<Definition>) -> Self {
         self.memory().settled = false;
-        Self { spec, ..self.clone() }
+        Self { definition, ..self.clone() }
     }
 
     /// Forgets what was verified, so that the next deployment applies everything.
@@ -97,6 +98,6 @@ impl Reconciler {
 
     /// Writes as this environment.
     pub(super) fn writer(&self) -> Writer<'_> {
-        Writer { caller: &self.shared.cluster.caller, manager: &self.manager, by: acts_as(&self.spec) }
+        Writer { caller: &self.shared.cluster.caller, manager: &self.manager, by: acts_as(&self.definition.spec) }
     }
 }

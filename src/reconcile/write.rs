@@ -56,7 +56,7 @@ impl Reconciler {
 
     /// Makes the environment's own namespace if it is absent.
     pub(super) async fn make_namespace(&self) -> Result<(), Failure> {
-        let namespace = self.spec.namespace.as_str();
+        let namespace = self.definition.spec.namespace.as_str();
         if self.memory().namespaces.contains_key(namespace) {
             return Ok(());
         }
@@ -69,7 +69,7 @@ impl Reconciler {
         Executor {
             cluster: &self.shared.cluster,
             writer: self.writer(),
-            propagation: self.spec.prune.propagation,
+            propagation: self.definition.spec.prune.propagation,
             stop,
         }
     }

@@ -166,6 +166,12 @@ fn check(document: &Typed<Document>, directory: &str) -> Result<(), (String, Str
         "metadata.name",
         &format!("the name must be that of the directory, {directory:?}"),
     )?;
+    let reserved = crate::model::environment::RESERVED.contains(&metadata.name.as_str());
+    rule(!reserved, "metadata.name", "this name is one of plumb's own field managers; give the environment another")?;
+    for name in metadata.labels.keys().chain(metadata.annotations.keys()) {
+        let own = name.starts_with("applyset.kubernetes.io/") || name == "plumb.dev/instance";
+        rule(!own, "metadata", &format!("{name} is written by plumb itself; leave it out"))?;
+    }
     let branch = &spec.branch;
     let is_branch =
         !branch.is_empty() && branch.len() <= 244 && !branch.starts_with('-') && !branch.starts_with("refs/");

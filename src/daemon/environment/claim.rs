@@ -1,5 +1,6 @@
 //! One writer an environment: the claim on the Environment object, and its spec kept as git says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::Task;
 use crate::cluster::ClusterError;
 use crate::cluster::parent::{self, Claim, Parent};
 use crate::model::Environment;
+use crate::render::Definition;
 
 /// How long a deployment that is made once waits for the API server's first answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -31,7 +33,7 @@ impl Task {
             }
             Err(error) => {
                 self.tell_not_held(&error);
-                let pause = self.schedule.back_off(self.reconciler.spec.resync.get());
+                let pause = self.schedule.back_off(self.reconciler.definition.spec.resync.get());
                 let held = matches!(error, ClusterError::HeldBy { .. });
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -76,10 +78,10 @@ impl Task {
             return Err(ClusterError::HeldBy { holder });
         }
         let mut now = match known {
-            Some(known) if known.spec == *self.reconciler.spec => known,
+            Some(known) if stands(&known, &self.reconciler.definition) => known,
             Some(_) if self.started => {
-                let wanted = self.wanted.borrow().spec.clone();
-                if wanted == self.reconciler.spec {
+                let wanted = Arc::clone(&self.wanted.borrow().definition);
+                if wanted == self.reconciler.definition {
                     warn!(environment = %name, object = %format!("Environment/{name}"), field = "spec", action = "reverted", "drift");
                 }
                 self.write_spec(parent).await?
@@ -105,7 +107,7 @@ impl Task {
     }
 
     async fn write_spec(&self, parent: Parent<'_>) -> Result<Arc<Environment>, ClusterError> {
-        let written = parent.apply_spec(&self.reconciler.spec).await?;
+        let written = parent.apply_definition(&self.reconciler.definition).await?;
         self.reconciler.shared.parents.wrote(written.clone());
         Ok(Arc::new(written))
     }
@@ -133,4 +135,14 @@ impl Task {
             }
         }
     }
+}
+
+/// Whether the object is as git defines it: the spec, and the labels and annotations that git gives it.
+fn stands(known: &Environment, definition: &Definition) -> bool {
+    let has = |there: &Option<BTreeMap<String, String>>, wanted: &BTreeMap<String, String>| {
+        wanted.iter().all(|(name, value)| there.as_ref().and_then(|there| there.get(name)) == Some(value))
+    };
+    known.spec == definition.spec
+        && has(&known.metadata.labels, &definition.labels)
+        && has(&known.metadata.annotations, &definition.annotations)
 }

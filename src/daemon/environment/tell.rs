@@ -16,7 +16,7 @@ impl Task {
     pub(super) fn settle_or_back_off(&mut self, deployment: &Deployment) {
         match &deployment.outcome {
             Outcome::Failed(failure) if failure.transient => {
-                _ = self.schedule.back_off(self.reconciler.spec.resync.get());
+                _ = self.schedule.back_off(self.reconciler.definition.spec.resync.get());
             }
             _ => self.schedule.settle(),
         }
@@ -63,7 +63,7 @@ impl Task {
         let Some(former) = former.or(self.target).filter(|former| *former != commit) else { return };
         let wanted = self.wanted.borrow();
         let (store, branch, name) =
-            (wanted.store.clone(), wanted.spec.branch.clone(), Arc::clone(&self.reconciler.name));
+            (wanted.store.clone(), wanted.definition.spec.branch.clone(), Arc::clone(&self.reconciler.name));
         tokio::task::spawn_blocking(move || {
             if matches!(store.is_ancestor(former, commit), Ok(false)) {
                 report::log::rewind(&name, &branch, former, commit);
