@@ -68,6 +68,15 @@ pub enum SourceError {
         #[source]
         source: git2::Error,
     },
+    /// A remote could not be asked or fetched from.
+    #[error("cannot fetch from {url}")]
+    Remote {
+        /// The remote, without any secret.
+        url: String,
+        /// The reason.
+        #[source]
+        source: Box<super::RemoteError>,
+    },
     /// The file system does not answer.
     #[error("{} does not answer for {seconds} s", .path.display())]
     Hangs {

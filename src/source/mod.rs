@@ -6,9 +6,11 @@
 mod error;
 mod heads;
 mod layout;
+mod remote;
 mod settings;
 mod snapshot;
 mod store;
+mod url;
 mod watch;
 
 #[cfg(test)]
@@ -17,7 +19,9 @@ mod tests;
 pub use error::SourceError;
 pub use heads::Heads;
 pub use layout::Trust;
-pub use settings::{RepositoryUrl, SourceSettings};
+pub use remote::RemoteError;
+pub use settings::{Credentials, SecretSource, SourceSettings};
 pub use snapshot::{BLOB_LIMIT, Entry, EntryKind, Snapshot};
 pub use store::Store;
+pub use url::{RemoteUrl, RepositoryUrl, Scheme, UrlError};
 pub use watch::{SourceState, watch};

@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod remote;
+mod servers;
 mod store;
 mod support;
 mod watch;

@@ -11,7 +11,7 @@ use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
 
 use super::error::one_line;
-use super::{Heads, RepositoryUrl, SourceError, SourceSettings, Store};
+use super::{Heads, RepositoryUrl, SourceError, SourceSettings, Store, remote};
 
 /// What is known of the repository.
 #[derive(Debug, Clone)]
@@ -72,30 +72,39 @@ pub fn watch(
     let (sender, receiver) = channel::channel(Arc::new(waiting));
     let publisher = Publisher { sender };
     let task = tokio::spawn(async move {
-        let RepositoryUrl::Local(path) = settings.repository.clone();
         let mut stop = shutdown;
-        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+        let look = async {
+            match settings.repository.clone() {
+                RepositoryUrl::Local(path) => local::run(path, &settings, &publisher).await,
+                RepositoryUrl::Remote(url) => remote::run(url, &settings, &publisher).await,
+            }
+        };
         tokio::select! {
-            () = local::run(path, &settings, &publisher) => {}
-            () = stopped => {}
+            () = look => {}
+            _ = stop.wait_for(|stop| *stop) => {}
         }
     });
     (receiver, task)
 }
 
 /// The sending side: turns what was read into a state, publishes it if it is news, and logs once for each change.
-struct Publisher {
+pub(super) struct Publisher {
     sender: channel::Sender<Arc<SourceState>>,
 }
 
 impl Publisher {
     /// The heads that stand now.
-    fn last(&self) -> Option<(Arc<Heads>, Store)> {
+    pub fn last(&self) -> Option<(Arc<Heads>, Store)> {
         self.sender.borrow().heads().map(|(heads, store)| (heads.clone(), store.clone()))
     }
 
-    fn ready(&self, heads: Heads, store: Store) {
+    pub fn ready(&self, heads: Heads, store: Store) {
         self.publish(SourceState::Ready { heads: Arc::new(heads), store });
+    }
+
+    /// It cannot be read; `last` stands.
+    pub fn failing(&self, error: &SourceError, last: Option<(Arc<Heads>, Store)>) {
+        self.publish(SourceState::Failing { reason: one_line(error), last });
     }
 
     /// A repository that was never there is waited for; one that was read before is failing, and so is one that cannot be read.
