@@ -25,9 +25,6 @@ pub struct Directory;
 impl Renderer for Directory {
     fn render(&self, request: &Request<'_>, out: &mut Collector<'_>) -> Result<Reads, RenderError> {
         let path = &request.spec.path;
-        if !request.spec.values.is_empty() {
-            return Err(RenderError::ValuesWithoutChart(path.clone()));
-        }
         let mut files = Vec::new();
         let root = normal(path);
         walk(request, &root, 0, &mut files)?;

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use super::finish::ObjectError;
+use super::helm::HelmError;
+use super::kustomize::KustomizeError;
+use super::materialise::MaterialiseError;
+use super::process::ProcessError;
 use super::yaml::YamlError;
 use crate::model::images::ImagesError;
 use crate::model::{Failure, ObjectKey, Origin, Stage};
@@ -75,6 +79,18 @@ pub enum RenderError {
         /// Where it is defined again.
         second: Origin,
     },
+    /// A chart.
+    #[error(transparent)]
+    Helm(#[from] HelmError),
+    /// A kustomization.
+    #[error(transparent)]
+    Kustomize(#[from] KustomizeError),
+    /// Files could not be written out for a program.
+    #[error(transparent)]
+    Materialise(#[from] MaterialiseError),
+    /// A program could not be run to its end.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// No object at all.
     #[error("{0:?} renders to no object at all")]
     Empty(String),
@@ -108,6 +124,21 @@ impl RenderError {
             }
             Self::ValuesWithoutChart(_) => failed(self.to_string()).hint("remove spec.values, or correct spec.path"),
             Self::TooMany { .. } => failed(self.to_string()).hint("point spec.path at a smaller directory"),
+            Self::Helm(error) => error.failure(),
+            Self::Kustomize(error) => error.failure(),
+            Self::Materialise(MaterialiseError::Source(error)) => source_failure(Stage::Render, error),
+            Self::Materialise(error) => {
+                let failure = failed(chain(error));
+                match error.file() {
+                    Some(file) => failure.at(in_file(file)),
+                    None => failure.transient(),
+                }
+            }
+            Self::Process(error) => {
+                let failure = failed(chain(error));
+                // Too much output is the commit's fault; a missing program or a busy machine is not.
+                if matches!(error, ProcessError::OutputLimit { .. }) { failure } else { failure.transient() }
+            }
             Self::Empty(_) => failed(self.to_string())
                 .hint("nothing is pruned; if no object is really what you want, set spec.allow.empty"),
         }
@@ -122,12 +153,12 @@ pub(super) fn yaml_failure(stage: Stage, file: &Arc<str>, error: &YamlError) -> 
 
 /// The failure of git itself: an unreadable object may be there at the next try, a bad name never.
 pub(super) fn source_failure(stage: Stage, error: &SourceError) -> Failure {
-    let mut reason = error.to_string();
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        reason.push_str(&format!(": {next}"));
-        cause = next;
-    }
-    let failure = Failure::new(stage, reason);
+    let failure = Failure::new(stage, chain(error));
     if matches!(error, SourceError::Git { .. } | SourceError::Io { .. }) { failure.transient() } else { failure }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

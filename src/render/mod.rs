@@ -10,6 +10,10 @@ mod definition;
 mod directory;
 mod error;
 pub mod finish;
+mod helm;
+mod kustomize;
+mod materialise;
+mod process;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -19,6 +23,10 @@ pub use cache::Cache;
 pub use collect::Collector;
 pub use definition::{Definition, DefinitionError, Definitions, plumb_file};
 pub use error::RenderError;
+pub use helm::HelmError;
+pub use kustomize::KustomizeError;
+pub use materialise::MaterialiseError;
+pub use process::ProcessError;
 pub use request::{Kustomize, Rendered, Request, Tools};
 
 use crate::model::{Desired, Reads, images};
@@ -57,8 +65,17 @@ fn detect(request: &Request<'_>) -> Result<Box<dyn Renderer>, RenderError> {
         return Err(RenderError::BadPath(path.clone()));
     }
     match request.snapshot.entry(path)?.map(|entry| entry.kind) {
-        Some(EntryKind::Tree) => Ok(Box::new(directory::Directory)),
-        Some(_) => Err(RenderError::BadPath(path.clone())),
-        None => Err(RenderError::Missing { field: "spec.path", path: path.clone() }),
+        Some(EntryKind::Tree) => {}
+        Some(_) => return Err(RenderError::BadPath(path.clone())),
+        None => return Err(RenderError::Missing { field: "spec.path", path: path.clone() }),
     }
+    let entries = request.snapshot.list(path)?;
+    let has = |names: &[&str]| entries.iter().any(|(name, _)| names.contains(&name.as_str()));
+    if has(&["Chart.yaml"]) {
+        return Ok(Box::new(helm::Helm));
+    }
+    if !request.spec.values.is_empty() {
+        return Err(RenderError::ValuesWithoutChart(path.clone()));
+    }
+    if has(&kustomize::FILES) { Ok(Box::new(kustomize::Kustomization)) } else { Ok(Box::new(directory::Directory)) }
 }

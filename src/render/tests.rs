@@ -60,6 +60,27 @@ impl TestRepository {
     }
 }
 
+/// A program: from the environment (`PLUMB_HELM`), the `PATH`, or what the test cluster's build left. Says so if there is none.
+pub(super) fn program(name: &str) -> Option<std::path::PathBuf> {
+    use std::io::Write as _;
+    let named = std::env::var_os(format!("PLUMB_{}", name.to_uppercase())).map(std::path::PathBuf::from);
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+    let cache = cache.or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let built = cache.and_then(|cache| std::fs::read_dir(cache.join("plumb/cluster")).ok()).into_iter().flatten();
+    let built = built.filter_map(Result::ok).map(|directory| directory.path().join(name));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::split_paths(&path).map(|directory| directory.join(name)).collect::<Vec<_>>();
+    let found = named.into_iter().chain(built).chain(path).find(|file| file.is_file());
+    if found.is_none() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: there is no {name}: build the test cluster or set PLUMB_{}",
+            name.to_uppercase()
+        );
+    }
+    found
+}
+
 pub(super) fn spec(value: serde_json::Value) -> EnvironmentSpec {
     let mut spec = json!({"branch": "dev", "namespace": "dev", "path": "m"});
     spec.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());

@@ -15,7 +15,7 @@ mod tests;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use budget::Budget;
+pub use budget::{Budget, FILE_BYTES};
 pub use error::{Position, Problem, YamlError};
 
 use compose::Composer;

@@ -123,16 +123,30 @@ fn a_bomb_ends_in_an_error_of_bounded_cost() {
 
 #[test]
 fn limits_hold_over_all_files_of_a_render() {
-    let many = "---\na: 1\n".repeat(100_000);
-    assert!(yaml(&many).unwrap_err().contains("number of documents"));
-    let huge = vec![b'#'; budget::FILE_BYTES + 1];
+    let limits = budget::Limits { bytes: 100, documents: 3, nodes: 20, ..Default::default() };
+    let budget = || Budget::new(limits);
+    let read_with = |text: &str, budget: &mut Budget| {
+        read(text.as_bytes(), Notation::Yaml, budget).map(|all| all.len()).map_err(|error| error.to_string())
+    };
+    let mut left = budget();
+    assert_eq!(read_with("a: 1\n---\nb: 1\n", &mut left), Ok(2));
+    assert_eq!(read_with("a: 1\n", &mut left), Ok(1));
+    assert!(
+        read_with("a: 1\n", &mut left)
+            .unwrap_err()
+            .contains("number of documents of this render exceeds the limit of 3")
+    );
+    let mut left = budget();
+    assert!(read_with(&"#".repeat(60), &mut left).is_ok());
+    assert!(read_with(&"#".repeat(60), &mut left).unwrap_err().contains("size of all files"));
+    let wide = format!("[{}1]", "1,".repeat(20));
+    assert!(read_with(&wide, &mut budget()).unwrap_err().contains("values in one document"));
+    assert_eq!(read_with("[1,1,1,1,1,1,1,1,1,1]\n---\n[1,1,1,1,1,1,1,1,1,1]\n", &mut budget()), Ok(2));
+
+    let huge = vec![b'#'; FILE_BYTES + 1];
     assert!(documents(&huge, Notation::Yaml).unwrap_err().contains("size of this file"));
-    let mut budget = Budget::default();
-    let file = vec![b'\n'; budget::FILE_BYTES];
-    let results: Vec<bool> = (0..5).map(|_| read(&file, Notation::Yaml, &mut budget).is_ok()).collect();
-    assert_eq!(results, [true, true, true, true, false]);
-    let wide = format!("[{}1]", "1,".repeat(1_000_001));
-    assert!(yaml(&wide).unwrap_err().contains("values in one document"));
+    let commas = ",".repeat(2_000_001);
+    assert!(documents(commas.as_bytes(), Notation::Json).unwrap_err().contains("values in one file"));
 }
 
 #[test]

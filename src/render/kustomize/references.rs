@@ -1,0 +1,156 @@
+//! Which fields of a kustomization name files. The table follows `api/types/kustomization.go` of kustomize 5.
+
+use serde_json::Value;
+
+/// What an entry may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// A file.
+    File,
+    /// A file, or a directory with a kustomization.
+    FileOrDirectory,
+    /// The same; a file configures a generator or transformer, and may name files itself.
+    Plugin,
+}
+
+/// An entry that names a file or directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reference {
+    /// The field, such as `configMapGenerator.files`.
+    pub field: String,
+    /// The entry.
+    pub entry: String,
+    /// What it may name.
+    pub want: Want,
+}
+
+/// Lists of paths. Where an entry may be YAML itself, one with a line break is.
+const LISTS: &[(&str, Want)] = &[
+    ("resources", Want::FileOrDirectory),
+    ("bases", Want::FileOrDirectory),
+    ("components", Want::FileOrDirectory),
+    ("crds", Want::File),
+    ("configurations", Want::File),
+    ("patchesStrategicMerge", Want::File),
+    ("generators", Want::Plugin),
+    ("transformers", Want::Plugin),
+    ("validators", Want::Plugin),
+];
+
+/// Lists of mappings with a path in a field.
+const PATHS: &[&str] = &["patches", "patchesJson6902", "replacements"];
+
+/// Generators, with the fields that name files.
+const GENERATORS: &[&str] = &["configMapGenerator", "secretGenerator"];
+
+/// The first field that would start another program.
+pub(super) fn forbidden(kustomization: &Value) -> Option<&'static str> {
+    ["helmCharts", "helmChartInflationGenerator", "helmGlobals"]
+        .into_iter()
+        .find(|field| kustomization.get(field).is_some_and(|value| !value.is_null()))
+}
+
+/// All entries of a kustomization that name files or directories.
+pub(super) fn references(kustomization: &Value) -> Vec<Reference> {
+    let mut found = Vec::new();
+    for (field, want) in LISTS {
+        for entry in texts(kustomization.get(field)) {
+            if !entry.contains('\n') {
+                found.push(Reference { field: (*field).to_owned(), entry: entry.to_owned(), want: *want });
+            } else if *want == Want::Plugin {
+                found.extend(inline_plugin(entry));
+            }
+        }
+    }
+    for field in PATHS {
+        for item in items(kustomization.get(field)) {
+            add(&mut found, &format!("{field}.path"), item.get("path"));
+        }
+    }
+    for field in GENERATORS {
+        for item in items(kustomization.get(field)) {
+            generator(&mut found, field, item);
+        }
+    }
+    add(&mut found, "openapi.path", kustomization.get("openapi").and_then(|openapi| openapi.get("path")));
+    found
+}
+
+/// The entries of a generator's or transformer's configuration: kustomize's built-in ones name files in these fields only.
+pub(super) fn plugin_references(configuration: &Value) -> Vec<Reference> {
+    let mut found = Vec::new();
+    generator(&mut found, "generator", configuration);
+    for field in ["path", "paths"] {
+        add(&mut found, field, configuration.get(field));
+    }
+    for item in items(configuration.get("replacements")) {
+        add(&mut found, "replacements.path", item.get("path"));
+    }
+    found
+}
+
+fn inline_plugin(text: &str) -> Vec<Reference> {
+    use crate::render::yaml::{Budget, Notation, read};
+    // What is no YAML is kustomize's to refuse.
+    let documents = read(text.as_bytes(), Notation::Yaml, &mut Budget::default()).unwrap_or_default();
+    documents.iter().flat_map(|document| plugin_references(&document.value)).collect()
+}
+
+fn generator(found: &mut Vec<Reference>, field: &str, item: &Value) {
+    for entry in texts(item.get("files")) {
+        // `key=path`, or a path alone.
+        let entry = entry.split_once('=').map_or(entry, |(_, path)| path);
+        found.push(Reference { field: format!("{field}.files"), entry: entry.to_owned(), want: Want::File });
+    }
+    for source in ["envs", "env"] {
+        add(found, &format!("{field}.{source}"), item.get(source));
+    }
+}
+
+/// Adds a text, or all texts of a list.
+fn add(found: &mut Vec<Reference>, field: &str, value: Option<&Value>) {
+    for entry in texts(value) {
+        found.push(Reference { field: field.to_owned(), entry: entry.to_owned(), want: Want::File });
+    }
+}
+
+fn texts(value: Option<&Value>) -> Vec<&str> {
+    match value {
+        Some(Value::String(text)) if !text.is_empty() => vec![text],
+        other => items(other).iter().filter_map(Value::as_str).filter(|text| !text.is_empty()).collect(),
+    }
+}
+
+fn items(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_field_that_names_files_is_followed() {
+        let kustomization = json!({
+            "resources": ["a", "b"], "bases": ["c"], "components": ["d"], "crds": ["e"], "configurations": ["f"],
+            "patchesStrategicMerge": ["g", "kind: X\nmetadata: {}\n"],
+            "patches": [{"path": "h"}, {"patch": "- op: x"}], "patchesJson6902": [{"path": "i"}],
+            "replacements": [{"path": "j"}, {"source": {}}],
+            "generators": ["k"], "transformers": ["l", "kind: PatchTransformer\npath: m\n"], "validators": ["n"],
+            "configMapGenerator": [{"files": ["o", "key=p"], "envs": ["q"], "env": "r", "literals": ["x=y"]}],
+            "secretGenerator": [{"files": ["s"]}],
+            "openapi": {"path": "t"},
+        });
+        let mut entries: Vec<_> = references(&kustomization).into_iter().map(|reference| reference.entry).collect();
+        entries.sort();
+        let all: Vec<_> = ('a'..='t').map(String::from).collect();
+        assert_eq!(entries, all);
+    }
+
+    #[test]
+    fn fields_that_start_programs_are_found() {
+        assert_eq!(forbidden(&json!({"helmCharts": []})), Some("helmCharts"));
+        assert_eq!(forbidden(&json!({"resources": []})), None);
+    }
+}
