@@ -6,8 +6,9 @@ tools := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plumb/tools
 deny_version := 0.20.2
 deny := $(tools)/cargo-deny-$(deny_version)/bin/cargo-deny
 
-# What `make test` goes through, in this order: the quick ones first.
-tests := check unit chart integration readme
+# What `make test` goes through, in this order: the quick ones first. Unit tests that need helm or kubectl find what
+# `programs` built; without it they say that they are skipped.
+tests := check programs unit chart integration readme
 
 .PHONY: help build check test test-quick $(tests) bench demo cluster-up cluster-down crd tools clean
 
@@ -24,7 +25,7 @@ check: $(deny) ## format, lints, licenses, dependencies, scripts
 	@.ci/advisories $(deny)
 	@.ci/scripts
 
-test: ## everything, as the CI runs it: check, unit, chart, integration, readme
+test: ## everything, as the CI runs it: check, programs, unit, chart, integration, readme
 	@for tests in $(tests); do \
 	  started=$$(date +%s); \
 	  $(MAKE) --no-print-directory "$$tests" || exit 1; \
@@ -32,6 +33,9 @@ test: ## everything, as the CI runs it: check, unit, chart, integration, readme
 	done
 
 test-quick: unit ## the loop of editing: unit tests alone, no cluster
+
+programs: ## build helm, kubectl and the test cluster, once a machine
+	@tests/cluster/build
 
 unit: ## tests of the library: pure code, and git repositories in temporary directories
 	cargo test --locked --lib
