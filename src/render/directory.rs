@@ -39,11 +39,23 @@ impl Renderer for Directory {
                 origin: Origin { file: file.clone(), line: document.line, document: document.index },
                 value: document.value,
             };
-            out.add(file.clone(), Some(entry.id), documents.into_iter().map(draft).collect())?;
+            let drafts = documents.into_iter().map(draft).collect();
+            out.add(file.clone(), Some(entry.id), drafts).map_err(|error| precise(error, &bytes, notation))?;
         }
         let tree: Option<CommitId> = request.snapshot.entry(path)?.map(|entry| entry.id);
         Ok(Reads(vec![(root.into(), tree)]))
     }
+}
+
+/// An object's error at the line of the field it is about: only errors are worth reading a file twice.
+fn precise(mut error: RenderError, bytes: &[u8], notation: Notation) -> RenderError {
+    if let (RenderError::Object(object), Notation::Yaml) = (&mut error, notation)
+        && let Some(line) =
+            object.problem.field().and_then(|field| yaml::line_of(bytes, object.origin.document, &field))
+    {
+        object.origin.line = line;
+    }
+    error
 }
 
 struct File {

@@ -231,11 +231,19 @@ fn bad_commits_name_file_object_and_remedy() {
         ("a: 1\na: 2\n", "m/x.yaml:2: column 1: the key \"a\" stands twice"),
         ("kind: ConfigMap\n", "m/x.yaml:1: apiVersion is missing; if this file is no manifest"),
         (&twice, "m/x.yaml:8: ConfigMap/dev/one: the object is defined twice, first at m/x.yaml:1; remove"),
+        (
+            "a: 1\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n  labels:\n    on-call: yes\n",
+            "m/x.yaml:1: apiVersion is missing",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n  labels:\n    on-call: yes\n",
+            "m/x.yaml:6: ConfigMap/dev/x: metadata.labels.on-call is a boolean, not text; write the value in quotes",
+        ),
         (&huge, "m/x.yaml:1: ConfigMap/dev/one: the object is 5243"),
         (&many, "m/x.yaml:40000: column 1: the number of documents"),
         (
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: other}\n",
-            "m/x.yaml:1: ConfigMap/other/x: its namespace is \"other\"",
+            "m/x.yaml:3: ConfigMap/other/x: its namespace is \"other\"",
         ),
     ] {
         let shown = failure(&manifests(text), json!({}));

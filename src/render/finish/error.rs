@@ -97,6 +97,21 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// The field it is about, as a path in the object.
+    pub fn field(&self) -> Option<String> {
+        match self {
+            Self::Type { field, .. } | Self::Null(field) | Self::DuplicateElement { list: field, .. } => {
+                Some(field.clone())
+            }
+            Self::ServerManaged(field) => Some(format!("metadata.{field}")),
+            Self::ForeignNamespace { .. } | Self::NamespaceOnClusterScoped => Some("metadata.namespace".to_owned()),
+            Self::OwnLabel(label) => Some(format!("metadata.labels.{label}")),
+            Self::GenerateName => Some("metadata.generateName".to_owned()),
+            Self::NotBase64(key) => Some(format!("data.{key}")),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
