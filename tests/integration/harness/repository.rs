@@ -63,6 +63,17 @@ impl ScratchRepository {
         P: AsRef<Path>,
         C: Into<Change>,
     {
+        let id = self.write(branch, changes);
+        self.set_branch(branch, id);
+        id
+    }
+
+    /// The same, but the branch does not move there yet.
+    pub fn write<P, C>(&self, branch: &str, changes: impl IntoIterator<Item = (P, C)>) -> Oid
+    where
+        P: AsRef<Path>,
+        C: Into<Change>,
+    {
         let repository = self.open();
         let parent = [branch, "main"]
             .iter()
@@ -85,9 +96,7 @@ impl ScratchRepository {
         let tree = repository.find_tree(tree).expect("the tree");
         let author = Signature::now("A Tester", "tester@example.org").expect("a signature");
         let parents: Vec<_> = parent.iter().collect();
-        let id = repository.commit(None, &author, &author, "test: a change", &tree, &parents).expect("a commit");
-        self.set_branch(branch, id);
-        id
+        repository.commit(None, &author, &author, "test: a change", &tree, &parents).expect("a commit")
     }
 
     /// Points `branch` at `commit`, wherever it was: a forced push.

@@ -1,0 +1,49 @@
+//! How much of everything.
+
+use std::time::Duration;
+
+/// The sizes of one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// Objects of the large environment.
+    pub objects: usize,
+    /// Objects of the environment whose memory is measured.
+    pub most_objects: usize,
+    /// Pairs behind a ratio.
+    pub pairs: usize,
+    /// Commits behind a percentile.
+    pub commits: usize,
+    /// Commits that touch nothing.
+    pub idle_commits: usize,
+    /// How long nothing happens.
+    pub quiet: Duration,
+    /// Environments that are pushed together, and the objects of each.
+    pub environments: usize,
+    pub objects_each: usize,
+}
+
+impl Scale {
+    /// What the names of the figures say.
+    pub const FULL: Self = Self {
+        objects: 2_000,
+        most_objects: 10_000,
+        pairs: 5,
+        commits: 100,
+        idle_commits: 10,
+        quiet: Duration::from_secs(60),
+        environments: 100,
+        objects_each: 20,
+    };
+
+    /// A smoke test.
+    pub const QUICK: Self = Self {
+        objects: 50,
+        most_objects: 100,
+        pairs: 1,
+        commits: 3,
+        idle_commits: 2,
+        quiet: Duration::from_secs(3),
+        environments: 4,
+        objects_each: 3,
+    };
+}
