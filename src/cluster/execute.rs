@@ -2,7 +2,7 @@
 //!
 //! After each write it looks whether it should stop; a write under way is never cut. What was done so far is always in the result, so that nothing is forgotten.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,6 +13,7 @@ use tokio::sync::watch as channel;
 use super::apply::{Metadata, Writer};
 use super::connect::Cluster;
 use super::error::ClusterError;
+use super::gates::Pinned;
 use super::{definitions, failure, limiter};
 use crate::drift::fields::FieldSet;
 use crate::drift::ownership;
@@ -71,8 +72,8 @@ impl Executor<'_> {
         *self.stop.borrow()
     }
 
-    /// Carries out the writes of a plan, phase by phase. Of `pinned` objects, the fields that leave git are taken from their co-owners first.
-    pub async fn write(&self, plan: &Plan, pinned: &HashSet<ObjectKey>) -> Done {
+    /// Carries out the writes of a plan, phase by phase. The `pinned` fields, which leave git, are taken from their co-owners first.
+    pub async fn write(&self, plan: &Plan, pinned: &Pinned) -> Done {
         let mut done = Done::default();
         let writes: Vec<&Step> = plan.steps.iter().filter(|step| step.action.writes()).collect();
         for phase in writes.chunk_by(|a, b| order::phase(&a.key.kind) == order::phase(&b.key.kind)) {
@@ -86,7 +87,7 @@ impl Executor<'_> {
                     && let Some(step) = steps.next()
                 {
                     if let Some(manifest) = &step.manifest {
-                        writing.push(self.step(step, manifest, kinds, pinned.contains(&step.key)));
+                        writing.push(self.step(step, manifest, kinds, pinned.get(&step.key)));
                     }
                 }
                 match writing.next().await {
@@ -113,7 +114,7 @@ impl Executor<'_> {
         step: &Step,
         manifest: &'s Manifest,
         kinds: &Kinds,
-        pinned: bool,
+        pinned: Option<&FieldSet>,
     ) -> (&'s Manifest, Result<Live, ClusterError>) {
         (manifest, self.write_one(step, manifest, kinds, pinned).await)
     }
@@ -123,11 +124,11 @@ impl Executor<'_> {
         step: &Step,
         manifest: &Manifest,
         kinds: &Kinds,
-        pinned: bool,
+        pinned: Option<&FieldSet>,
     ) -> Result<Live, ClusterError> {
         let info = served(kinds, manifest)?;
         let uid = step.precondition.as_ref().map(|precondition| &*precondition.uid);
-        if step.migrate || pinned {
+        if step.migrate || pinned.is_some() {
             self.release(manifest, info, step.migrate, pinned).await?;
         }
         let mut answer = match (&step.action, &step.precondition) {
@@ -169,18 +170,16 @@ impl Executor<'_> {
         manifest: &Manifest,
         info: &KindInfo,
         migrate: bool,
-        pinned: bool,
+        pinned: Option<&FieldSet>,
     ) -> Result<(), ClusterError> {
         let Some(mut now) = self.writer.metadata(&manifest.key, info).await? else { return Ok(()) };
         let owners = |now: &Metadata| now.metadata.managed_fields.clone().unwrap_or_default();
         if migrate && let Some(moved) = ownership::migrate_client_side_apply(&owners(&now), self.writer.manager)? {
             now = self.move_ownership(manifest, info, &now, &moved).await?;
         }
-        if !pinned {
-            return Ok(());
-        }
+        let Some(pinned) = pinned else { return Ok(()) };
         let answer = self.writer.apply(manifest, info, now.metadata.uid.as_deref(), true).await?;
-        let lost = ownership::would_lose(&self.owned(&now)?, &self.owned(&answer)?);
+        let lost = ownership::would_lose(&self.owned(&now)?, &self.owned(&answer)?).union(pinned);
         let released = ownership::release_pins(&owners(&now), self.writer.manager, &lost)?;
         if let Some(entries) = released.entries {
             self.move_ownership(manifest, info, &now, &entries).await?;

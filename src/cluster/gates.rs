@@ -3,7 +3,8 @@
 //! One refusal and nothing is applied. An immutable field may turn an update into a replacement, if the policy allows; a field that leaves git while somebody
 //! else co-owns it is found here, since the answer to the dry-run names the owners.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -37,6 +38,8 @@ pub struct Gate<'a> {
     pub inventory: &'a Inventory,
     /// The environment's part-of label.
     pub part_of: &'a str,
+    /// The fields that our last apply of an object left us, in this life of plumb.
+    pub applied: &'a (dyn Fn(&ObjectKey) -> Option<Arc<str>> + Sync),
     /// The environment's replace policy.
     pub replace: ReplacePolicy,
 }
@@ -46,11 +49,14 @@ pub struct Gate<'a> {
 pub struct Gated {
     /// The plan, with updates of immutable fields turned into replacements.
     pub plan: Plan,
-    /// The objects with fields that leave git and that others hold too.
-    pub pinned: HashSet<ObjectKey>,
+    /// The objects with fields that leave git and that others hold too, with all fields that leave.
+    pub pinned: Pinned,
     /// Objects that nothing was remembered of and that turned out to be as they should be: what to remember.
     pub verified: Vec<(ObjectKey, Baseline)>,
 }
+
+/// Objects with the fields that leave git.
+pub type Pinned = HashMap<ObjectKey, FieldSet>;
 
 /// What the API server said of one step.
 enum Answer {
@@ -58,8 +64,8 @@ enum Answer {
     Accepted,
     /// It would take it, and nothing would change.
     Same(Baseline),
-    /// It would take it, and others hold fields that leave git.
-    Pinned,
+    /// It would take it, and others hold some of these fields that leave git.
+    Pinned(FieldSet),
     /// It would take it as a replacement.
     Replace(Box<Step>),
 }
@@ -81,7 +87,7 @@ impl Gate<'_> {
             }
         }
         drop((asked, asking));
-        let (mut refused, mut pinned, mut verified) = (Vec::new(), HashSet::new(), Vec::new());
+        let (mut refused, mut pinned, mut verified) = (Vec::new(), Pinned::new(), Vec::new());
         for (index, answer) in answers {
             let Some(step) = plan.steps.get_mut(index) else { continue };
             match answer {
@@ -90,7 +96,7 @@ impl Gate<'_> {
                     (step.action, step.reason) = (Action::Keep, Reason::Unchanged);
                     verified.push((step.key.clone(), baseline));
                 }
-                Ok(Answer::Pinned) => _ = pinned.insert(step.key.clone()),
+                Ok(Answer::Pinned(lost)) => _ = pinned.insert(step.key.clone(), lost),
                 Ok(Answer::Replace(replacement)) => *step = *replacement,
                 Err(failure) => refused.push((index, failure)),
             }
@@ -133,10 +139,14 @@ impl Gate<'_> {
             return baseline.map_or(Answer::Accepted, Answer::Same);
         }
         let owned = |live: &Live| live.entry(self.writer.manager).and_then(|entry| FieldSet::parse(&entry.fields).ok());
-        let (Some(before), Some(after)) = (owned(&before), owned(&live)) else { return Answer::Accepted };
+        let (Some(mut before), Some(after)) = (owned(&before), owned(&live)) else { return Answer::Accepted };
+        // What was changed by hand since, and changed back, is in our entry no more.
+        if let Some(applied) = (self.applied)(&step.key).and_then(|fields| FieldSet::parse(&fields).ok()) {
+            before = before.union(&applied);
+        }
         let lost = ownership::would_lose(&before, &after);
         match ownership::release_pins(owners, self.writer.manager, &lost) {
-            Ok(released) if released.entries.is_some() => Answer::Pinned,
+            Ok(released) if released.entries.is_some() => Answer::Pinned(lost),
             Ok(released) => {
                 for kept in released.kept {
                     let fields = kept.fields.paths().join(", ");

@@ -194,7 +194,8 @@ pub struct Kept {
     pub fields: FieldSet,
 }
 
-/// Takes `lost` out of what others own by plain updates, so that these fields go when we no longer apply them.
+/// Moves `lost` from what others own by plain updates to our entry, so that these fields go when we no longer apply them: an apply takes out only what
+/// its manager owned, and our entry no longer has what was changed by hand and changed back.
 ///
 /// A co-owner by update has once written the value that we wrote too (a change and its undo, `kubectl create`, a wipe of managedFields) and
 /// would pin the field for ever. Another *applier* states its wish anew with each apply, and one that writes through a subresource (`scale`)
@@ -203,7 +204,8 @@ pub struct Kept {
 pub fn release_pins(entries: &[ManagedFieldsEntry], manager: &str, lost: &FieldSet) -> Result<Released, FieldsError> {
     let mut released = Released { entries: None, kept: Vec::new() };
     let Some(own) = entries.iter().find(|entry| is_apply_of(entry, manager)) else { return Ok(released) };
-    let (mut changed, mut after) = (false, Vec::with_capacity(entries.len()));
+    let (mut ours, mut changed) = (fields(own)?, false);
+    let mut after = Vec::with_capacity(entries.len());
     for entry in entries {
         let owned = fields(entry)?;
         let pinned = owned.intersection(lost);
@@ -211,6 +213,7 @@ pub fn release_pins(entries: &[ManagedFieldsEntry], manager: &str, lost: &FieldS
             after.push(entry.clone());
         } else if is_main(entry, UPDATE) && entry.api_version == own.api_version {
             changed = true;
+            ours = ours.union(&pinned);
             let rest = owned.difference(lost);
             if !rest.is_empty() {
                 after.push(ManagedFieldsEntry { fields_v1: Some(FieldsV1(rest.to_value())), ..entry.clone() });
@@ -219,6 +222,9 @@ pub fn release_pins(entries: &[ManagedFieldsEntry], manager: &str, lost: &FieldS
             released.kept.push(Kept { manager: entry.manager.clone().unwrap_or_default(), fields: pinned });
             after.push(entry.clone());
         }
+    }
+    if let Some(own) = after.iter_mut().find(|entry| is_apply_of(entry, manager)) {
+        own.fields_v1 = Some(FieldsV1(ours.to_value()));
     }
     released.entries = changed.then_some(after);
     Ok(released)

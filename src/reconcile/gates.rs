@@ -176,11 +176,13 @@ impl Reconciler {
         if mode == Mode::Restore {
             return Ok(Gated { plan, ..Gated::default() });
         }
+        let applied = |key: &_| self.memory().baselines.get(key).map(|baseline| Arc::clone(&baseline.fields));
         let gate = Gate {
             writer: self.writer(),
             kinds: &known.kinds,
             inventory: &self.shared.cluster.inventory,
             part_of: &self.part_of,
+            applied: &applied,
             replace: self.definition.spec.replace,
         };
         let refused = || Failure::new(Stage::DryRun, "refused");
