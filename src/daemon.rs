@@ -149,6 +149,8 @@ impl Supervisor {
             self.told = Some(trouble);
         }
         let Some((commit, definitions)) = self.definitions.take() else { return };
+        self.shared.peers.moved(self.moved(&definitions, heads));
+        self.enter_new(&definitions);
         for (name, definition) in &definitions {
             if self.settings.only.is_empty() || self.settings.only.contains(name) {
                 self.wake(name, definition, commit, heads, store);
@@ -164,6 +166,28 @@ impl Supervisor {
             stays
         });
         self.definitions = Some((commit, definitions));
+    }
+
+    /// Makes new environments known to the others before any of them acts.
+    fn enter_new(&self, definitions: &Defined) {
+        for (name, definition) in definitions {
+            let only = self.settings.only.is_empty() || self.settings.only.contains(name);
+            if let (Ok(definition), true, false) = (definition, only, self.running.contains_key(name)) {
+                self.shared.peers.enter(name, &definition.spec);
+            }
+        }
+    }
+
+    /// The environments that have a new head or definition to render.
+    fn moved<'a>(&'a self, definitions: &'a Defined, heads: &'a Heads) -> impl Iterator<Item = &'a str> {
+        self.running.iter().filter_map(|(name, running)| {
+            let last = running.wanted.borrow();
+            let definition = definitions.get(name)?.as_ref().unwrap_or(&last.definition);
+            let head = heads.branches.get(&definition.spec.branch).copied();
+            let news = head != last.head || *definition != last.definition;
+            let renders = head.is_some() && !definition.spec.suspend && news;
+            renders.then_some(name.as_str())
+        })
     }
 
     /// Reads the definitions of the configuration branch, if it moved. The error is a sentence.
@@ -236,7 +260,6 @@ impl Supervisor {
     }
 
     fn start(&mut self, name: &str, wanted: Wanted) {
-        self.shared.peers.enter(name, &wanted.definition.spec);
         let (stop, stopped) = channel::channel(false);
         let (sender, receiver) = channel::channel(wanted);
         let task = Task::new(Arc::clone(&self.shared), self.settings.clone(), receiver, stopped);

@@ -24,6 +24,9 @@ mod write;
 use clock::Clock;
 pub use memory::{Reconciler, Shared};
 
+/// How long a commit waits for what the other environments ask for, where their objects could be the same.
+const PEERS_WITHIN: Duration = Duration::from_secs(5);
+
 /// How strictly a commit is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -65,13 +68,16 @@ impl Reconciler {
     ) -> Result<Verdict, Failure> {
         let mut clock = Clock::start();
         let known = self.discover().await?;
-        let (desired, same) = self.render(store, commit, &known).await?;
-        if same && mode == Mode::Commit && self.memory().settled {
+        let rendered = self.render(store, commit, &known).await;
+        let desired = rendered.inspect_err(|_| self.shared.peers.not_rendered(&self.name))?;
+        self.shared.peers.claims(&self.name, &desired);
+        if mode == Mode::Commit && self.memory().settled.as_ref() == Some(&desired.reads) {
             return Ok(Verdict::Unchanged);
         }
         let (desired, known) = self.discover_unknown(store, desired, known).await?;
         clock.lap(Stage::Render);
         self.shared.peers.claims(&self.name, &desired);
+        self.shared.peers.rendered(&self.name, PEERS_WITHIN).await;
         self.watch_kinds(&desired, &known).await?;
         let strangers = self.look_around(&desired, &known).await?;
         let plan = self.plan(&desired, &known, &strangers, mode, confirmed)?;
@@ -92,7 +98,7 @@ impl Reconciler {
     /// Renders a commit for what it claims alone: a verb that plans one environment must know what the others ask for.
     pub async fn claim_only(&self, store: &Store, commit: CommitId) -> Result<(), Failure> {
         let known = self.discover().await?;
-        let (desired, _) = self.render(store, commit, &known).await?;
+        let desired = self.render(store, commit, &known).await?;
         self.shared.peers.claims(&self.name, &desired);
         Ok(())
     }
@@ -105,11 +111,13 @@ impl Reconciler {
     /// The writes. True beside the deployment: it was stopped before the end.
     pub async fn deploy(&self, prepared: &Prepared, stop: &channel::Receiver<bool>) -> (Deployment, bool) {
         let mut clock = Clock::after(&prepared.stages);
+        self.memory().settled = None;
         let mut done = Done::default();
         let ended = self.carry_out(prepared, stop, &mut done, &mut clock).await;
         let failure = ended.err().or_else(|| first_of(std::mem::take(&mut done.failures)));
         let outcome = failure.map_or(Outcome::Deployed, Outcome::Failed);
-        self.memory().settled = outcome == Outcome::Deployed && !done.stopped;
+        let settled = outcome == Outcome::Deployed && !done.stopped;
+        self.memory().settled = settled.then(|| prepared.desired.reads.clone());
         (clock.deployment(prepared, &done, outcome), done.stopped)
     }
 

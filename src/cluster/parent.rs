@@ -179,8 +179,10 @@ impl std::fmt::Display for Instance {
 pub enum Claim {
     /// This run's.
     Ours,
-    /// Nobody's, or an earlier run's of the same installation.
+    /// Nobody's.
     Free,
+    /// Another run's of the same installation: an earlier one's, unless this one has had it already.
+    OtherRun,
     /// Another installation's: its name.
     Theirs(String),
 }
@@ -191,7 +193,7 @@ pub fn claim(environment: &Environment, me: &Instance) -> Claim {
         None | Some("") => Claim::Free,
         Some(holder) if *holder == me.to_string() => Claim::Ours,
         Some(holder) => match holder.rsplit_once('#') {
-            Some((name, _)) if name == me.name => Claim::Free,
+            Some((name, _)) if name == me.name => Claim::OtherRun,
             Some((name, _)) => Claim::Theirs(name.to_owned()),
             None => Claim::Theirs(holder.to_owned()),
         },
@@ -230,11 +232,25 @@ impl Parent<'_> {
         self.caller.call(&|| format!("read Environment/{}", self.name), As::Plumb, request).await
     }
 
-    /// Makes the object what git says: its spec, and the labels and annotations that git gives it.
+    /// Makes the object what git says: its spec, and the labels and annotations that git gives it. An apply leaves what others have added; if there is
+    /// any in the spec, that is replaced as a whole.
     pub async fn apply_definition(&self, definition: &Definition) -> Result<Environment, ClusterError> {
         let Definition { labels, annotations, spec, .. } = definition;
         let metadata = json!({"name": self.name, "labels": labels, "annotations": annotations});
-        self.apply("plumb", metadata, Some(json!(spec))).await
+        let now = self.apply("plumb", metadata, Some(json!(spec))).await?;
+        if now.spec == *spec {
+            return Ok(now);
+        }
+        let body = json!([
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": now.metadata.resource_version},
+            {"op": "replace", "path": "/spec", "value": spec},
+        ]);
+        let what = || format!("put back the spec of Environment/{}", self.name);
+        let patch = serde_json::from_value(body).map_err(|source| ClusterError::Unreadable { what: what(), source })?;
+        let params = PatchParams { field_manager: Some("plumb".to_owned()), ..PatchParams::default() };
+        let request =
+            Request::new(Environment::url_path(&(), None)).patch(self.name, &params, &Patch::Json::<()>(patch));
+        self.caller.call(&what, As::Plumb, request).await
     }
 
     /// Writes the ApplySet marks and the claim, on exactly the state that was looked at: whoever else claims it in between gets the conflict.
@@ -316,7 +332,7 @@ mod tests {
             claim(&environment, &me)
         };
         assert_eq!(held_by("pod/plumb#2"), Claim::Ours);
-        assert_eq!(held_by("pod/plumb#1"), Claim::Free);
+        assert_eq!(held_by("pod/plumb#1"), Claim::OtherRun);
         assert_eq!(held_by(""), Claim::Free);
         assert_eq!(held_by("ada@laptop#1"), Claim::Theirs("ada@laptop".to_owned()));
         assert_eq!(held_by("somebody"), Claim::Theirs("somebody".to_owned()));

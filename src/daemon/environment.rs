@@ -12,7 +12,8 @@ use tracing::{debug, info};
 use super::Settings;
 use super::schedule::Schedule;
 use crate::cluster::parent::Known;
-use crate::model::{CommitId, Deployment, Failure, Outcome};
+use crate::model::environment::EnvironmentStatus;
+use crate::model::{CommitId, Deployment, Failure, Outcome, Stage};
 use crate::reconcile::{Mode, Prepared, Reconciler, Shared, Verdict};
 use crate::render::Definition;
 use crate::source::Store;
@@ -69,8 +70,13 @@ pub(super) struct Task {
     confirmed: Option<CommitId>,
     /// A branch that is gone was told.
     told_gone: bool,
+    /// What the other environments ask for, and its state when this one was last planned.
+    peers: channel::Receiver<u64>,
+    planned_at: u64,
     /// The claim was held once in this life.
     started: bool,
+    /// The status that was written last.
+    status: Option<EnvironmentStatus>,
     /// Why the claim is not held, as it was told last.
     held_by: Option<String>,
 }
@@ -83,7 +89,7 @@ impl Task {
         stop: channel::Receiver<bool>,
     ) -> Self {
         let definition = Arc::clone(&wanted.borrow().definition);
-        let parents = shared.parents.subscribe();
+        let (parents, peers) = (shared.parents.subscribe(), shared.peers.subscribe());
         let schedule = Schedule::new(definition.spec.resync.get());
         let reconciler = Reconciler::new(shared, definition);
         Self {
@@ -98,7 +104,10 @@ impl Task {
             told: None,
             confirmed: None,
             told_gone: false,
+            peers,
+            planned_at: 0,
             started: false,
+            status: None,
             held_by: None,
         }
     }
@@ -148,6 +157,7 @@ impl Task {
         tokio::select! {
             _ = self.wanted.changed() => {}
             _ = self.parents.changed() => {}
+            _ = self.peers.changed() => {}
             _ = self.stop.changed() => {}
             () = self.schedule.due() => {}
         }
@@ -181,11 +191,23 @@ impl Task {
         let approval = approved == Some(head) && self.confirmed != approved;
         self.confirmed = approved;
         if self.tried == Some(head) && !approval {
-            return self.due();
+            return if self.freed() { Some(self.again(head)) } else { self.due() };
         }
         // A first sync has nothing to protect; a restart with the same head has passed the gates before.
         let same = self.tried.is_none() && self.target.is_none_or(|target| target == head);
         Some(if same { Job::Restore(head) } else { Job::Commit(head) })
+    }
+
+    /// Whether the head was refused by the plan, and other environments have changed what they ask for since: it may have been for one of theirs.
+    fn freed(&mut self) -> bool {
+        let asked = *self.peers.borrow_and_update();
+        let refused = |outcome: &Outcome| matches!(outcome, Outcome::Failed(failure) if failure.stage == Stage::Plan);
+        asked != self.planned_at && self.told.as_ref().is_some_and(|(_, outcome)| refused(outcome))
+    }
+
+    /// What is tried again: the head if it is not the target yet, else the target object by object.
+    fn again(&self, head: CommitId) -> Job {
+        if self.target == Some(head) { Job::Restore(head) } else { Job::Commit(head) }
     }
 
     /// What a timer asks for.
@@ -200,9 +222,11 @@ impl Task {
         if !self.schedule.retry_due() || self.reconciler.definition.spec.suspend {
             return None;
         }
-        match (self.tried, self.target) {
-            (Some(tried), target) if target != Some(tried) => Some(Job::Commit(tried)),
-            (_, target) => target.map(Job::Restore),
+        // The one that ended last is the one that set the timer.
+        let restoring = self.target.is_some() && self.told.as_ref().map(|(told, _)| *told) == self.target;
+        match self.tried.filter(|_| !restoring) {
+            Some(tried) => Some(self.again(tried)),
+            None => self.target.map(Job::Restore),
         }
     }
 
@@ -244,9 +268,10 @@ impl Task {
     }
 
     /// The gates; `None` when plumb stops meanwhile.
-    async fn prepare(&self, commit: CommitId, mode: Mode) -> Option<Result<Verdict, Failure>> {
+    async fn prepare(&mut self, commit: CommitId, mode: Mode) -> Option<Result<Verdict, Failure>> {
         let store = self.wanted.borrow().store.clone();
         let mut stop = self.stop.clone();
+        self.planned_at = *self.reconciler.shared.peers.subscribe().borrow();
         tokio::select! {
             verdict = self.reconciler.prepare(&store, commit, mode, self.confirmed) => Some(verdict),
             _ = stop.wait_for(|stop| *stop) => None,
@@ -259,35 +284,40 @@ impl Task {
         loop {
             let commit = current.desired.commit;
             self.target = Some(commit);
-            let (mut deployment, overtaken) = self.write(&current).await;
-            let Some(newer) = overtaken else {
-                self.settle_or_back_off(&deployment);
-                return self.tell(deployment).await;
-            };
-            deployment.outcome = Outcome::SupersededBy(newer);
+            let Written { mut deployment, stopped, newer } = self.write(&current).await;
+            match newer {
+                Some(newer) if stopped => deployment.outcome = Outcome::SupersededBy(newer),
+                None if stopped => {
+                    let (environment, applied) = (&self.reconciler.name, deployment.applied);
+                    return info!(%environment, commit = %commit.short(), applied, "stopped before the end; the next start goes on");
+                }
+                _ => self.settle_or_back_off(&deployment),
+            }
             self.tell(deployment).await;
+            let Some(newer) = newer else { return };
             // What the older commit wrote changes the plan: decided anew.
             match self.prepare(newer, Mode::Commit).await {
                 Some(Ok(Verdict::Passed(next))) => current = next,
-                Some(Ok(Verdict::Unchanged)) | None => return,
+                Some(Ok(Verdict::Unchanged)) => return self.unchanged(newer),
                 Some(Err(failure)) => return self.tell_failure(newer, failure).await,
+                None => return,
             }
         }
     }
 
     /// Writes until the end, or until a newer head has passed its gates: then that head is named. A newer head that is refused is told, and the older
     /// commit goes on.
-    async fn write(&mut self, prepared: &Prepared) -> (Deployment, Option<CommitId>) {
+    async fn write(&mut self, prepared: &Prepared) -> Written {
         let reconciler = self.reconciler.clone();
         let (halt, halted) = channel::channel(false);
         let mut writing = std::pin::pin!(reconciler.deploy(prepared, &halted));
         let mut newest = self.wanted.clone();
         let mut gating = FuturesUnordered::new();
-        let mut passed = None;
+        let mut newer = None;
         loop {
             tokio::select! {
-                (deployment, stopped) = &mut writing => return (deployment, passed.filter(|_| stopped)),
-                changed = newest.changed(), if gating.is_empty() && passed.is_none() => {
+                (deployment, stopped) = &mut writing => return Written { deployment, stopped, newer },
+                changed = newest.changed(), if gating.is_empty() && newer.is_none() => {
                     let Wanted { definition, head, store, .. } = newest.borrow_and_update().clone();
                     let same_definition = changed.is_ok() && definition == reconciler.definition;
                     if let Some(head) = head.filter(|head| same_definition && self.tried != Some(*head)) {
@@ -299,7 +329,7 @@ impl Task {
                     self.tried = Some(head);
                     match verdict {
                         Ok(_) => {
-                            passed = Some(head);
+                            newer = Some(head);
                             halt.send_replace(true);
                         }
                         Err(failure) => self.tell_failure(head, failure).await,
@@ -309,4 +339,13 @@ impl Task {
             }
         }
     }
+}
+
+/// How the writes of a commit ended.
+struct Written {
+    deployment: Deployment,
+    /// Before the end.
+    stopped: bool,
+    /// The head that has passed its gates meanwhile.
+    newer: Option<CommitId>,
 }

@@ -13,7 +13,7 @@ use crate::model::kinds::{KindInfo, Lookup};
 use crate::model::live::ResourceVersion;
 use crate::model::{CommitId, Desired, Failure, GroupKind, Stage};
 use crate::plan::{self, Input, Plan, Planned};
-use crate::render::{Rendered, Request, render};
+use crate::render::{Request, render};
 use crate::source::Store;
 
 /// How long a plan waits for the first list of its kinds.
@@ -29,13 +29,8 @@ impl Reconciler {
         cluster.discovered.ensure(&cluster.caller).await.map_err(planning)
     }
 
-    /// Renders a commit on a blocking thread. True: the render is the one of the commit before.
-    pub(super) async fn render(
-        &self,
-        store: &Store,
-        commit: CommitId,
-        known: &Known,
-    ) -> Result<(Desired, bool), Failure> {
+    /// Renders a commit on a blocking thread.
+    pub(super) async fn render(&self, store: &Store, commit: CommitId, known: &Known) -> Result<Desired, Failure> {
         let slot = self.shared.renders.acquire().await;
         let (this, store, known) = (self.clone(), store.clone(), known.clone());
         let work = move || {
@@ -51,10 +46,7 @@ impl Reconciler {
                 cancel: &this.shared.cancel,
             };
             let mut cache = this.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            match render(&request, &mut cache).map_err(|error| error.failure())? {
-                Rendered::Same(desired) => Ok((desired, true)),
-                Rendered::New(desired) => Ok((desired, false)),
-            }
+            Ok(render(&request, &mut cache).map_err(|error| error.failure())?.into_desired())
         };
         let rendered = tokio::task::spawn_blocking(work).await;
         drop(slot);
@@ -80,7 +72,7 @@ impl Reconciler {
         if newer.generation == known.generation {
             return Ok((desired, known));
         }
-        let (desired, _) = self.render(store, desired.commit, &newer).await?;
+        let desired = self.render(store, desired.commit, &newer).await?;
         Ok((desired, newer))
     }
 

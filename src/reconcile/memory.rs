@@ -12,7 +12,7 @@ use crate::cluster::apply::Writer;
 use crate::cluster::gates::acts_as;
 use crate::cluster::parent::{Instance, Parents};
 use crate::model::live::ResourceVersion;
-use crate::model::{GroupKind, ObjectKey, applyset};
+use crate::model::{GroupKind, ObjectKey, Reads, applyset};
 use crate::plan::{Baseline, NamespaceState};
 use crate::render::{Cache, Definition, Tools};
 
@@ -60,8 +60,8 @@ pub(super) struct Memory {
     pub(super) namespaces: HashMap<Arc<str>, NamespaceState>,
     /// The newest resourceVersion written, by kind.
     pub(super) written: BTreeMap<GroupKind, ResourceVersion>,
-    /// The last render stands wholly.
-    pub(super) settled: bool,
+    /// What was read for the render that stands wholly; a commit that reads the same changes nothing.
+    pub(super) settled: Option<Reads>,
 }
 
 impl Reconciler {
@@ -81,7 +81,7 @@ impl Reconciler {
 
     /// The same environment under a new definition: what is remembered of its objects stays true.
     pub fn redefined(&self, definition: Arc<Definition>) -> Self {
-        self.memory().settled = false;
+        self.memory().settled = None;
         Self { definition, ..self.clone() }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
@@ -23,6 +24,18 @@ struct Peer {
     cluster_scoped: Vec<String>,
     /// What the render of its head asks for; `None` before its first render in this life.
     claims: Option<HashSet<ObjectKey>>,
+    standing: Standing,
+}
+
+/// How far an environment's claims can be trusted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// They are those of its head.
+    Known,
+    /// Its head moved and is not rendered yet.
+    Moved,
+    /// The same, and somebody has waited for it in vain.
+    Late,
 }
 
 impl Peer {
@@ -31,6 +44,17 @@ impl Peer {
             Some(namespace) => self.namespaces.contains(&**namespace),
             None => self.cluster_scoped.contains(&slashed(&key.kind)),
         }
+    }
+
+    /// Whether it is known what its head asks for.
+    fn is_known(&self) -> bool {
+        self.standing == Standing::Known && self.claims.is_some()
+    }
+
+    /// Whether both could ask for the same object.
+    fn meets(&self, other: &Self) -> bool {
+        !self.namespaces.is_disjoint(&other.namespaces)
+            || self.cluster_scoped.iter().any(|kind| other.cluster_scoped.contains(kind))
     }
 }
 
@@ -53,6 +77,8 @@ impl PeerBook {
     pub fn enter(&self, environment: &str, spec: &EnvironmentSpec) {
         let mut peers = self.peers();
         let claims = peers.remove(environment).and_then(|former| former.claims);
+        // The definition decides what is rendered, so it is rendered anew.
+        let standing = Standing::Moved;
         let namespaces = spec.allow.namespaces.iter().chain([&spec.namespace]).cloned().collect();
         let peer = Peer {
             part_of: applyset::id(environment),
@@ -60,8 +86,54 @@ impl PeerBook {
             namespaces,
             cluster_scoped: spec.allow.cluster_scoped.clone(),
             claims,
+            standing,
         };
         peers.insert(environment.into(), peer);
+    }
+
+    /// The heads of these environments moved: until they are rendered, nobody knows what they ask for. Told for all of them before any of them acts, so
+    /// that an object which moves from one to the other in one push is seen on both sides.
+    pub fn moved<'a>(&self, environments: impl IntoIterator<Item = &'a str>) {
+        let mut peers = self.peers();
+        for environment in environments {
+            if let Some(peer) = peers.get_mut(environment) {
+                peer.standing = Standing::Moved;
+            }
+        }
+    }
+
+    /// An environment's head can't be rendered: it asks for what it asked for before.
+    pub fn not_rendered(&self, environment: &str) {
+        self.known(environment);
+        self.changed.send_modify(|_| ());
+    }
+
+    fn known(&self, environment: &str) {
+        if let Some(peer) = self.peers().get_mut(environment) {
+            peer.standing = Standing::Known;
+        }
+    }
+
+    /// Waits until all that could ask for the same objects as this environment are rendered. Whoever does not come within the limit is not waited for
+    /// again; what it could ask for is then neither deleted nor taken from it.
+    pub async fn rendered(&self, environment: &str, limit: Duration) {
+        let mut changed = self.changed.subscribe();
+        let all = async { while self.awaited(environment, |_| ()) && changed.changed().await.is_ok() {} };
+        if tokio::time::timeout(limit, all).await.is_err() {
+            self.awaited(environment, |peer| peer.standing = Standing::Late);
+        }
+    }
+
+    fn awaited(&self, environment: &str, each: impl Fn(&mut Peer)) -> bool {
+        let mut peers = self.peers();
+        let Some((name, me)) = peers.remove_entry(environment) else { return false };
+        let mut any = false;
+        for peer in peers.values_mut().filter(|peer| peer.standing == Standing::Moved && peer.meets(&me)) {
+            any = true;
+            each(peer);
+        }
+        peers.insert(name, me);
+        any
     }
 
     /// An environment is no more.
@@ -77,13 +149,12 @@ impl PeerBook {
         let new = desired.objects.iter().map(|manifest| manifest.key.clone()).collect();
         let same = peer.claims.as_ref().is_some_and(|claims| *claims == new);
         peer.claims = Some(new);
+        peer.standing = Standing::Known;
         drop(peers);
-        if !same {
-            self.changed.send_modify(|count| *count += 1);
-        }
+        self.changed.send_modify(|count| *count += u64::from(!same));
     }
 
-    /// Wakes when any environment's claims change.
+    /// Wakes when any environment is rendered; the value moves when its claims changed.
     pub fn subscribe(&self) -> channel::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -112,11 +183,11 @@ impl View<'_> {
 
 impl plan::Peers for View<'_> {
     fn claim(&self, key: &ObjectKey) -> Claim {
-        let claims = |peer: &Peer| peer.claims.as_ref().is_some_and(|claims| claims.contains(key));
+        let claims = |peer: &Peer| peer.is_known() && peer.claims.as_ref().is_some_and(|claims| claims.contains(key));
         if let Some(name) = self.find(claims) {
             return Claim::Environment(name);
         }
-        match self.find(|peer| peer.claims.is_none() && peer.could_claim(key)) {
+        match self.find(|peer| !peer.is_known() && peer.could_claim(key)) {
             Some(name) => Claim::Unknown(name),
             None => Claim::Nobody,
         }
@@ -127,7 +198,7 @@ impl plan::Peers for View<'_> {
     }
 
     fn has_rendered(&self, environment: &str) -> bool {
-        self.peers.get(environment).is_some_and(|peer| peer.claims.is_some())
+        self.peers.get(environment).is_some_and(Peer::is_known)
     }
 
     fn environment_of_manager(&self, manager: &str) -> Option<Arc<str>> {

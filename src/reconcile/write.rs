@@ -34,13 +34,16 @@ impl Reconciler {
     /// After a prune, the parent names just what is left.
     pub(super) async fn shrink_reach(&self, desired: &Desired, done: &Done) -> Result<(), Failure> {
         let pruned: BTreeSet<&ObjectKey> = done.pruned.iter().collect();
-        let members = self
-            .shared
-            .cluster
-            .inventory
-            .with_members(&self.part_of, |members| reach_of(members.keys().filter(|key| !pruned.contains(key))));
+        let members = &self.shared.cluster.inventory;
+        let members =
+            members.with_members(&self.part_of, |members| reach_of(members.keys().filter(|key| !pruned.contains(key))));
         let left = members.union(&reach_of(desired.objects.iter().map(|manifest| &manifest.key)));
         if left == self.shared.parents.reach(&self.name) { Ok(()) } else { self.set_reach(&left).await }
+    }
+
+    /// Where the environment has members, as the inventory knows them.
+    pub fn reach_of_members(&self) -> Reach {
+        self.shared.cluster.inventory.with_members(&self.part_of, |members| reach_of(members.keys()))
     }
 
     async fn set_reach(&self, reach: &Reach) -> Result<(), Failure> {

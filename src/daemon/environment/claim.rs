@@ -79,31 +79,51 @@ impl Task {
         }
         let mut now = match known {
             Some(known) if stands(&known, &self.reconciler.definition) => known,
-            Some(_) if self.started => {
-                let wanted = Arc::clone(&self.wanted.borrow().definition);
-                if wanted == self.reconciler.definition {
-                    warn!(environment = %name, object = %format!("Environment/{name}"), field = "spec", action = "reverted", "drift");
-                }
+            known => {
+                self.tell_drift(known.is_some());
                 self.write_spec(parent).await?
             }
-            _ => self.write_spec(parent).await?,
         };
-        if parent::claim(&now, &shared.instance) != Claim::Ours {
-            if self.started {
-                // Another run of this installation took over: this one must not fight it.
-                error!(environment = %name, "another plumb of this installation has taken the environment over; this one stops writing to it");
+        match parent::claim(&now, &shared.instance) {
+            Claim::Ours => {}
+            Claim::OtherRun | Claim::Theirs(_) if self.started => {
+                // This one had it, and another took it over: it must not be fought.
+                error!(environment = %name, "another plumb has taken the environment over; this one stops writing to it");
                 _ = self.stop.wait_for(|stop| *stop).await;
                 return Ok(());
             }
-            let marked = parent.apply_marks(&now, Some(&shared.instance), &parent::reach(&now)).await?;
-            shared.parents.wrote(marked.clone());
-            now = Arc::new(marked);
+            _ => now = self.mark(parent, &now).await?,
         }
         if !self.started {
             self.started = true;
             self.target = now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok());
         }
         Ok(())
+    }
+
+    /// Claims the Environment, and gives it back what was lost if it was made anew: where its members are, and its status.
+    async fn mark(&self, parent: Parent<'_>, now: &Environment) -> Result<Arc<Environment>, ClusterError> {
+        let shared = &self.reconciler.shared;
+        let reach = parent::reach(now).union(&self.reconciler.reach_of_members());
+        let mut marked = parent.apply_marks(now, Some(&shared.instance), &reach).await?;
+        if let Some(status) = self.status.as_ref().filter(|_| marked.status.is_none()) {
+            marked = parent.apply_status(status).await?;
+        }
+        shared.parents.wrote(marked.clone());
+        Ok(Arc::new(marked))
+    }
+
+    /// Somebody changed or deleted the Environment; a new definition is no drift.
+    fn tell_drift(&self, stands: bool) {
+        let (name, definition) = (&self.reconciler.name, &self.reconciler.definition);
+        if !self.started || self.wanted.borrow().definition != *definition {
+            return;
+        }
+        let object = format!("Environment/{name}");
+        match stands {
+            true => warn!(environment = %name, %object, field = "spec", action = "reverted", "drift"),
+            false => warn!(environment = %name, %object, class = "deleted", action = "created", "drift"),
+        }
     }
 
     async fn write_spec(&self, parent: Parent<'_>) -> Result<Arc<Environment>, ClusterError> {

@@ -18,6 +18,8 @@ impl Task {
             Outcome::Failed(failure) if failure.transient => {
                 _ = self.schedule.back_off(self.reconciler.definition.spec.resync.get());
             }
+            // A newer head that was refused meanwhile has set them for itself.
+            _ if self.tried != Some(deployment.commit) => {}
             _ => self.schedule.settle(),
         }
     }
@@ -90,6 +92,7 @@ impl Task {
             Ok(written) => shared.parents.wrote(written),
             Err(error) => warn!(environment = %name, %error, "the status could not be written"),
         }
+        self.status = Some(status);
         if let Some(event) = report::event(&deployment) {
             let uid = environment.metadata.uid.as_deref();
             if let Err(error) = events::post(&shared.cluster.caller, name, uid, &event, &shared.instance.name).await {
