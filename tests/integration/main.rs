@@ -12,3 +12,13 @@
 
 mod harness;
 mod harness_itself;
+mod scene;
+
+mod adoption;
+mod claims;
+mod definition;
+mod handover;
+mod prune;
+mod replace;
+mod rights;
+mod sync;

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +17,7 @@ use super::control_plane::bin_directory;
 pub struct Plumb {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Plumb {
@@ -48,14 +50,25 @@ impl Plumb {
         adjust(&mut command);
         let mut child = command.spawn().expect("plumb starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
-        collect(child.stdout.take().expect("its output is a pipe"), &lines);
-        collect(child.stderr.take().expect("its errors are a pipe"), &lines);
-        Self { child, lines }
+        let readers = [
+            collect(child.stdout.take().expect("its output is a pipe"), &lines),
+            collect(child.stderr.take().expect("its errors are a pipe"), &lines),
+        ];
+        Self { child, lines, readers }
     }
 
     /// What it has printed so far, both streams, in the order in which the lines arrived.
     pub fn log(&self) -> Vec<String> {
         self.lines.lock().expect("no reader panicked").clone()
+    }
+
+    /// All that it has printed, once it has ended.
+    pub async fn output(&self) -> String {
+        super::eventually(Duration::from_secs(10), || async {
+            anyhow::ensure!(self.readers.iter().all(JoinHandle::is_finished), "its output is still open");
+            Ok(self.log().join("\n"))
+        })
+        .await
     }
 
     /// How many lines there are: give it to [`Self::wait_for_log_after`].
@@ -161,7 +174,7 @@ impl Drop for Plumb {
 }
 
 /// Reads on a thread of its own, so that plumb never waits for a test to read.
-fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let lines = Arc::clone(lines);
     std::thread::spawn(move || {
         let mut stream = BufReader::new(stream);
@@ -173,7 +186,7 @@ fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) 
                 lines.push(text);
             }
         }
-    });
+    })
 }
 
 fn path() -> std::ffi::OsString {

@@ -1,0 +1,134 @@
+//! Two environments in one namespace: an object has one owner, and changes hands without being deleted.
+
+use anyhow::ensure;
+use git2::Oid;
+use kube::ResourceExt as _;
+use rustix::process::Signal;
+
+use crate::harness::{Change, Plumb, eventually};
+use crate::scene::{SOON, Scene, config_map, part_of};
+
+/// Environments `one` and `two`, on branches of these names.
+struct Two {
+    scene: Scene,
+    one: String,
+    two: String,
+}
+
+impl Two {
+    async fn new(name: &str) -> Self {
+        let scene = Scene::new(name).await;
+        let (one, two) = (scene.env.name("one"), scene.env.name("two"));
+        let nothing = format!("environments/{}/environment.yaml", scene.name);
+        scene.env.repository().commit("main", [(nothing, Change::Remove)]);
+        scene.define_other(&one, "one", "manifests", "");
+        scene.define_other(&two, "two", "manifests", "");
+        Self { scene, one, two }
+    }
+
+    /// Pushes to a branch: the shared object, if it is to have it, beside one of its own.
+    fn push(&self, branch: &str, shared: Option<&str>, own: &str) -> Oid {
+        let name = format!("own-{branch}");
+        let change = shared.map_or("# not here\n".into(), |value| config_map("shared", &[(branch, value)]));
+        self.scene.push_to(branch, [("own.yaml", config_map(&name, &[("x", own)])), ("shared.yaml", change)])
+    }
+
+    /// Waits until this environment alone has the shared object, and gives its uid.
+    async fn owned_by(&self, environment: &str, data: &str) -> String {
+        eventually(SOON, || async {
+            let object = self.scene.config_maps().get("shared").await?;
+            let data_now = self.scene.data("shared").await.unwrap_or_default();
+            ensure!(data_now == data, "shared has {data_now}");
+            let label = object.labels().get("applyset.kubernetes.io/part-of").cloned().unwrap_or_default();
+            ensure!(label == part_of(environment), "its label is {label}");
+            let managers: Vec<_> =
+                object.managed_fields().iter().filter_map(|entry| entry.manager.as_deref()).collect();
+            ensure!(managers == [format!("plumb-{environment}")], "it is managed by {managers:?}");
+            Ok(object.uid().unwrap_or_default())
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_two_heads_claim_is_an_error_that_names_both() {
+    let two = Two::new("both").await;
+    let scene = &two.scene;
+    two.push("one", Some("1"), "1");
+    two.push("two", Some("1"), "1");
+    for environment in [&two.one, &two.two] {
+        let (code, output) = scene.verb(&["plan", environment]).await;
+        assert!(code == Some(1) && output.contains("ConfigMap") && output.contains("shared"), "{output}");
+        assert!(output.contains(&two.one) && output.contains(&two.two), "{output}");
+    }
+    // A first sync goes object by object: what is not disputed is deployed, and the disputed object is not.
+    let plumb = scene.run();
+    eventually(SOON, || async {
+        ensure!(scene.data("own-one").await.is_some() && scene.data("own-two").await.is_some(), "not synced yet");
+        let failed = plumb.log().iter().filter(|line| line.contains("both ask for it")).count();
+        ensure!(failed >= 2, "only {failed} of 2 are told");
+        Ok(())
+    })
+    .await;
+    assert!(scene.data("shared").await.is_none());
+
+    // One gives way: the other has it, without a push of its own.
+    two.push("one", None, "2");
+    two.owned_by(&two.two, "two=1").await;
+    // Now it is owned, and a second claim is refused without a change to it.
+    let third = two.push("one", Some("2"), "3");
+    let entry = scene.ended_in(&two.one, third).await;
+    let message = entry.message.unwrap_or_default();
+    assert!(entry.outcome == "Failed" && message.contains(&two.two), "{message}");
+    assert_eq!(scene.data("own-one").await.as_deref(), Some("x=2"));
+    two.owned_by(&two.two, "two=1").await;
+}
+
+/// Has plumb see what is pushed in `pushes` in one look.
+fn at_once(plumb: &Plumb, pushes: impl FnOnce()) {
+    plumb.signal(Signal::STOP);
+    pushes();
+    plumb.signal(Signal::CONT);
+}
+
+#[tokio::test]
+async fn an_object_moves_between_environments_whichever_push_comes_first() {
+    let two = Two::new("moves").await;
+    let scene = &two.scene;
+    let Some(audit) = scene.env.audit() else { return };
+    let first = two.push("one", Some("1"), "1");
+    let second = two.push("two", None, "1");
+    let plumb = scene.run();
+    scene.deployed_in(&two.one, first).await;
+    scene.deployed_in(&two.two, second).await;
+    let uid = two.owned_by(&two.one, "one=1").await;
+    let mark = audit.mark().await;
+
+    // The new owner first: it is refused as long as both ask, and goes on by itself.
+    let claimed = two.push("two", Some("2"), "2");
+    assert_eq!(scene.ended_in(&two.two, claimed).await.outcome, "Failed");
+    two.push("one", None, "2");
+    assert_eq!(two.owned_by(&two.two, "two=2").await, uid);
+    scene.deployed_in(&two.two, claimed).await;
+
+    // Both in one look, and back, a few times.
+    for round in 3..9 {
+        let (from, to) = if round % 2 == 1 { ("two", "one") } else { ("one", "two") };
+        let own = round.to_string();
+        at_once(&plumb, || {
+            two.push(from, None, &own);
+            two.push(to, Some(&own), &own);
+        });
+        let new = if to == "one" { &two.one } else { &two.two };
+        assert_eq!(two.owned_by(new, &format!("{to}={own}")).await, uid, "round {round}");
+    }
+    // The new owner's claim is still in its gates when the old owner lets go.
+    drop(plumb);
+    let last = two.push("one", Some("9"), "9");
+    two.push("two", None, "9");
+    let _plumb = scene.run();
+    assert_eq!(two.owned_by(&two.one, "one=9").await, uid, "moved while plumb was away");
+    scene.deployed_in(&two.one, last).await;
+    let deletes = audit.since(mark).await.verb("delete");
+    assert!(deletes.is_empty(), "{deletes:#?}");
+}

@@ -1,0 +1,163 @@
+//! Immutable fields: a clear refusal, or a replacement that is known to work before anything is deleted.
+
+use anyhow::ensure;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use crate::harness::eventually;
+use crate::scene::{SOON, Scene, config_map};
+
+/// A Deployment without pods, its selector and its pods' labels.
+fn deployment(selector: &str, labels: &str, annotation: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web, annotations: {{note: x{annotation}}}}}
+spec:
+  replicas: 0
+  selector: {{matchLabels: {{app: {selector}}}}}
+  template:
+    metadata: {{labels: {{app: {labels}}}}}
+    spec: {{containers: [{{name: web, image: example.org/web}}]}}
+"
+    )
+}
+
+#[tokio::test]
+async fn an_immutable_field_is_refused_unless_a_replacement_is_allowed() {
+    let scene = Scene::new("immutable").await;
+    let Some(audit) = scene.env.audit() else { return };
+    let api: Api<Deployment> = Api::namespaced(scene.env.admin(), &scene.namespace);
+    let first = scene.push([("web.yaml", deployment("a", "a", "")), ("a.yaml", config_map("a", &[("x", "1")]))]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let uid = api.get("web").await.unwrap().uid();
+
+    let mark = audit.mark().await;
+    let second = scene.push([("web.yaml", deployment("b", "b", "")), ("a.yaml", config_map("a", &[("x", "2")]))]);
+    let message = scene.failed(second).await;
+    assert!(message.contains("spec.selector can't be changed"), "{message}");
+    assert!(message.contains("plumb.dev/replace: immutable") && message.contains("manifests/web.yaml:1"), "{message}");
+    assert!(scene.member_writes(&audit.since(mark).await).is_empty());
+    assert_eq!(scene.data("a").await.as_deref(), Some("x=1"));
+
+    // Allowed for this object: what replaces it is checked, then it is deleted and made again.
+    let mark = audit.mark().await;
+    let allowed = deployment("b", "b", ", plumb.dev/replace: immutable");
+    let third = scene.push([("web.yaml", allowed)]);
+    scene.deployed(third).await;
+    let replaced = api.get("web").await.unwrap();
+    assert_ne!(replaced.uid(), uid);
+    assert_eq!(replaced.spec.unwrap().selector.match_labels.unwrap()["app"], "b");
+    let seen = audit.since(mark).await.of("deployments").only(|event| event.verb != "get" && event.verb != "list");
+    let order: Vec<_> = seen.0.iter().map(|event| (&*event.verb, event.is_dry_run(), event.code())).collect();
+    let wanted = [("patch", true, 422), ("create", true, 409), ("delete", false, 200), ("patch", false, 201)];
+    assert_eq!(order, wanted);
+    assert_eq!(scene.data("a").await.as_deref(), Some("x=2"));
+}
+
+#[tokio::test]
+async fn a_policy_replaces_jobs_but_never_by_what_the_api_server_would_refuse() {
+    let scene = Scene::with("policy", "replace: immutable").await;
+    let Some(audit) = scene.env.audit() else { return };
+    let job = |image: &str, name: &str| {
+        format!(
+            "apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}}}
+spec:
+  suspend: true
+  template:
+    spec: {{restartPolicy: Never, containers: [{{name: job, image: {image}}}]}}
+"
+        )
+    };
+    let api: Api<Job> = Api::namespaced(scene.env.admin(), &scene.namespace);
+    let first = scene.push([("job.yaml", job("example.org/a", "migrate"))]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let uid = api.get("migrate").await.unwrap().uid();
+    let second = scene.push([("job.yaml", job("example.org/b", "migrate"))]);
+    scene.deployed(second).await;
+    let replaced = api.get("migrate").await.unwrap();
+    assert_ne!(replaced.uid(), uid);
+
+    // Admission that refuses to create what may be updated.
+    let name = scene.env.name("no-c");
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
+            ]},
+            "validations": [{"expression": "!object.spec.template.spec.containers[0].image.endsWith('c')", "message": "no c here"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector":
+            {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}}}},
+    });
+    scene.kubectl_ok(&["create", "-f", "-"], &format!("{policy}\n---\n{binding}\n")).await;
+    let probe: Job = serde_json::from_value(json!({"metadata": {"name": "probe"}, "spec": {"template":
+        {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "example.org/c"}]}}}}))
+    .unwrap();
+    eventually(SOON, || async {
+        let asked = api.create(&PostParams { dry_run: true, ..PostParams::default() }, &probe).await;
+        ensure!(asked.is_err(), "the policy is not in force yet");
+        Ok(())
+    })
+    .await;
+
+    let mark = audit.mark().await;
+    let third = scene.push([("job.yaml", job("example.org/c", "migrate"))]);
+    let message = scene.failed(third).await;
+    assert!(message.contains("no c here"), "{message}");
+    // Nor where an immutable field is only one of the complaints.
+    let fourth = scene.push([("job.yaml", job("''", "migrate"))]);
+    let message = scene.failed(fourth).await;
+    assert!(message.contains("migrate"), "{message}");
+    assert!(scene.member_writes(&audit.since(mark).await).is_empty());
+    assert_eq!(api.get("migrate").await.unwrap().uid(), replaced.uid());
+    scene.kubectl_ok(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &name], "").await;
+
+    // A claim's data is not the policy's to delete.
+    let claim = |class: &str| {
+        format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: data}}\nspec: {{storageClassName: {class}, accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}\n"
+        )
+    };
+    let fifth = scene.push([("job.yaml", job("example.org/b", "migrate")), ("claim.yaml", claim("one"))]);
+    scene.deployed(fifth).await;
+    let sixth = scene.push([("claim.yaml", claim("two"))]);
+    let message = scene.failed(sixth).await;
+    assert!(message.contains("can't be changed") && message.contains("PersistentVolumeClaim"), "{message}");
+}
+
+#[tokio::test]
+async fn what_is_being_deleted_is_waited_for() {
+    let scene = Scene::new("finalizer").await;
+    let first = scene.push([("a.yaml", config_map("a", &[("x", "1")])), ("b.yaml", config_map("b", &[("x", "1")]))]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let finalizers = |value: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": value}}));
+    let maps = scene.config_maps();
+    maps.patch("a", &PatchParams::default(), &finalizers(json!(["example.org/hold"]))).await.unwrap();
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    let uid = scene.identity("a").await.0;
+
+    let second = scene.push([("a.yaml", config_map("a", &[("x", "2")])), ("b.yaml", config_map("b", &[("x", "2")]))]);
+    eventually(SOON, || async {
+        ensure!(scene.data("b").await.as_deref() == Some("x=2"), "b waits for a");
+        Ok(())
+    })
+    .await;
+    assert_eq!(scene.data("a").await.as_deref(), Some("x=1"), "a terminating object was written to");
+    maps.patch("a", &PatchParams::default(), &finalizers(json!(null))).await.unwrap();
+    scene.deployed(second).await;
+    assert_eq!(scene.data("a").await.as_deref(), Some("x=2"));
+    assert_ne!(scene.identity("a").await.0, uid);
+}
