@@ -332,7 +332,17 @@ impl Task {
                             newer = Some(head);
                             halt.send_replace(true);
                         }
-                        Err(failure) => self.tell_failure(head, failure).await,
+                        Err(failure) => {
+                            // The writes go on meanwhile: they hold the places in the limiter that telling waits for.
+                            let mut telling = std::pin::pin!(self.tell_failure(head, failure));
+                            tokio::select! {
+                                () = &mut telling => {}
+                                (deployment, stopped) = &mut writing => {
+                                    telling.await;
+                                    return Written { deployment, stopped, newer };
+                                }
+                            }
+                        }
                     }
                 }
                 _ = self.stop.changed() => { halt.send_replace(true); }
