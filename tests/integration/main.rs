@@ -18,6 +18,8 @@ mod adoption;
 mod claims;
 mod definition;
 mod handover;
+mod killed;
+mod overtaken;
 mod prune;
 mod replace;
 mod rights;

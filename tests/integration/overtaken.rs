@@ -1,0 +1,100 @@
+//! A newer head while an older commit is still being written.
+
+use anyhow::ensure;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
+
+use crate::harness::{Change, eventually};
+use crate::scene::{SOON, Scene, config_map, short};
+
+const MANY: usize = 400;
+
+/// Many ConfigMaps in one file, all with this value.
+fn many(value: &str) -> String {
+    let objects: Vec<_> = (0..MANY).map(|number| config_map(&format!("m-{number}"), &[("x", value)])).collect();
+    objects.join("---\n")
+}
+
+impl Scene {
+    /// How many ConfigMaps have this value.
+    async fn with_value(&self, value: &str) -> usize {
+        let api: Api<ConfigMap> = self.config_maps();
+        let has = |object: &ConfigMap| object.data.as_ref().and_then(|data| data.get("x")).is_some_and(|x| x == value);
+        let list = api.list(&ListParams::default().labels("applyset.kubernetes.io/part-of")).await.unwrap();
+        list.items.iter().filter(|object| has(object) && object.name_any().starts_with("m-")).count()
+    }
+
+    /// Waits until the writes of this value have begun.
+    async fn begun(&self, value: &str) {
+        eventually(SOON, || async {
+            ensure!(self.with_value(value).await > 0, "nothing is written yet");
+            Ok(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_newer_head_that_passes_its_gates_stops_the_older_writes() {
+    let scene = Scene::new("newer").await;
+    let Some(audit) = scene.env.audit() else { return };
+    let first = scene.push([("many.yaml", many("1"))]);
+    let plumb = scene.run();
+    scene.deployed(first).await;
+
+    let mark = audit.mark().await;
+    let second = scene.push([("many.yaml", many("2"))]);
+    scene.begun("2").await;
+    let third = scene.push([("many.yaml", many("1")), ("a.yaml", config_map("a", &[("x", "3")]))]);
+    scene.deployed(third).await;
+    assert_eq!(scene.with_value("1").await, MANY);
+    assert_eq!(scene.data("a").await.as_deref(), Some("x=3"));
+    let entry = scene.ended(second).await;
+    assert_eq!((entry.outcome.as_str(), entry.message), ("SupersededBy", Some(third.to_string())));
+    let (applied, all) = (usize::try_from(entry.applied).unwrap(), MANY);
+    assert!(applied > 0 && applied < all, "{applied} of {all} were written: nothing was overtaken");
+    // Every write of the older commit was answered before it ended: none was cut.
+    let writes = scene.member_writes(&audit.since(mark).await);
+    assert!(writes.0.iter().all(|event| event.code() == 200 || event.code() == 201));
+    assert!(plumb.log().iter().any(|line| line.contains("superseded") && line.contains(&short(second))));
+}
+
+#[tokio::test]
+async fn a_newer_head_that_is_refused_does_not() {
+    let scene = Scene::new("worse").await;
+    let first = scene.push([("many.yaml", many("1"))]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+
+    for bad in ["kind: [", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Not_A_Name}\n"] {
+        let good =
+            scene.push([("many.yaml", many(&format!("before {}", bad.len()))), ("bad.yaml", "# none\n".to_owned())]);
+        scene.begun(&format!("before {}", bad.len())).await;
+        let worse = scene.push([("bad.yaml", bad)]);
+        scene.failed(worse).await;
+        scene.deployed(good).await;
+        assert_eq!(scene.with_value(&format!("before {}", bad.len())).await, MANY);
+    }
+    // The head is still the bad one; the next good one is deployed.
+    let last = scene.push([("bad.yaml", Change::Remove), ("a.yaml", config_map("a", &[("x", "1")]).into())]);
+    scene.deployed(last).await;
+}
+
+#[tokio::test]
+async fn a_burst_of_pushes_ends_at_the_last() {
+    let scene = Scene::new("burst").await;
+    let first = scene.push([("many.yaml", many("0"))]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let mut last = first;
+    for number in 1..=12 {
+        last = scene.push([("many.yaml", many(&number.to_string()))]);
+        tokio::time::sleep(std::time::Duration::from_millis(number * 15)).await;
+    }
+    scene.deployed(last).await;
+    assert_eq!(scene.with_value("12").await, MANY);
+    let history = scene.environment().await.unwrap().status.unwrap().history;
+    assert_eq!(history[0].commit, last.to_string());
+    assert!(history.iter().all(|entry| entry.outcome != "Failed"), "{history:#?}");
+}
