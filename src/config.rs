@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::model::secret::Masked;
+use crate::source::{Credentials, SecretSource, SourceSettings, Trust, UrlError};
+
 /// Which repository, and how it is read.
 #[derive(Debug, Clone, Args)]
 pub struct RepositoryArgs {
@@ -20,9 +23,61 @@ pub struct RepositoryArgs {
     /// Read repositories that belong to this user id, beside those of the user plumb runs as
     #[arg(long, env = "PLUMB_TRUST_OWNER", value_delimiter = ',', value_name = "UID", global = true)]
     pub trust_owner: Vec<u32>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// How a remote repository is reached.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Remote repositories")]
+struct RemoteArgs {
+    /// The user for https [default: the one in the URL, else git]
+    #[arg(long, env = "PLUMB_GIT_USERNAME", value_name = "NAME", global = true)]
+    git_username: Option<String>,
+    /// The file with the password or token for https; read anew for each fetch. PLUMB_GIT_PASSWORD holds one itself
+    #[arg(long, env = "PLUMB_GIT_PASSWORD_FILE", value_name = "FILE", global = true)]
+    git_password_file: Option<PathBuf>,
+    /// The private key for ssh, without a passphrase [default: the user's own keys and agent]
+    #[arg(long, env = "PLUMB_SSH_KEY", value_name = "FILE", global = true)]
+    ssh_key: Option<PathBuf>,
+    /// The known_hosts file that ssh hosts must be in [default: the user's and the system's]
+    #[arg(long, env = "PLUMB_KNOWN_HOSTS", value_name = "FILE", global = true)]
+    known_hosts: Option<PathBuf>,
+    /// A PEM file with the authorities that https servers must be certified by [default: the system's]
+    #[arg(long, env = "PLUMB_CA_FILE", value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
+    /// The directory for mirrors of remote repositories [default: plumb in the user's cache directory]
+    #[arg(long, env = "PLUMB_MIRRORS", value_name = "DIRECTORY", global = true)]
+    mirrors: Option<PathBuf>,
+    /// Accept http://, which protects neither the commits nor the credentials on the way
+    #[arg(long, env = "PLUMB_INSECURE_HTTP", global = true)]
+    insecure_http: bool,
 }
 
 impl RepositoryArgs {
+    /// The settings of the source. The error says what is wrong with `--repo`.
+    pub fn settings(&self) -> Result<SourceSettings, UrlError> {
+        let remote = &self.remote;
+        let password = remote.git_password_file.clone().map(SecretSource::File);
+        let from_environment =
+            || std::env::var("PLUMB_GIT_PASSWORD").ok().map(|value| SecretSource::Value(Masked::new(value)));
+        let defaults = SourceSettings::new(self.repo.parse()?);
+        Ok(SourceSettings {
+            interval: self.poll,
+            trust: Trust::owners(self.trust_owner.iter().copied()),
+            cache: remote.mirrors.clone().unwrap_or(defaults.cache),
+            credentials: Credentials {
+                username: remote.git_username.clone(),
+                password: password.or_else(from_environment),
+                ssh_key: remote.ssh_key.clone().map(SecretSource::File),
+                known_hosts: remote.known_hosts.clone(),
+                ca_file: remote.ca_file.clone(),
+            },
+            insecure_http: remote.insecure_http,
+            ..defaults
+        })
+    }
+
     /// The repository as it may be shown: a URL without credentials.
     pub fn shown(&self) -> String {
         match self.repo.split_once("://") {

@@ -13,12 +13,12 @@ use tracing::{error, info, warn};
 
 use crate::cluster::parent::Known;
 use crate::model::{CommitId, Failure, Stage};
-use crate::reconcile::Shared;
+use crate::reconcile::{Reconciler, Shared};
 use crate::render::{Definition, Definitions};
 use crate::source::{Heads, SourceState, Store};
 
+mod course;
 mod environment;
-mod schedule;
 
 use environment::{Task, Wanted};
 
@@ -57,7 +57,7 @@ pub async fn run(
         tokio::select! {
             changed = source.changed() => if changed.is_err() { break },
             changed = shutdown.changed() => if changed.is_err() { break },
-            Some(ended) = supervisor.joined.join_next() => supervisor.ended(ended),
+            Some(ended) = supervisor.joined.join_next_with_id() => supervisor.ended(ended).await,
         }
     }
     supervisor.shared.cancel.store(true, Ordering::Relaxed);
@@ -114,16 +114,21 @@ async fn tell_trouble(mut parents: channel::Receiver<Known>) {
 struct Running {
     wanted: channel::Sender<Wanted>,
     stop: channel::Sender<bool>,
+    task: tokio::task::Id,
+    /// Its definition left git, and it ends its last write. Until then no other task may write for it.
+    leaving: bool,
 }
 
 struct Supervisor {
     shared: Arc<Shared>,
     settings: Settings,
     running: BTreeMap<String, Running>,
-    joined: JoinSet<String>,
+    joined: JoinSet<()>,
     /// The definitions of the newest commit of the configuration branch that could be read.
     definitions: Option<(CommitId, Defined)>,
     reader: Arc<Mutex<Definitions>>,
+    /// The heads of environments that are defined but not kept by this plumb.
+    looked_on: BTreeMap<String, CommitId>,
     /// What was last said about the configuration branch, so that it is said once.
     told: Option<String>,
 }
@@ -131,7 +136,16 @@ struct Supervisor {
 impl Supervisor {
     fn new(shared: Arc<Shared>, settings: Settings) -> Self {
         let (running, joined) = (BTreeMap::new(), JoinSet::new());
-        Self { shared, settings, running, joined, definitions: None, reader: Arc::default(), told: None }
+        Self {
+            shared,
+            settings,
+            running,
+            joined,
+            definitions: None,
+            reader: Arc::default(),
+            looked_on: BTreeMap::new(),
+            told: None,
+        }
     }
 
     /// Starts, wakes and stops environments, so that they are those of the newest definitions at the newest heads.
@@ -152,29 +166,48 @@ impl Supervisor {
         self.shared.peers.moved(self.moved(&definitions, heads));
         self.enter_new(&definitions);
         for (name, definition) in &definitions {
-            if self.settings.only.is_empty() || self.settings.only.contains(name) {
-                self.wake(name, definition, commit, heads, store);
+            match definition {
+                Ok(definition) if !self.is_ours(name) => self.look_on(definition, heads, store),
+                _ => self.wake(name, definition, commit, heads, store),
             }
         }
-        self.running.retain(|name, running| {
-            let stays = definitions.contains_key(name);
-            if !stays {
+        for (name, running) in self.running.iter_mut().filter(|(name, _)| !definitions.contains_key(*name)) {
+            if !std::mem::replace(&mut running.leaving, true) {
                 warn!(environment = %name, "its definition left git; its objects stay as they are");
                 running.stop.send_replace(true);
                 self.shared.peers.leave(name);
             }
-            stays
-        });
+        }
         self.definitions = Some((commit, definitions));
     }
 
     /// Makes new environments known to the others before any of them acts.
     fn enter_new(&self, definitions: &Defined) {
         for (name, definition) in definitions {
-            let only = self.settings.only.is_empty() || self.settings.only.contains(name);
-            if let (Ok(definition), true, false) = (definition, only, self.running.contains_key(name)) {
+            if let (Ok(definition), false) =
+                (definition, self.running.contains_key(name) || self.looked_on.contains_key(name))
+            {
                 self.shared.peers.enter(name, &definition.spec);
             }
+        }
+    }
+
+    /// Whether this plumb keeps the environment.
+    fn is_ours(&self, name: &str) -> bool {
+        self.settings.only.is_empty() || self.settings.only.iter().any(|only| only == name)
+    }
+
+    /// Learns what an environment asks for that this plumb does not keep, so that what moves to it is never pruned.
+    fn look_on(&mut self, definition: &Arc<Definition>, heads: &Heads, store: &Store) {
+        let Some(head) = heads.branches.get(&definition.spec.branch).copied() else { return };
+        if self.looked_on.insert(definition.name.clone(), head) != Some(head) {
+            let (reconciler, store) =
+                (Reconciler::new(Arc::clone(&self.shared), Arc::clone(definition)), store.clone());
+            tokio::spawn(async move {
+                if let Err(failure) = reconciler.claim_only(&store, head).await {
+                    warn!(environment = %reconciler.name, reason = %failure, "this environment can't be rendered; what it asks for is not known");
+                }
+            });
         }
     }
 
@@ -219,6 +252,9 @@ impl Supervisor {
         for (name, failure) in read.iter().filter_map(|(name, definition)| Some((name, definition.as_ref().err()?))) {
             error!(environment = %name, commit = %commit.short(), stage = %Stage::Definition, reason = %failure, "the definition is not valid; the environment stays as it is");
         }
+        for name in self.settings.only.iter().filter(|name| !read.contains_key(*name)) {
+            warn!(environment = %name, commit = %commit.short(), "no such environment is defined; waiting for its definition");
+        }
         self.told = None;
         self.definitions = Some((commit, read));
         Ok(())
@@ -233,6 +269,9 @@ impl Supervisor {
         store: &Store,
     ) {
         let running = self.running.get(name);
+        if running.is_some_and(|running| running.leaving) || !self.is_ours(name) {
+            return;
+        }
         let wanted = match (definition, running) {
             (Ok(definition), _) => {
                 let definition = Arc::clone(definition);
@@ -263,19 +302,21 @@ impl Supervisor {
         let (stop, stopped) = channel::channel(false);
         let (sender, receiver) = channel::channel(wanted);
         let task = Task::new(Arc::clone(&self.shared), self.settings.clone(), receiver, stopped);
-        let name = name.to_owned();
-        self.running.insert(name.clone(), Running { wanted: sender, stop });
-        self.joined.spawn(async move {
-            task.run().await;
-            name
-        });
+        let task = self.joined.spawn(task.run()).id();
+        self.running.insert(name.to_owned(), Running { wanted: sender, stop, task, leaving: false });
     }
 
-    fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
-        match ended {
-            Ok(name) => _ = self.running.remove(&name),
-            Err(error) => error!(%error, "an environment's task ended unexpectedly; restart plumb"),
-        }
+    /// A task ended; if its environment is still, or again, defined, it is started anew.
+    async fn ended(&mut self, ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                error!(%error, "an environment's task ended unexpectedly; it is started again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                error.id()
+            }
+        };
+        self.running.retain(|_, running| running.task != id);
     }
 
     /// Has every environment finish the write that is under way.

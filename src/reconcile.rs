@@ -13,6 +13,7 @@ use crate::cluster::gates::{Gated, first_of};
 use crate::cluster::parent::confirmed_prune;
 use crate::cluster::standing::Strangers;
 use crate::model::{CommitId, Deployment, Desired, Failure, Outcome, Stage};
+use crate::plan::Planned;
 use crate::source::Store;
 
 mod clock;
@@ -22,6 +23,7 @@ pub mod peers;
 mod write;
 
 use clock::Clock;
+use gates::accepted;
 pub use memory::{Reconciler, Shared};
 
 /// How long a commit waits for what the other environments ask for, where their objects could be the same.
@@ -70,19 +72,20 @@ impl Reconciler {
         let known = self.discover().await?;
         let rendered = self.render(store, commit, &known).await;
         let desired = rendered.inspect_err(|_| self.shared.peers.not_rendered(&self.name))?;
-        self.shared.peers.claims(&self.name, &desired);
-        if mode == Mode::Commit && self.memory().settled.as_ref() == Some(&desired.reads) {
+        self.claim(&desired, mode);
+        if mode == Mode::Commit && self.memory().settled == Some(desired.digest()) {
             return Ok(Verdict::Unchanged);
         }
         let (desired, known) = self.discover_unknown(store, desired, known).await?;
         clock.lap(Stage::Render);
-        self.shared.peers.claims(&self.name, &desired);
+        self.claim(&desired, mode);
         self.shared.peers.rendered(&self.name, PEERS_WITHIN).await;
         self.watch_kinds(&desired, &known).await?;
         let strangers = self.look_around(&desired, &known).await?;
-        let plan = self.plan(&desired, &known, &strangers, mode, confirmed)?;
+        let planned = self.plan(&desired, &known, &strangers, mode, confirmed);
         clock.lap(Stage::Plan);
-        let gated = self.dry_run(plan, &known, mode).await?;
+        let gated =
+            self.dry_run(accepted(planned)?, &known, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
         Ok(Verdict::Passed(Box::new(Prepared {
             desired,
@@ -93,6 +96,31 @@ impl Reconciler {
             strangers,
             stages: clock.laps,
         })))
+    }
+
+    /// What a commit would do, for people: also when it is refused, or asks first.
+    pub async fn preview(
+        &self,
+        store: &Store,
+        commit: CommitId,
+        confirmed: Option<CommitId>,
+    ) -> Result<Planned, Failure> {
+        let known = self.discover().await?;
+        let desired = self.render(store, commit, &known).await?;
+        let (desired, known) = self.discover_unknown(store, desired, known).await?;
+        self.watch_kinds(&desired, &known).await?;
+        let strangers = self.look_around(&desired, &known).await?;
+        match self.plan(&desired, &known, &strangers, Mode::Commit, confirmed) {
+            Planned::Ready(plan) => Ok(Planned::Ready(self.dry_run(plan, &known, Mode::Commit).await?.plan)),
+            other => Ok(other),
+        }
+    }
+
+    /// What the head asks for is told to the others. Restoring an older commit claims nothing, unless nothing is known yet.
+    fn claim(&self, desired: &Desired, mode: Mode) {
+        if mode == Mode::Commit || !self.shared.peers.has_claims(&self.name) {
+            self.shared.peers.claims(&self.name, desired);
+        }
     }
 
     /// Renders a commit for what it claims alone: a verb that plans one environment must know what the others ask for.
@@ -117,7 +145,7 @@ impl Reconciler {
         let failure = ended.err().or_else(|| first_of(std::mem::take(&mut done.failures)));
         let outcome = failure.map_or(Outcome::Deployed, Outcome::Failed);
         let settled = outcome == Outcome::Deployed && !done.stopped;
-        self.memory().settled = settled.then(|| prepared.desired.reads.clone());
+        self.memory().settled = settled.then(|| prepared.desired.digest());
         (clock.deployment(prepared, &done, outcome), done.stopped)
     }
 

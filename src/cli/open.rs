@@ -16,19 +16,10 @@ use crate::model::{CommitId, Failure, Kinds};
 use crate::reconcile::peers::PeerBook;
 use crate::reconcile::{Reconciler, Shared};
 use crate::render::{Definition, Definitions, Tools};
-use crate::source::{Heads, RepositoryUrl, SourceSettings, SourceState, Store, Trust, watch};
+use crate::source::{Heads, SourceState, Store, watch};
 
 /// How long a verb that is not `run` waits for the repository.
 const REPOSITORY_WITHIN: Duration = Duration::from_secs(60);
-
-impl RepositoryArgs {
-    /// The settings of the source.
-    pub(super) fn settings(&self) -> anyhow::Result<SourceSettings> {
-        let repository = RepositoryUrl::Local(self.repo.clone().into());
-        let trust = Trust::owners(self.trust_owner.iter().copied());
-        Ok(SourceSettings { interval: self.poll, trust, ..SourceSettings::new(repository) })
-    }
-}
 
 impl ClusterArgs {
     /// The cluster; nothing is sent yet.
@@ -110,7 +101,7 @@ pub(super) fn shared(cluster: Cluster, instance: Instance, tools: Tools) -> Arc<
         peers: PeerBook::default(),
         tools,
         cancel: AtomicBool::new(false),
-        renders: Semaphore::new(2),
+        renders: Arc::new(Semaphore::new(2)),
     })
 }
 
@@ -161,7 +152,7 @@ impl Opened {
     }
 }
 
-/// A reconciler for a verb that writes nothing.
+/// A reconciler that knows what the other environments ask for, for a verb that writes nothing.
 pub(super) async fn reconciler(
     cluster: Cluster,
     repository: &RepositoryArgs,

@@ -5,7 +5,6 @@ use crate::config::{ClusterArgs, Output, RepositoryArgs};
 use crate::model::CommitId;
 use crate::plan::Planned;
 use crate::plan::show::PlanView;
-use crate::reconcile::{Mode, Verdict};
 
 /// Show what deploying an environment would do, without doing it
 ///
@@ -31,13 +30,16 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let commit: CommitId = opened.commit(definition, args.at.as_deref())?;
     let reconciler = open::reconciler(cluster.connect().await?, &repository, &opened, &args.environment).await?;
     let confirmed = reconciler.confirmed_prune();
-    let verdict = reconciler.prepare(&opened.store, commit, Mode::Commit, confirmed).await?;
-    let Verdict::Passed(prepared) = verdict else { return print("Nothing to do.") };
-    let view = PlanView::from(&Planned::Ready(prepared.gated.plan.clone()));
+    let planned = reconciler.preview(&opened.store, commit, confirmed).await?;
+    let view = PlanView::from(&planned);
     match args.output {
         Output::Json => print(&serde_json::to_string_pretty(&view)?)?,
         Output::Yaml => print(&crate::render::yaml::write(&view)?)?,
         Output::Text => print(&view.to_string())?,
     };
-    Ok(if args.exit_code && !prepared.gated.plan.is_settled() { Exit::Differences } else { Exit::Done })
+    Ok(match planned {
+        Planned::Ready(plan) if args.exit_code && !plan.is_settled() => Exit::Differences,
+        Planned::Ready(_) => Exit::Done,
+        Planned::Refused(_) | Planned::AskFirst(_) => Exit::Failed,
+    })
 }

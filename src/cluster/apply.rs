@@ -34,29 +34,51 @@ fn at(key: &ObjectKey, info: &KindInfo) -> Request {
 }
 
 impl Writer<'_> {
-    /// Applies an object, or asks what applying it would do. With a `uid` it must be that very object: server-side apply would silently make a
-    /// deleted one again.
+    /// Applies an object. With a `uid` it must be that very object: server-side apply would silently make a deleted one again. Without `force`, fields that
+    /// another manager has set otherwise are a conflict: for an object that should not stand yet.
     pub async fn apply(
         &self,
         manifest: &Manifest,
         info: &KindInfo,
         uid: Option<&str>,
-        dry_run: bool,
+        force: bool,
     ) -> Result<Metadata, ClusterError> {
-        let what = || format!("{} {}", if dry_run { "dry-run of" } else { "apply" }, manifest.key);
-        let params = PatchParams { dry_run, ..PatchParams::apply(self.manager).force() }.validation_strict();
+        let params = PatchParams { force, ..PatchParams::apply(self.manager) };
+        self.patch(&|| format!("apply {}", manifest.key), manifest, info, uid, params).await
+    }
+
+    /// Asks what applying an object would do.
+    pub async fn dry_run(
+        &self,
+        manifest: &Manifest,
+        info: &KindInfo,
+        uid: Option<&str>,
+    ) -> Result<Metadata, ClusterError> {
+        let params = PatchParams::apply(self.manager).force().dry_run();
+        self.patch(&|| format!("dry-run of {}", manifest.key), manifest, info, uid, params).await
+    }
+
+    async fn patch(
+        &self,
+        what: &(dyn Fn() -> String + Sync),
+        manifest: &Manifest,
+        info: &KindInfo,
+        uid: Option<&str>,
+        params: PatchParams,
+    ) -> Result<Metadata, ClusterError> {
+        let (params, name) = (params.validation_strict(), &manifest.key.name);
         let request = match uid {
-            None => at(&manifest.key, info).patch_metadata(&manifest.key.name, &params, &Patch::Apply(&manifest.json)),
+            None => at(&manifest.key, info).patch_metadata(name, &params, &Patch::Apply(&manifest.json)),
             Some(uid) => {
                 let unreadable = |source| ClusterError::Unreadable { what: what(), source };
                 let mut body: Value = serde_json::from_str(manifest.json.get()).map_err(unreadable)?;
                 if let Some(Value::Object(metadata)) = body.get_mut("metadata") {
                     metadata.insert("uid".to_owned(), uid.into());
                 }
-                at(&manifest.key, info).patch_metadata(&manifest.key.name, &params, &Patch::Apply(&body))
+                at(&manifest.key, info).patch_metadata(name, &params, &Patch::Apply(&body))
             }
         };
-        self.caller.call(&what, self.by, request).await
+        self.caller.call(what, self.by, request).await
     }
 
     /// Deletes exactly the object that was planned for: another uid or a newer resourceVersion is a conflict. Gone already is done.

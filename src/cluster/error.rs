@@ -67,6 +67,12 @@ pub enum ClusterError {
         /// The instance named in `plumb.dev/instance`.
         holder: String,
     },
+    /// Another run of this installation has the environment now.
+    #[error("another plumb has taken the environment over; this one stops writing to it")]
+    TakenOver,
+    /// The Environment's spec is changed as soon as it is put back.
+    #[error("the Environment's spec is changed again as soon as it is put back; a webhook or another writer is at it")]
+    Contested,
     /// The custom resource definition is not installed.
     #[error(
         "the API server has no environments.plumb.dev; install the definition with `plumb init --crd | kubectl apply --server-side -f -`"
@@ -124,10 +130,17 @@ impl ClusterError {
     /// Whether trying again later may help without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            // Not 500: a server-side apply that it can't merge answers so for ever.
+            // A server-side apply that it can't merge answers 500 for ever; a webhook or etcd that is away does not.
+            Self::Refused { status, .. } if status.code == 500 => {
+                status.message.contains("failed calling webhook") || status.message.contains("etcdserver:")
+            }
             Self::Refused { status, .. } => matches!(status.code, 401 | 403 | 404 | 409 | 429 | 502 | 503 | 504),
             Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Incomplete { .. } | Self::NoCrd => true,
-            Self::HeldBy { .. } | Self::Unreadable { .. } | Self::NotServed { .. } => true,
+            Self::HeldBy { .. }
+            | Self::TakenOver
+            | Self::Contested
+            | Self::Unreadable { .. }
+            | Self::NotServed { .. } => true,
             Self::NoConfig(_) | Self::Ownership(_) | Self::Unbuildable { .. } | Self::BlankImpersonation { .. } => {
                 false
             }

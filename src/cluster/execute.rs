@@ -105,6 +105,8 @@ impl Executor<'_> {
             let established =
                 definitions::establish(self.cluster, phase.iter().filter_map(|step| step.manifest.as_deref()));
             done.failures.extend(established.await);
+            // In the order of the objects, not of the answers: the same trouble reads the same.
+            done.failures.sort_by(|a, b| a.object.cmp(&b.object));
         }
         done
     }
@@ -135,9 +137,9 @@ impl Executor<'_> {
             (Action::Replace, Some(precondition)) => {
                 self.writer.delete(&step.key, info, precondition, self.propagation, false).await?;
                 self.wait_gone(manifest, info, &precondition.uid).await?;
-                self.writer.apply(manifest, info, None, false).await?
+                self.writer.apply(manifest, info, None, true).await?
             }
-            _ => self.apply_defined(manifest, info, uid).await?,
+            (action, _) => self.apply_defined(manifest, info, uid, *action != Action::Create).await?,
         };
         for former in &step.let_go {
             answer = self.writer.let_go(manifest, info, &applyset::manager(former), &answer).await?;
@@ -145,22 +147,31 @@ impl Executor<'_> {
         Ok(self.cluster.inventory.wrote(&step.key.kind, &answer))
     }
 
-    /// Applies; a kind that was defined a moment ago may still be answered 404 by an API server that has not taken it up.
+    /// Applies. A kind that was defined a moment ago may still be answered 404 by an API server that has not taken it up; an object that was deleted
+    /// since the plan is made again.
     async fn apply_defined(
         &self,
         manifest: &Manifest,
         info: &KindInfo,
         uid: Option<&str>,
+        force: bool,
     ) -> Result<Metadata, ClusterError> {
-        for pause in [50, 200, 800, 2000] {
-            match self.writer.apply(manifest, info, uid, false).await {
+        let mut pauses = [50, 200, 800, 2000].into_iter();
+        loop {
+            match self.writer.apply(manifest, info, uid, force).await {
                 Err(error) if error.code() == 404 && definitions::is_unserved(&error) => {
+                    let Some(pause) = pauses.next() else { return Err(error) };
                     tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                Err(error) if error.code() == 409 && uid.is_some() => {
+                    return match self.writer.metadata(&manifest.key, info).await? {
+                        None => self.writer.apply(manifest, info, None, false).await,
+                        Some(_) => Err(error),
+                    };
                 }
                 other => return other,
             }
         }
-        self.writer.apply(manifest, info, uid, false).await
     }
 
     /// Moves ownership before an apply: what client-side apply left becomes ours, and what we give up is taken from its co-owners, so that it leaves
@@ -178,7 +189,7 @@ impl Executor<'_> {
             now = self.move_ownership(manifest, info, &now, &moved).await?;
         }
         let Some(pinned) = pinned else { return Ok(()) };
-        let answer = self.writer.apply(manifest, info, now.metadata.uid.as_deref(), true).await?;
+        let answer = self.writer.dry_run(manifest, info, now.metadata.uid.as_deref()).await?;
         let lost = ownership::would_lose(&self.owned(&now)?, &self.owned(&answer)?).union(pinned);
         let released = ownership::release_pins(&owners(&now), self.writer.manager, &lost)?;
         if let Some(entries) = released.entries {
@@ -238,6 +249,7 @@ impl Executor<'_> {
                     deleting.push(self.delete_one(step, kinds));
                 }
                 match deleting.next().await {
+                    Some((step, Ok(()))) if done.pruned.contains(&step.key) => {}
                     Some((step, Ok(()))) => done.pruned.push(step.key.clone()),
                     Some((_, Err(error))) if error.code() == 409 => done.overtaken += 1,
                     Some((step, Err(error))) => {

@@ -62,7 +62,11 @@ fn redactor(manifest: &Manifest) -> Redactor {
     for encoded in value.get("data").and_then(|data| data.as_object()).into_iter().flat_map(|data| data.values()) {
         let Some(encoded) = encoded.as_str() else { continue };
         if let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(encoded) {
-            values.push(String::from_utf8_lossy(&bytes).into_owned());
+            let value = String::from_utf8_lossy(&bytes).into_owned();
+            // Messages quote a value as Go does, or show one line of it.
+            values.push(serde_json::Value::from(value.as_str()).to_string().trim_matches('"').to_owned());
+            values.extend(value.lines().map(str::to_owned));
+            values.push(value);
         }
         values.push(encoded.to_owned());
     }

@@ -42,6 +42,8 @@ pub struct Gate<'a> {
     pub applied: &'a (dyn Fn(&ObjectKey) -> Option<Arc<str>> + Sync),
     /// The environment's replace policy.
     pub replace: ReplacePolicy,
+    /// Each object passes or fails alone, and what does not stand yet is not asked for: there is nothing to protect.
+    pub object_by_object: bool,
 }
 
 /// A plan that the API server would take.
@@ -53,6 +55,8 @@ pub struct Gated {
     pub pinned: Pinned,
     /// Objects that nothing was remembered of and that turned out to be as they should be: what to remember.
     pub verified: Vec<(ObjectKey, Baseline)>,
+    /// Objects that the API server refuses, each alone; the plan no longer has them.
+    pub refused: Vec<Failure>,
 }
 
 /// Objects with the fields that leave git.
@@ -73,7 +77,7 @@ enum Answer {
 impl Gate<'_> {
     /// Dry-runs the plan's changes. The plan comes back with its replacements and pinned fields marked, or else the refusals, in the order of the plan.
     pub async fn pass(&self, mut plan: Plan) -> Result<Gated, Vec<Failure>> {
-        let asked = plan.steps.iter().enumerate().filter(|(_, step)| step.checkable && step.action.writes());
+        let asked = plan.steps.iter().enumerate().filter(|(_, step)| self.asks(step));
         let (mut asked, mut asking, mut answers) = (asked, FuturesUnordered::new(), Vec::new());
         loop {
             while asking.len() < limiter::MOST
@@ -101,11 +105,20 @@ impl Gate<'_> {
                 Err(failure) => refused.push((index, failure)),
             }
         }
-        if refused.is_empty() {
-            return Ok(Gated { plan, pinned, verified });
-        }
         refused.sort_by_key(|(index, _)| *index);
-        Err(refused.into_iter().map(|(_, failure)| failure).collect())
+        if self.object_by_object {
+            // From the end, so that the indices of the others stay true.
+            refused.iter().rev().for_each(|(index, _)| _ = plan.steps.remove(*index));
+        }
+        let refused: Vec<Failure> = refused.into_iter().map(|(_, failure)| failure).collect();
+        match self.object_by_object || refused.is_empty() {
+            true => Ok(Gated { plan, pinned, verified, refused }),
+            false => Err(refused),
+        }
+    }
+
+    fn asks(&self, step: &Step) -> bool {
+        step.checkable && step.action.writes() && !(self.object_by_object && step.action != Action::Update)
     }
 
     async fn ask(&self, index: usize, step: &Step) -> (usize, Result<Answer, Failure>) {
@@ -118,7 +131,7 @@ impl Gate<'_> {
             return Ok(Answer::Accepted); // Held back by the plan, or made by this very commit.
         };
         let uid = step.precondition.as_ref().map(|precondition| &*precondition.uid);
-        match self.writer.apply(manifest, info, uid, true).await {
+        match self.writer.dry_run(manifest, info, uid).await {
             Ok(answer) => Ok(self.compare(step, manifest, &answer)),
             Err(error) if cannot_dry_run(&error) => {
                 warn!(object = %manifest.key, "a webhook does not support dry-run; the object could not be checked beforehand");

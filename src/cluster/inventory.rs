@@ -49,6 +49,8 @@ struct Watched {
     seen: ResourceVersion,
     /// Why the watch can't go on at the moment.
     trouble: Option<String>,
+    /// Because the right is missing: no use in waiting.
+    forbidden: bool,
     task: AbortHandle,
 }
 
@@ -71,7 +73,8 @@ impl Inventory {
             let path = DynamicObject::url_path(&resource(kind, info), None);
             let sink = KindSink { inventory: self.clone(), kind: kind.clone(), path, named: HashSet::new() };
             let task = tokio::spawn(super::watch::run(self.caller.clone(), sink));
-            let watched = Watched { listed: false, seen: 0, trouble: None, task: task.abort_handle() };
+            let watched =
+                Watched { listed: false, seen: 0, trouble: None, forbidden: false, task: task.abort_handle() };
             state.kinds.insert(kind.clone(), watched);
         }
     }
@@ -91,15 +94,27 @@ impl Inventory {
                 });
             named.collect()
         };
+        let forbidden = || {
+            let state = self.state();
+            kinds
+                .iter()
+                .any(|(kind, _)| state.kinds.get(kind).is_some_and(|watched| watched.forbidden && !watched.listed))
+        };
         let wait = async {
             while !missing().is_empty() {
+                if forbidden() {
+                    return false;
+                }
                 if progress.changed().await.is_err() {
-                    break;
+                    return false;
                 }
             }
+            true
         };
-        let incomplete = |_| ClusterError::Incomplete { what: missing().join(", "), after: limit };
-        tokio::time::timeout(limit, wait).await.map_err(incomplete)
+        match tokio::time::timeout(limit, wait).await {
+            Ok(true) => Ok(()),
+            _ => Err(ClusterError::Incomplete { what: missing().join(", "), after: limit }),
+        }
     }
 
     /// Calls `read` with the members of the environment with this part-of label. The inventory stands still meanwhile: decide, don't wait.
@@ -231,7 +246,7 @@ impl Sink for KindSink {
         drop(state);
         self.with_kind(|watched| {
             watched.listed = true;
-            watched.trouble = None;
+            (watched.trouble, watched.forbidden) = (None, false);
             watched.seen = watched.seen.max(at);
         });
         self.inventory.progress.send_modify(|count| *count += 1);
@@ -240,13 +255,30 @@ impl Sink for KindSink {
     fn delivered(&mut self, version: ResourceVersion) {
         self.with_kind(|watched| {
             watched.seen = watched.seen.max(version);
-            watched.trouble = None;
+            (watched.trouble, watched.forbidden) = (None, false);
         });
         self.inventory.progress.send_modify(|count| *count += 1);
     }
 
+    /// A definition that was deleted took its objects with it. Served again, the kind is watched anew.
+    fn unserved(&mut self) -> bool {
+        let mut state = self.inventory.state();
+        if !state.kinds.get(&self.kind).is_some_and(|watched| watched.seen > 0) {
+            return false; // Defined a moment ago.
+        }
+        state.members.values_mut().for_each(|members| members.retain(|key, _| key.kind != self.kind));
+        state.kinds.remove(&self.kind);
+        drop(state);
+        self.inventory.progress.send_modify(|count| *count += 1);
+        true
+    }
+
     fn stuck(&mut self, trouble: &ClusterError) {
-        self.with_kind(|watched| watched.trouble = Some(trouble.to_string()));
+        self.with_kind(|watched| {
+            watched.forbidden = trouble.code() == 403;
+            watched.trouble = Some(trouble.to_string());
+        });
+        self.inventory.progress.send_modify(|count| *count += 1);
     }
 
     fn version_of(object: &Self::Object) -> Option<&str> {

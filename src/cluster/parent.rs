@@ -140,12 +140,24 @@ impl Sink for ParentSink {
         self.parents.known.send_modify(|known| _ = known.environments.remove(&name));
     }
 
-    fn listed(&mut self, _: ResourceVersion) {
+    /// What our own writes have shown since is newer than the list.
+    fn listed(&mut self, at: ResourceVersion) {
         let environments = self.listing.take().unwrap_or_default();
-        self.parents.known.send_replace(Known { environments, listed: true, ..Known::default() });
+        self.parents.known.send_modify(|known| {
+            let newer = std::mem::replace(known, Known { environments, listed: true, ..Known::default() }).environments;
+            newer.into_iter().filter(|(_, environment)| version(environment) > at).for_each(|(name, environment)| {
+                known.environments.insert(name, environment);
+            });
+        });
     }
 
-    fn delivered(&mut self, _: ResourceVersion) {}
+    fn delivered(&mut self, _: ResourceVersion) {
+        self.parents.known.send_if_modified(|known| known.trouble.take().is_some());
+    }
+
+    fn unserved(&mut self) -> bool {
+        false
+    }
 
     fn stuck(&mut self, trouble: &ClusterError) {
         self.parents.known.send_modify(|known| {

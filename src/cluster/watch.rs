@@ -44,6 +44,8 @@ pub(super) trait Sink: Send + 'static {
     fn listed(&mut self, at: ResourceVersion);
     /// An event or a bookmark delivered this resourceVersion.
     fn delivered(&mut self, version: ResourceVersion);
+    /// The kind is not served any more. True: the watch ends; false: it is waited for.
+    fn unserved(&mut self) -> bool;
     /// It can't go on at the moment; it will try again.
     fn stuck(&mut self, trouble: &ClusterError);
     /// The object's `metadata.resourceVersion`.
@@ -81,7 +83,9 @@ pub(super) async fn run<S: Sink>(caller: Caller, mut sink: S) {
                 debug!(kind = sink.kind(), "watch expired, listing anew");
                 sink.relisting();
                 from = None;
+                sleep(SHORTEST_PAUSE).await;
             }
+            Err(error) if error.code() == 404 && sink.unserved() => return,
             Err(error) => {
                 if pause >= Duration::from_secs(1) {
                     warn!(kind = sink.kind(), %error, "watch interrupted; trying again");

@@ -1,8 +1,10 @@
 //! One environment's task: claims the Environment, then brings one commit after the other to the cluster.
 //!
-//! A newer head goes through its gates while the older commit is still being written, and stops it only once it has passed them.
+//! What is done next is decided in [`super::course`]; here it is done. A newer head goes through its gates while the older commit is still being
+//! written, and stops it only once it has passed them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -10,12 +12,13 @@ use tokio::sync::watch as channel;
 use tracing::{debug, info};
 
 use super::Settings;
-use super::schedule::Schedule;
-use crate::cluster::parent::Known;
+use super::course::{Course, Job, Seen};
+use crate::cluster::parent::{self, Claim, Known};
 use crate::model::environment::EnvironmentStatus;
-use crate::model::{CommitId, Deployment, Failure, Outcome, Stage};
+use crate::model::{CommitId, Deployment, Failure, Outcome};
 use crate::reconcile::{Mode, Prepared, Reconciler, Shared, Verdict};
 use crate::render::Definition;
+use crate::report;
 use crate::source::Store;
 
 mod claim;
@@ -40,45 +43,49 @@ impl Wanted {
     }
 }
 
-/// What is to be done next.
-enum Job {
-    /// A head that was not tried yet, or failed its gates for a reason that may have passed.
-    Commit(CommitId),
-    /// The target again, object by object: after a start, a failed write, or at a resync.
-    Restore(CommitId),
-    /// The newest definition is not valid.
-    Broken(CommitId, Failure),
-    /// The environment is suspended at this head.
-    Suspended(CommitId),
-}
-
 /// The task of one environment.
 pub(super) struct Task {
     reconciler: Reconciler,
     settings: Settings,
     wanted: channel::Receiver<Wanted>,
     parents: channel::Receiver<Known>,
+    /// Counts how often the other environments changed what they ask for.
+    peers: channel::Receiver<u64>,
     stop: channel::Receiver<bool>,
-    schedule: Schedule,
-    /// The head that last went through the gates, well or not.
-    tried: Option<CommitId>,
-    /// The commit that last passed the gates: what is restored.
-    target: Option<CommitId>,
+    course: Course,
+    /// The count of `peers` that was last planned beside.
+    planned_beside: u64,
     /// How the last commit ended, so that the same is not told twice.
     told: Option<(CommitId, Outcome)>,
-    /// The approval that was seen last.
-    confirmed: Option<CommitId>,
+    /// What could not be written to the status yet, and when to try again.
+    untold: Option<(Deployment, Instant)>,
     /// A branch that is gone was told.
     told_gone: bool,
-    /// What the other environments ask for, and its state when this one was last planned.
-    peers: channel::Receiver<u64>,
-    planned_at: u64,
     /// The claim was held once in this life.
     started: bool,
     /// The status that was written last.
     status: Option<EnvironmentStatus>,
-    /// Why the claim is not held, as it was told last.
-    held_by: Option<String>,
+    /// Why the claim is not held, as it was told last, and how often it was tried.
+    not_held: Option<String>,
+    attempts: u32,
+    /// When somebody's change of the spec was last put back.
+    reverted: Option<Instant>,
+}
+
+/// How the writes of a commit ended.
+struct Written {
+    deployment: Deployment,
+    /// Before the end.
+    stopped: bool,
+    /// The head that has passed its gates meanwhile.
+    newer: Option<CommitId>,
+    /// Heads that have not.
+    refused: Vec<(CommitId, Failure)>,
+}
+
+/// Around 1: spreads out what a hundred environments would do at the same moment.
+fn jitter() -> f64 {
+    rand::random_range(0.8..1.2)
 }
 
 impl Task {
@@ -90,25 +97,25 @@ impl Task {
     ) -> Self {
         let definition = Arc::clone(&wanted.borrow().definition);
         let (parents, peers) = (shared.parents.subscribe(), shared.peers.subscribe());
-        let schedule = Schedule::new(definition.spec.resync.get());
+        let course = Course::new(definition.spec.resync.get(), Instant::now(), jitter());
         let reconciler = Reconciler::new(shared, definition);
         Self {
             reconciler,
             settings,
             wanted,
             parents,
-            stop,
-            schedule,
-            tried: None,
-            target: None,
-            told: None,
-            confirmed: None,
-            told_gone: false,
             peers,
-            planned_at: 0,
+            stop,
+            course,
+            planned_beside: 0,
+            told: None,
+            untold: None,
+            told_gone: false,
             started: false,
             status: None,
-            held_by: None,
+            not_held: None,
+            attempts: 0,
+            reverted: None,
         }
     }
 
@@ -122,11 +129,9 @@ impl Task {
             if !self.hold_claim().await {
                 continue; // It waited for a change.
             }
+            self.tell_untold().await;
             match self.next() {
-                Some(Job::Commit(commit)) => self.commit(commit).await,
-                Some(Job::Restore(commit)) => self.restore(commit).await,
-                Some(Job::Broken(commit, failure)) => self.tell_failure(commit, failure).await,
-                Some(Job::Suspended(commit)) => self.tell_suspended(commit).await,
+                Some(job) => self.carry_out(job).await,
                 None => self.wait().await,
             }
         }
@@ -138,224 +143,225 @@ impl Task {
         if !self.hold_claim_once().await? {
             return Err("stopped before anything was written".to_owned());
         }
-        match self.next() {
-            Some(Job::Commit(commit)) => self.commit(commit).await,
-            Some(Job::Restore(commit)) => self.restore(commit).await,
-            _ => {}
+        if let Some(job) = self.next() {
+            self.carry_out(job).await;
         }
+        let stopped = self.stopping();
         self.release_claim().await;
         match self.told {
+            _ if stopped => Err("stopped before the end; the next deployment goes on".to_owned()),
             Some((_, Outcome::Failed(failure))) => Err(format!("{} failed: {failure}", failure.stage)),
             Some((_, Outcome::Deployed | Outcome::Unchanged)) => Ok(()),
             Some((commit, outcome)) => Err(format!("{}: {}", commit.short(), outcome.as_str())),
-            None => Err("nothing was deployed: the environment is suspended, or its branch is missing".to_owned()),
+            None => Err("nothing was deployed: the branch is missing".to_owned()),
         }
     }
 
     /// Sleeps until something may have changed.
     async fn wait(&mut self) {
+        let suspended = self.wanted.borrow().definition.spec.suspend;
+        let untold = self.untold.as_ref().map(|(_, at)| *at);
+        let at = self.course.wake_at(suspended).into_iter().chain(untold).min();
+        let timer = async move {
+            match at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.wanted.changed() => {}
             _ = self.parents.changed() => {}
             _ = self.peers.changed() => {}
             _ = self.stop.changed() => {}
-            () = self.schedule.due() => {}
+            () = timer => {}
         }
     }
 
-    /// Decides from the newest state what is to be done.
+    /// Takes a new definition in, and decides what is to be done.
     fn next(&mut self) -> Option<Job> {
         let wanted = self.wanted.borrow_and_update().clone();
         if wanted.definition != self.reconciler.definition {
+            let spec = &wanted.definition.spec;
             self.reconciler = self.reconciler.redefined(Arc::clone(&wanted.definition));
-            self.reconciler.shared.peers.enter(&self.reconciler.name, &wanted.definition.spec);
-            self.schedule.resynced(wanted.definition.spec.resync.get());
-            self.tried = None;
+            self.reconciler.shared.peers.enter(&self.reconciler.name, spec);
+            self.course.redefined(spec.resync.get());
         }
-        if let Some((commit, failure)) = wanted.broken {
-            let told = self.told.as_ref().is_some_and(|(told, _)| *told == commit);
-            if !told {
-                return Some(Job::Broken(commit, failure));
+        match wanted.head {
+            None => self.tell_gone(&wanted.definition.spec.branch),
+            Some(_) => self.told_gone = false,
+        }
+        self.course.next(&Seen {
+            now: Instant::now(),
+            head: wanted.head,
+            broken: wanted.broken.as_ref().map(|(commit, _)| *commit),
+            suspended: wanted.definition.spec.suspend,
+            approved: self.reconciler.confirmed_prune(),
+            peers: *self.peers.borrow_and_update(),
+        })
+    }
+
+    async fn carry_out(&mut self, job: Job) {
+        match job {
+            Job::Commit(commit) => self.bring(commit, Mode::Commit).await,
+            Job::Restore(commit) => self.bring(commit, Mode::Restore).await,
+            Job::Resync(commit) => {
+                debug!(environment = %self.reconciler.name, "resync");
+                self.reconciler.forget();
+                self.bring(commit, Mode::Restore).await;
+            }
+            Job::Broken(commit) => {
+                let broken = self.wanted.borrow().broken.clone();
+                if let Some((_, failure)) = broken {
+                    self.tell_refused(commit, failure).await;
+                }
+            }
+            Job::Suspended(commit) => {
+                let store = self.wanted.borrow().store.clone();
+                // What it asks for is still its own: its neighbours must know.
+                if let Err(failure) = self.reconciler.claim_only(&store, commit).await {
+                    debug!(environment = %self.reconciler.name, reason = %failure, "suspended at a head that can't be rendered");
+                }
+                self.tell_suspended(commit).await;
             }
         }
-        let Some(head) = wanted.head else {
-            self.tell_gone(&wanted.definition.spec.branch);
-            return self.due();
-        };
-        self.told_gone = false;
-        if wanted.definition.spec.suspend {
-            let news = self.tried != Some(head);
-            return news.then_some(Job::Suspended(head));
-        }
-        let approved = self.reconciler.confirmed_prune();
-        let approval = approved == Some(head) && self.confirmed != approved;
-        self.confirmed = approved;
-        if self.tried == Some(head) && !approval {
-            return if self.freed() { Some(self.again(head)) } else { self.due() };
-        }
-        // A first sync has nothing to protect; a restart with the same head has passed the gates before.
-        let same = self.tried.is_none() && self.target.is_none_or(|target| target == head);
-        Some(if same { Job::Restore(head) } else { Job::Commit(head) })
     }
 
-    /// Whether the head was refused by the plan, and other environments have changed what they ask for since: it may have been for one of theirs.
-    fn freed(&mut self) -> bool {
-        let asked = *self.peers.borrow_and_update();
-        let refused = |outcome: &Outcome| matches!(outcome, Outcome::Failed(failure) if failure.stage == Stage::Plan);
-        asked != self.planned_at && self.told.as_ref().is_some_and(|(_, outcome)| refused(outcome))
-    }
-
-    /// What is tried again: the head if it is not the target yet, else the target object by object.
-    fn again(&self, head: CommitId) -> Job {
-        if self.target == Some(head) { Job::Restore(head) } else { Job::Commit(head) }
-    }
-
-    /// What a timer asks for.
-    fn due(&mut self) -> Option<Job> {
-        let resync = self.reconciler.definition.spec.resync.get();
-        if self.schedule.resync_due() {
-            self.schedule.resynced(resync);
-            self.reconciler.forget();
-            debug!(environment = %self.reconciler.name, "resync");
-            return self.target.map(Job::Restore);
+    /// Takes a commit through the gates, strictly or object by object, and deploys it if it passes.
+    async fn bring(&mut self, commit: CommitId, mode: Mode) {
+        let former = self.told.as_ref().map(|(commit, _)| *commit).or(self.course.target());
+        if mode == Mode::Commit {
+            self.tell_rewind(former, commit);
         }
-        if !self.schedule.retry_due() || self.reconciler.definition.spec.suspend {
-            return None;
-        }
-        // The one that ended last is the one that set the timer.
-        let restoring = self.target.is_some() && self.told.as_ref().map(|(told, _)| *told) == self.target;
-        match self.tried.filter(|_| !restoring) {
-            Some(tried) => Some(self.again(tried)),
-            None => self.target.map(Job::Restore),
-        }
-    }
-
-    /// Takes a head through the gates, and deploys it if it passes.
-    async fn commit(&mut self, commit: CommitId) {
-        let first = self.tried.is_none();
-        let former = self.tried.replace(commit);
-        self.tell_rewind(former, commit);
-        match self.prepare(commit, Mode::Commit).await {
+        // Restoring what is not the head changes nothing of how the head ended.
+        let quiet = mode == Mode::Restore && self.course.tried() != Some(commit);
+        match self.prepare(commit, mode).await {
             None => {}
-            Some(Ok(Verdict::Unchanged)) => self.unchanged(commit),
-            Some(Ok(Verdict::Passed(prepared))) => self.deploy(prepared).await,
+            Some(Ok(Verdict::Unchanged)) => self.unchanged(commit).await,
+            Some(Ok(Verdict::Passed(prepared))) => self.deploy(prepared, quiet).await,
             Some(Err(failure)) => {
-                self.tell_failure(commit, failure).await;
+                let first = self.told.is_none();
+                self.refuse(commit, failure).await;
                 // A start on a bad head: what stood before it is restored.
-                if let Some(target) = self.target.filter(|_| first) {
+                if let Some(target) = self.course.target().filter(|target| first && *target != commit) {
                     info!(environment = %self.reconciler.name, commit = %target.short(), "the head can't be deployed; restoring the commit before it");
-                    self.restore(target).await;
+                    self.course.restore_now(Instant::now());
                 }
             }
         }
     }
 
-    /// Applies a commit object by object.
-    async fn restore(&mut self, commit: CommitId) {
-        self.tried.get_or_insert(commit);
-        match self.prepare(commit, Mode::Restore).await {
-            None => {}
-            Some(Ok(Verdict::Unchanged)) => self.unchanged(commit),
-            Some(Ok(Verdict::Passed(prepared))) => self.deploy(prepared).await,
-            Some(Err(failure)) => self.tell_failure(commit, failure).await,
-        }
-    }
-
-    fn unchanged(&mut self, commit: CommitId) {
-        self.target = Some(commit);
-        self.schedule.settle();
-        info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
+    async fn refuse(&mut self, commit: CommitId, failure: Failure) {
+        self.course.refused(commit, &failure, self.planned_beside, Instant::now(), jitter());
+        self.tell_refused(commit, failure).await;
     }
 
     /// The gates; `None` when plumb stops meanwhile.
     async fn prepare(&mut self, commit: CommitId, mode: Mode) -> Option<Result<Verdict, Failure>> {
         let store = self.wanted.borrow().store.clone();
         let mut stop = self.stop.clone();
-        self.planned_at = *self.reconciler.shared.peers.subscribe().borrow();
+        self.planned_beside = *self.peers.borrow();
+        let confirmed = self.reconciler.confirmed_prune();
         tokio::select! {
-            verdict = self.reconciler.prepare(&store, commit, mode, self.confirmed) => Some(verdict),
+            verdict = self.reconciler.prepare(&store, commit, mode, confirmed) => Some(verdict),
             _ = stop.wait_for(|stop| *stop) => None,
         }
     }
 
     /// Writes a commit that passed; takes newer heads through the gates meanwhile, and goes on with the one that passes.
-    async fn deploy(&mut self, prepared: Box<Prepared>) {
+    async fn deploy(&mut self, prepared: Box<Prepared>, mut quiet: bool) {
         let mut current = prepared;
         loop {
             let commit = current.desired.commit;
-            self.target = Some(commit);
-            let Written { mut deployment, stopped, newer } = self.write(&current).await;
+            self.course.passed(commit);
+            let Written { mut deployment, stopped, newer, refused } = self.write(&current).await;
+            let (environment, applied) = (&self.reconciler.name, deployment.applied);
             match newer {
                 Some(newer) if stopped => deployment.outcome = Outcome::SupersededBy(newer),
                 None if stopped => {
-                    let (environment, applied) = (&self.reconciler.name, deployment.applied);
+                    self.course.restore_now(Instant::now());
                     return info!(%environment, commit = %commit.short(), applied, "stopped before the end; the next start goes on");
                 }
-                _ => self.settle_or_back_off(&deployment),
+                _ => {
+                    let failure = if let Outcome::Failed(failure) = &deployment.outcome { Some(failure) } else { None };
+                    self.course.written(failure, self.planned_beside, Instant::now(), jitter());
+                }
             }
-            self.tell(deployment).await;
+            match std::mem::take(&mut quiet) {
+                true => report::log::deployment(&self.reconciler.name, &deployment),
+                false => self.tell(deployment).await,
+            }
+            for (head, failure) in refused {
+                self.refuse(head, failure).await;
+            }
             let Some(newer) = newer else { return };
             // What the older commit wrote changes the plan: decided anew.
             match self.prepare(newer, Mode::Commit).await {
                 Some(Ok(Verdict::Passed(next))) => current = next,
-                Some(Ok(Verdict::Unchanged)) => return self.unchanged(newer),
-                Some(Err(failure)) => return self.tell_failure(newer, failure).await,
+                Some(Ok(Verdict::Unchanged)) => return self.unchanged(newer).await,
+                Some(Err(failure)) => {
+                    self.course.restore_now(Instant::now());
+                    return self.refuse(newer, failure).await;
+                }
                 None => return,
             }
         }
     }
 
-    /// Writes until the end, or until a newer head has passed its gates: then that head is named. A newer head that is refused is told, and the older
-    /// commit goes on.
+    /// Writes until the end, or until a newer head has passed its gates: then that head is named. A newer head that is refused is told afterwards, and
+    /// the older commit goes on. A lost claim and a suspension stop it too.
     async fn write(&mut self, prepared: &Prepared) -> Written {
         let reconciler = self.reconciler.clone();
         let (halt, halted) = channel::channel(false);
         let mut writing = std::pin::pin!(reconciler.deploy(prepared, &halted));
-        let mut newest = self.wanted.clone();
-        let mut gating = FuturesUnordered::new();
-        let mut newer = None;
-        loop {
+        let (mut newest, mut parents, mut stop) = (self.wanted.clone(), self.parents.clone(), self.stop.clone());
+        let (mut gating, mut refused, mut newer) = (FuturesUnordered::new(), Vec::new(), None);
+        let (deployment, stopped) = loop {
             tokio::select! {
-                (deployment, stopped) = &mut writing => return Written { deployment, stopped, newer },
-                changed = newest.changed(), if gating.is_empty() && newer.is_none() => {
+                ended = &mut writing => break ended,
+                Ok(()) = newest.changed(), if gating.is_empty() && newer.is_none() => {
                     let Wanted { definition, head, store, .. } = newest.borrow_and_update().clone();
-                    let same_definition = changed.is_ok() && definition == reconciler.definition;
-                    if let Some(head) = head.filter(|head| same_definition && self.tried != Some(*head)) {
-                        let (reconciler, confirmed) = (reconciler.clone(), self.confirmed);
+                    if definition.spec.suspend {
+                        halt.send_replace(true);
+                    } else if let Some(head) = head.filter(|head| definition == reconciler.definition && self.course.tried() != Some(*head)) {
+                        self.course.trying(head);
+                        let (reconciler, confirmed) = (reconciler.clone(), reconciler.confirmed_prune());
                         gating.push(async move { (head, reconciler.prepare(&store, head, Mode::Commit, confirmed).await) });
                     }
                 }
-                Some((head, verdict)) = gating.next() => {
-                    self.tried = Some(head);
-                    match verdict {
-                        Ok(_) => {
-                            newer = Some(head);
-                            halt.send_replace(true);
-                        }
-                        Err(failure) => {
-                            // The writes go on meanwhile: they hold the places in the limiter that telling waits for.
-                            let mut telling = std::pin::pin!(self.tell_failure(head, failure));
-                            tokio::select! {
-                                () = &mut telling => {}
-                                (deployment, stopped) = &mut writing => {
-                                    telling.await;
-                                    return Written { deployment, stopped, newer };
-                                }
-                            }
-                        }
+                Some((head, verdict)) = gating.next() => match verdict {
+                    Ok(_) => {
+                        newer = Some(head);
+                        halt.send_replace(true);
+                    }
+                    Err(failure) => refused.push((head, failure)),
+                },
+                Ok(()) = parents.changed() => {
+                    let known = reconciler.shared.parents.get(&reconciler.name);
+                    if known.is_some_and(|known| matches!(parent::claim(&known, &reconciler.shared.instance), Claim::OtherRun | Claim::Theirs(_))) {
+                        halt.send_replace(true);
                     }
                 }
-                _ = self.stop.changed() => { halt.send_replace(true); }
+                _ = stop.wait_for(|stop| *stop), if !*halt.borrow() => {
+                    halt.send_replace(true);
+                }
             }
+        };
+        if let (Some(head), None) = (self.course.tried().filter(|_| !gating.is_empty()), newer) {
+            // The writes ended first: the head goes through the gates in its turn.
+            self.course.forget_try(head);
         }
+        drop(gating);
+        Written { deployment, stopped, newer, refused }
     }
-}
 
-/// How the writes of a commit ended.
-struct Written {
-    deployment: Deployment,
-    /// Before the end.
-    stopped: bool,
-    /// The head that has passed its gates meanwhile.
-    newer: Option<CommitId>,
+    async fn unchanged(&mut self, commit: CommitId) {
+        self.course.passed(commit);
+        self.course.written(None, self.planned_beside, Instant::now(), jitter());
+        info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
+        // A failure that was told does not hold any more.
+        if matches!(self.told, Some((_, Outcome::Failed(_)))) {
+            self.tell_ended(commit, Outcome::Unchanged).await;
+        }
+        self.told = Some((commit, Outcome::Unchanged));
+    }
 }

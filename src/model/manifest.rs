@@ -110,6 +110,14 @@ impl fmt::Debug for Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reads(pub Vec<(Box<str>, Option<CommitId>)>);
 
+impl Desired {
+    /// Tells two contents apart, whatever the commits and files they came from.
+    pub fn digest(&self) -> Digest {
+        let digests: Vec<u8> = self.objects.iter().flat_map(|manifest| manifest.digest.0).collect();
+        Digest::of(&digests)
+    }
+}
+
 /// All that one commit asks for in one environment.
 #[derive(Debug, Clone)]
 pub struct Desired {

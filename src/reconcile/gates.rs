@@ -31,9 +31,10 @@ impl Reconciler {
 
     /// Renders a commit on a blocking thread.
     pub(super) async fn render(&self, store: &Store, commit: CommitId, known: &Known) -> Result<Desired, Failure> {
-        let slot = self.shared.renders.acquire().await;
+        let slot = Arc::clone(&self.shared.renders).acquire_owned().await;
         let (this, store, known) = (self.clone(), store.clone(), known.clone());
         let work = move || {
+            let _slot = slot; // Kept by the thread, not by whoever waits for it.
             let snapshot = store.at(commit).map_err(|error| Failure::new(Stage::Source, error.to_string()))?;
             let request = Request {
                 snapshot: &snapshot,
@@ -49,7 +50,6 @@ impl Reconciler {
             Ok(render(&request, &mut cache).map_err(|error| error.failure())?.into_desired())
         };
         let rendered = tokio::task::spawn_blocking(work).await;
-        drop(slot);
         rendered.unwrap_or_else(|error| Err(Failure::new(Stage::Render, format!("the render ended early: {error}"))))
     }
 
@@ -132,10 +132,10 @@ impl Reconciler {
         strangers: &Strangers,
         mode: Mode,
         confirmed: Option<CommitId>,
-    ) -> Result<Plan, Failure> {
+    ) -> Planned {
         let memory = self.memory();
         let peers = self.shared.peers.seen_from(&self.name);
-        let planned = self.shared.cluster.inventory.with_members(&self.part_of, |members| {
+        self.shared.cluster.inventory.with_members(&self.part_of, |members| {
             plan::plan(&Input {
                 environment: &self.name,
                 manager: &self.manager,
@@ -152,22 +152,11 @@ impl Reconciler {
                 confirmed_prune: confirmed,
                 object_by_object: mode == Mode::Restore,
             })
-        });
-        let refused = || Failure::new(Stage::Plan, "refused");
-        match planned {
-            Planned::Ready(plan) => Ok(plan),
-            Planned::Refused(refusals) => {
-                Err(first_of(refusals.into_iter().map(Failure::from).collect()).unwrap_or_else(refused))
-            }
-            Planned::AskFirst(ask) => Err(Failure::from(&ask)),
-        }
+        })
     }
 
     /// The API server's own word on all that changed, before the first write of a new commit.
     pub(super) async fn dry_run(&self, plan: Plan, known: &Known, mode: Mode) -> Result<Gated, Failure> {
-        if mode == Mode::Restore {
-            return Ok(Gated { plan, ..Gated::default() });
-        }
         let applied = |key: &_| self.memory().baselines.get(key).map(|baseline| Arc::clone(&baseline.fields));
         let gate = Gate {
             writer: self.writer(),
@@ -176,8 +165,21 @@ impl Reconciler {
             part_of: &self.part_of,
             applied: &applied,
             replace: self.definition.spec.replace,
+            object_by_object: mode == Mode::Restore,
         };
         let refused = || Failure::new(Stage::DryRun, "refused");
         gate.pass(plan).await.map_err(|failures| first_of(failures).unwrap_or_else(refused))
+    }
+}
+
+/// The plan, or why nothing of it may be done.
+pub(super) fn accepted(planned: Planned) -> Result<Plan, Failure> {
+    let refused = || Failure::new(Stage::Plan, "refused");
+    match planned {
+        Planned::Ready(plan) => Ok(plan),
+        Planned::Refused(refusals) => {
+            Err(first_of(refusals.into_iter().map(Failure::from).collect()).unwrap_or_else(refused))
+        }
+        Planned::AskFirst(ask) => Err(Failure::from(&ask)),
     }
 }

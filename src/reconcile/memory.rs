@@ -12,7 +12,7 @@ use crate::cluster::apply::Writer;
 use crate::cluster::gates::acts_as;
 use crate::cluster::parent::{Instance, Parents};
 use crate::model::live::ResourceVersion;
-use crate::model::{GroupKind, ObjectKey, Reads, applyset};
+use crate::model::{Digest, GroupKind, ObjectKey, applyset};
 use crate::plan::{Baseline, NamespaceState};
 use crate::render::{Cache, Definition, Tools};
 
@@ -31,7 +31,7 @@ pub struct Shared {
     /// Set when plumb stops: a child process that renders is killed.
     pub cancel: AtomicBool,
     /// Renders under way at once: each uses a core.
-    pub renders: Semaphore,
+    pub renders: Arc<Semaphore>,
 }
 
 /// One environment, as its definition says at this moment.
@@ -60,8 +60,8 @@ pub(super) struct Memory {
     pub(super) namespaces: HashMap<Arc<str>, NamespaceState>,
     /// The newest resourceVersion written, by kind.
     pub(super) written: BTreeMap<GroupKind, ResourceVersion>,
-    /// What was read for the render that stands wholly; a commit that reads the same changes nothing.
-    pub(super) settled: Option<Reads>,
+    /// The content that stands wholly; a commit with the same changes nothing.
+    pub(super) settled: Option<Digest>,
 }
 
 impl Reconciler {

@@ -108,6 +108,11 @@ impl PeerBook {
         self.changed.send_modify(|_| ());
     }
 
+    /// Whether anything is known of what an environment asks for.
+    pub fn has_claims(&self, environment: &str) -> bool {
+        self.peers().get(environment).is_some_and(|peer| peer.claims.is_some())
+    }
+
     fn known(&self, environment: &str) {
         if let Some(peer) = self.peers().get_mut(environment) {
             peer.standing = Standing::Known;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use super::gates::planning;
+use super::gates::{accepted, planning};
 use super::{Prepared, Reconciler};
 use crate::cluster::execute::{Done, Executor};
 use crate::cluster::parent::{self, Claim, Parent};
@@ -37,6 +37,11 @@ impl Reconciler {
         let members = &self.shared.cluster.inventory;
         let members =
             members.with_members(&self.part_of, |members| reach_of(members.keys().filter(|key| !pruned.contains(key))));
+        // A kind that is not served at this moment may still have objects: it stays named.
+        let reach = self.shared.parents.reach(&self.name);
+        let kinds = self.shared.cluster.discovered.known().kinds;
+        let unserved = reach.kinds.into_iter().filter(|kind| kinds.preferred(kind).is_none()).collect();
+        let members = members.union(&Reach { kinds: unserved, ..Reach::default() });
         let left = members.union(&reach_of(desired.objects.iter().map(|manifest| &manifest.key)));
         if left == self.shared.parents.reach(&self.name) { Ok(()) } else { self.set_reach(&left).await }
     }
@@ -48,13 +53,23 @@ impl Reconciler {
 
     async fn set_reach(&self, reach: &Reach) -> Result<(), Failure> {
         let parent = Parent { caller: &self.shared.cluster.caller, name: &self.name };
-        let now = parent.read().await.map_err(applying)?;
-        if let Claim::Theirs(holder) = parent::claim(&now, &self.shared.instance) {
-            return Err(applying(ClusterError::HeldBy { holder }));
+        // Our own status write may come in between: looked at anew then.
+        for _ in 0..3 {
+            let now = parent.read().await.map_err(applying)?;
+            match parent::claim(&now, &self.shared.instance) {
+                Claim::Ours => {}
+                Claim::Theirs(holder) => return Err(applying(ClusterError::HeldBy { holder })),
+                Claim::Free | Claim::OtherRun => return Err(applying(ClusterError::TakenOver)),
+            }
+            match parent.apply_marks(&now, Some(&self.shared.instance), reach).await {
+                Err(error) if error.code() == 409 => {}
+                other => {
+                    self.shared.parents.wrote(other.map_err(applying)?);
+                    return Ok(());
+                }
+            }
         }
-        let now = parent.apply_marks(&now, Some(&self.shared.instance), reach).await.map_err(applying)?;
-        self.shared.parents.wrote(now);
-        Ok(())
+        Err(Failure::new(Stage::Apply, "the Environment keeps changing while its marks are written").transient())
     }
 
     /// Makes the environment's own namespace if it is absent.
@@ -81,6 +96,7 @@ impl Reconciler {
     pub(super) async fn apply(&self, prepared: &Prepared, stop: &channel::Receiver<bool>, done: &mut Done) {
         let gated = &prepared.gated;
         *done = self.executor(stop).write(&gated.plan, &gated.pinned).await;
+        done.failures.extend(gated.refused.iter().cloned());
         done.failures.extend(gated.plan.refused.iter().cloned().map(Failure::from));
         let held = gated.plan.steps.iter().filter(|step| step.action == Action::Hold);
         done.failures.extend(held.map(|step| {
@@ -127,9 +143,7 @@ impl Reconciler {
             }
             if done.overtaken > 0 {
                 tokio::time::sleep(Duration::from_millis(50) * round).await;
-            } else if !waits.iter().any(passes_by_itself)
-                || tokio::time::timeout(PATIENCE, peers.changed()).await.is_err()
-            {
+            } else if !waits.iter().any(passes_by_itself) || !soon(&mut peers, stop).await {
                 break;
             }
         }
@@ -155,12 +169,21 @@ impl Reconciler {
             })
             .collect();
         self.shared.cluster.inventory.complete(&kinds, PATIENCE).await.map_err(planning)?;
-        self.plan(desired, known, strangers, *mode, *confirmed)
+        accepted(self.plan(desired, known, strangers, *mode, *confirmed))
     }
 }
 
 fn deletes(plan: &Plan) -> bool {
     !plan.waits.is_empty() || plan.steps.iter().any(|step| step.action == Action::Prune)
+}
+
+/// Waits for a change of what the others ask for; false: none came, or it is time to stop.
+async fn soon(peers: &mut channel::Receiver<u64>, stop: &channel::Receiver<bool>) -> bool {
+    let mut stop = stop.clone();
+    tokio::select! {
+        changed = tokio::time::timeout(PATIENCE, peers.changed()) => changed.is_ok(),
+        _ = stop.wait_for(|stop| *stop) => false,
+    }
 }
 
 fn passes_by_itself(wait: &Wait) -> bool {

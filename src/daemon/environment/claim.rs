@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
@@ -14,6 +14,9 @@ use crate::render::Definition;
 
 /// How long a deployment that is made once waits for the API server's first answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A spec that is changed again within this time is fought over.
+const CONTESTED_WITHIN: Duration = Duration::from_millis(500);
 
 impl Task {
     /// Makes sure that the Environment stands with git's spec and is claimed by this plumb. False: it is not, and something was waited for.
@@ -28,13 +31,15 @@ impl Task {
         }
         match self.claimed(known).await {
             Ok(()) => {
-                self.held_by = None;
+                self.not_held = None;
+                self.attempts = 0;
                 true
             }
             Err(error) => {
                 self.tell_not_held(&error);
-                let pause = self.schedule.back_off(self.reconciler.definition.spec.resync.get());
-                let held = matches!(error, ClusterError::HeldBy { .. });
+                let pause = Duration::from_secs(1 << self.attempts.min(6)).mul_f64(rand::random_range(0.8..1.2));
+                self.attempts += 1;
+                let held = matches!(error, ClusterError::HeldBy { .. } | ClusterError::TakenOver);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     _ = self.parents.changed(), if held => {}
@@ -80,23 +85,19 @@ impl Task {
         let mut now = match known {
             Some(known) if stands(&known, &self.reconciler.definition) => known,
             known => {
-                self.tell_drift(known.is_some());
+                self.tell_drift(known.is_some())?;
                 self.write_spec(parent).await?
             }
         };
         match parent::claim(&now, &shared.instance) {
             Claim::Ours => {}
-            Claim::OtherRun | Claim::Theirs(_) if self.started => {
-                // This one had it, and another took it over: it must not be fought.
-                error!(environment = %name, "another plumb has taken the environment over; this one stops writing to it");
-                _ = self.stop.wait_for(|stop| *stop).await;
-                return Ok(());
-            }
+            // This one had it, and another took it over: it must not be fought.
+            Claim::OtherRun | Claim::Theirs(_) if self.started => return Err(ClusterError::TakenOver),
             _ => now = self.mark(parent, &now).await?,
         }
         if !self.started {
             self.started = true;
-            self.target = now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok());
+            self.course.inherit(now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok()));
         }
         Ok(())
     }
@@ -113,17 +114,21 @@ impl Task {
         Ok(Arc::new(marked))
     }
 
-    /// Somebody changed or deleted the Environment; a new definition is no drift.
-    fn tell_drift(&self, stands: bool) {
+    /// Somebody changed or deleted the Environment; a new definition is no drift. Who changes it again at once is not fought at once.
+    fn tell_drift(&mut self, stands: bool) -> Result<(), ClusterError> {
         let (name, definition) = (&self.reconciler.name, &self.reconciler.definition);
         if !self.started || self.wanted.borrow().definition != *definition {
-            return;
+            return Ok(());
+        }
+        if self.reverted.replace(Instant::now()).is_some_and(|at| at.elapsed() < CONTESTED_WITHIN) {
+            return Err(ClusterError::Contested);
         }
         let object = format!("Environment/{name}");
         match stands {
             true => warn!(environment = %name, %object, field = "spec", action = "reverted", "drift"),
             false => warn!(environment = %name, %object, class = "deleted", action = "created", "drift"),
         }
+        Ok(())
     }
 
     async fn write_spec(&self, parent: Parent<'_>) -> Result<Arc<Environment>, ClusterError> {
@@ -134,9 +139,9 @@ impl Task {
 
     fn tell_not_held(&mut self, error: &ClusterError) {
         let text = error.to_string();
-        if self.held_by.as_ref() != Some(&text) {
+        if self.not_held.as_ref() != Some(&text) {
             error!(environment = %self.reconciler.name, reason = text, "the environment is not claimed; nothing is written");
-            self.held_by = Some(text);
+            self.not_held = Some(text);
         }
     }
 

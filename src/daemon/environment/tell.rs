@@ -1,7 +1,7 @@
 //! What an environment's task tells: the log line, the status and the Event of an ended commit, each once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
@@ -11,40 +11,22 @@ use crate::cluster::parent::Parent;
 use crate::model::{CommitId, Deployment, Failure, Outcome};
 use crate::report;
 
-impl Task {
-    /// Sets the timers from how a deployment ended.
-    pub(super) fn settle_or_back_off(&mut self, deployment: &Deployment) {
-        match &deployment.outcome {
-            Outcome::Failed(failure) if failure.transient => {
-                _ = self.schedule.back_off(self.reconciler.definition.spec.resync.get());
-            }
-            // A newer head that was refused meanwhile has set them for itself.
-            _ if self.tried != Some(deployment.commit) => {}
-            _ => self.schedule.settle(),
-        }
-    }
+/// How long a status that could not be written waits for its next try.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
+impl Task {
     /// A commit was refused before anything of it was written.
-    pub(super) async fn tell_failure(&mut self, commit: CommitId, failure: Failure) {
-        let deployment = Deployment {
-            commit,
-            outcome: Outcome::Failed(failure),
-            objects: 0,
-            applied: 0,
-            unchanged: 0,
-            pruned: 0,
-            took: Duration::ZERO,
-            stages: Vec::new(),
-        };
-        self.settle_or_back_off(&deployment);
-        self.tell(deployment).await;
+    pub(super) async fn tell_refused(&mut self, commit: CommitId, failure: Failure) {
+        self.tell_ended(commit, Outcome::Failed(failure)).await;
     }
 
     /// The environment is suspended at this head.
     pub(super) async fn tell_suspended(&mut self, commit: CommitId) {
-        self.tried = Some(commit);
-        self.schedule.settle();
-        let outcome = Outcome::Suspended;
+        self.tell_ended(commit, Outcome::Suspended).await;
+    }
+
+    /// A commit ended without a write.
+    pub(super) async fn tell_ended(&mut self, commit: CommitId, outcome: Outcome) {
         let (objects, applied, unchanged, pruned, took) = (0, 0, 0, 0, Duration::ZERO);
         self.tell(Deployment { commit, outcome, objects, applied, unchanged, pruned, took, stages: Vec::new() }).await;
     }
@@ -62,7 +44,7 @@ impl Task {
 
     /// A head that does not contain the one before it was moved by force. Looked up beside the work, for the log alone.
     pub(super) fn tell_rewind(&self, former: Option<CommitId>, commit: CommitId) {
-        let Some(former) = former.or(self.target).filter(|former| *former != commit) else { return };
+        let Some(former) = former.filter(|former| *former != commit) else { return };
         let wanted = self.wanted.borrow();
         let (store, branch, name) =
             (wanted.store.clone(), wanted.definition.spec.branch.clone(), Arc::clone(&self.reconciler.name));
@@ -82,20 +64,39 @@ impl Task {
         }
         report::log::deployment(&self.reconciler.name, &deployment);
         self.told = Some(told);
-        let (shared, name) = (&self.reconciler.shared, &self.reconciler.name);
-        let Some(environment) = shared.parents.get(name) else { return };
-        let parent = Parent { caller: &shared.cluster.caller, name };
+        self.tell_cluster(deployment).await;
+    }
+
+    /// Tells the cluster what it could not be told before.
+    pub(super) async fn tell_untold(&mut self) {
+        if let Some((deployment, _)) = self.untold.take_if(|(_, at)| *at <= Instant::now()) {
+            self.tell_cluster(deployment).await;
+        }
+    }
+
+    async fn tell_cluster(&mut self, deployment: Deployment) {
+        let (shared, name) = (Arc::clone(&self.reconciler.shared), Arc::clone(&self.reconciler.name));
+        let Some(environment) = shared.parents.get(&name) else {
+            self.untold = Some((deployment, Instant::now() + TELL_AGAIN));
+            return;
+        };
+        let parent = Parent { caller: &shared.cluster.caller, name: &name };
         let last = environment.status.clone().unwrap_or_default();
         let generation = environment.metadata.generation;
-        let status = report::status::next(&last, &deployment, self.target, generation, chrono::Utc::now());
+        let status = report::status::next(&last, &deployment, self.course.target(), generation, chrono::Utc::now());
         match parent.apply_status(&status).await {
             Ok(written) => shared.parents.wrote(written),
-            Err(error) => warn!(environment = %name, %error, "the status could not be written"),
+            Err(error) => {
+                warn!(environment = %name, %error, "the status could not be written; trying again");
+                self.untold = Some((deployment, Instant::now() + TELL_AGAIN));
+                return;
+            }
         }
         self.status = Some(status);
+        self.untold = None;
         if let Some(event) = report::event(&deployment) {
             let uid = environment.metadata.uid.as_deref();
-            if let Err(error) = events::post(&shared.cluster.caller, name, uid, &event, &shared.instance.name).await {
+            if let Err(error) = events::post(&shared.cluster.caller, &name, uid, &event, &shared.instance.name).await {
                 warn!(environment = %name, %error, "the Event could not be posted");
             }
         }

@@ -1,0 +1,239 @@
+//! What an environment does next, decided without any I/O from what is seen and how the last attempts ended.
+//!
+//! Two things are kept apart: the *head*, which goes through the gates, and the *target*, which passed them and is restored. Each has its own back-off, so
+//! that neither's end makes the other forgotten.
+
+use std::time::{Duration, Instant};
+
+use crate::model::{CommitId, Failure, Stage};
+
+/// The first pause after a failure that may pass by itself; it doubles up to the resync period.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Through the gates, and if it passes, to the cluster.
+    Commit(CommitId),
+    /// Object by object: it passed the gates before, or there is nothing yet to protect.
+    Restore(CommitId),
+    /// The target again, object by object, with everything that is remembered of it forgotten.
+    Resync(CommitId),
+    /// Tell that the newest definition, of this commit of the configuration branch, is not valid.
+    Broken(CommitId),
+    /// Tell that the environment is suspended at this head.
+    Suspended(CommitId),
+}
+
+/// What is seen at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// The time.
+    pub(super) now: Instant,
+    /// The head of the branch; `None`: there is no such branch.
+    pub(super) head: Option<CommitId>,
+    /// The commit whose definition is not valid; the one before is in force.
+    pub(super) broken: Option<CommitId>,
+    /// The definition says so.
+    pub(super) suspended: bool,
+    /// The commit whose deletions somebody approved.
+    pub(super) approved: Option<CommitId>,
+    /// How often the other environments changed what they ask for.
+    pub(super) peers: u64,
+}
+
+/// One environment's course.
+#[derive(Debug)]
+pub(super) struct Course {
+    resync: Duration,
+    /// The head that last went through the gates under this definition, well or not.
+    tried: Option<CommitId>,
+    /// The plan refused it, when the others asked for what they did at this count.
+    refused_beside: Option<u64>,
+    /// The commit that last passed the gates: what is restored.
+    target: Option<CommitId>,
+    /// Nothing went through the gates in this life, and the definition is the one that was found.
+    fresh: bool,
+    head_retry: Retry,
+    target_retry: Retry,
+    resync_at: Instant,
+    told_broken: Option<CommitId>,
+    told_suspended: Option<CommitId>,
+    approved: Option<CommitId>,
+}
+
+/// A timer that is consumed as it fires.
+#[derive(Debug, Default)]
+struct Retry {
+    at: Option<Instant>,
+    attempts: u32,
+}
+
+impl Retry {
+    fn back_off(&mut self, now: Instant, longest: Duration, jitter: f64) {
+        let pause = FIRST_RETRY.saturating_mul(1 << self.attempts.min(20)).min(longest);
+        self.attempts = self.attempts.saturating_add(1);
+        self.at = Some(now + pause.mul_f64(jitter));
+    }
+
+    fn fires(&mut self, now: Instant) -> bool {
+        self.at.take_if(|at| *at <= now).is_some()
+    }
+}
+
+impl Course {
+    /// At the start of plumb. `jitter` is around 1, here and below: it spreads environments out.
+    pub(super) fn new(resync: Duration, now: Instant, jitter: f64) -> Self {
+        Self {
+            resync,
+            tried: None,
+            refused_beside: None,
+            target: None,
+            fresh: true,
+            head_retry: Retry::default(),
+            target_retry: Retry::default(),
+            resync_at: now + resync.mul_f64(jitter),
+            told_broken: None,
+            told_suspended: None,
+            approved: None,
+        }
+    }
+
+    /// The head that last went through the gates.
+    pub(super) fn tried(&self) -> Option<CommitId> {
+        self.tried
+    }
+
+    /// What drift and restarts restore.
+    pub(super) fn target(&self) -> Option<CommitId> {
+        self.target
+    }
+
+    /// The target that an earlier life left in the status.
+    pub(super) fn inherit(&mut self, target: Option<CommitId>) {
+        self.target = target;
+    }
+
+    /// The definition changed: the head goes through the gates anew.
+    pub(super) fn redefined(&mut self, resync: Duration) {
+        (self.resync, self.tried, self.fresh) = (resync, None, false);
+        self.head_retry = Retry::default();
+    }
+
+    /// Decides. What it returns is taken as begun.
+    pub(super) fn next(&mut self, seen: &Seen) -> Option<Job> {
+        if let Some(broken) = seen.broken.filter(|broken| self.told_broken != Some(*broken)) {
+            self.told_broken = Some(broken);
+            return Some(Job::Broken(broken));
+        }
+        if seen.broken.is_none() && self.told_broken.take().is_some() {
+            self.tried = None; // It was repaired: how the head stands has to be told again.
+        }
+        if seen.suspended {
+            return seen.head.and_then(|head| self.suspended(head));
+        }
+        self.told_suspended = None;
+        let job = match seen.head {
+            Some(head) => self.for_head(head, seen),
+            None => {
+                // Whatever its head is when the branch comes back, it goes through the gates.
+                (self.tried, self.head_retry) = (None, Retry::default());
+                None
+            }
+        };
+        job.or_else(|| self.due(seen.now))
+    }
+
+    fn suspended(&mut self, head: CommitId) -> Option<Job> {
+        (self.tried, self.head_retry, self.target_retry) = (None, Retry::default(), Retry::default());
+        self.fresh = false;
+        let news = self.told_suspended.replace(head) != Some(head);
+        news.then_some(Job::Suspended(head))
+    }
+
+    fn for_head(&mut self, head: CommitId, seen: &Seen) -> Option<Job> {
+        let approval = seen.approved == Some(head) && self.approved != seen.approved;
+        self.approved = seen.approved;
+        let new = self.tried != Some(head);
+        let freed = self.refused_beside.is_some_and(|count| count != seen.peers);
+        if !(new || approval || freed || self.head_retry.fires(seen.now)) {
+            return None;
+        }
+        if new {
+            self.head_retry = Retry::default();
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        (self.tried, self.refused_beside) = (Some(head), None);
+        // A first sync has nothing to protect; the head that an earlier life deployed has passed its gates.
+        let passed = fresh && self.target.is_none_or(|target| target == head);
+        Some(if passed { Job::Restore(head) } else { Job::Commit(head) })
+    }
+
+    fn due(&mut self, now: Instant) -> Option<Job> {
+        let retry = self.target_retry.fires(now);
+        if self.resync_at <= now {
+            self.resync_at = now + self.resync;
+            return self.target.map(Job::Resync);
+        }
+        self.target.filter(|_| retry).map(Job::Restore)
+    }
+
+    /// When [`Self::next`] has to be asked again even if nothing else is seen; never a moment that it has been asked about.
+    pub(super) fn wake_at(&self, suspended: bool) -> Option<Instant> {
+        let timers = [self.head_retry.at, self.target_retry.at, Some(self.resync_at)];
+        timers.into_iter().flatten().min().filter(|_| !suspended)
+    }
+
+    /// A head went to the gates beside an older commit's writes.
+    pub(super) fn trying(&mut self, head: CommitId) {
+        (self.tried, self.refused_beside, self.fresh) = (Some(head), None, false);
+        self.head_retry = Retry::default();
+    }
+
+    /// The head did not get its answer after all: it goes through the gates in its turn.
+    pub(super) fn forget_try(&mut self, head: CommitId) {
+        self.tried.take_if(|tried| *tried == head);
+    }
+
+    /// A commit was refused before anything of it was written. `peers` is the count that it was planned beside.
+    pub(super) fn refused(&mut self, commit: CommitId, failure: &Failure, peers: u64, now: Instant, jitter: f64) {
+        let retry = if self.tried == Some(commit) { &mut self.head_retry } else { &mut self.target_retry };
+        if failure.transient {
+            retry.back_off(now, self.resync, jitter);
+        }
+        if self.tried == Some(commit) && failure.stage == Stage::Plan {
+            self.refused_beside = Some(peers);
+        }
+    }
+
+    /// A commit passed the gates: from now on it is what is restored.
+    pub(super) fn passed(&mut self, commit: CommitId) {
+        if self.target != Some(commit) {
+            (self.target, self.target_retry) = (Some(commit), Retry::default());
+        }
+        self.target_retry.at = None;
+        if self.tried == Some(commit) {
+            self.head_retry = Retry::default();
+        }
+    }
+
+    /// The writes of the target ended, with this failure if there was one. `peers` is the count that it was planned beside.
+    pub(super) fn written(&mut self, failure: Option<&Failure>, peers: u64, now: Instant, jitter: f64) {
+        if failure.is_some_and(|failure| failure.transient) {
+            self.target_retry.back_off(now, self.resync, jitter);
+        } else {
+            self.target_retry = Retry::default();
+        }
+        if self.tried == self.target && failure.is_some_and(|failure| failure.stage == Stage::Plan) {
+            self.refused_beside = Some(peers);
+        }
+    }
+
+    /// The target does not stand and nothing else will bring it: a start on a bad head, or a commit that was stopped for one that was then refused.
+    pub(super) fn restore_now(&mut self, now: Instant) {
+        self.target_retry.at = self.target.map(|_| now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! The course of an environment as a model: random news, random ends, and what must hold whatever happens.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const RESYNC: Duration = Duration::from_secs(600);
+
+fn id(number: u8) -> CommitId {
+    CommitId::new([number; 20])
+}
+
+fn failure(stage: Stage, transient: bool) -> Failure {
+    Failure { transient, ..Failure::new(stage, "no") }
+}
+
+struct World {
+    course: Course,
+    seen: Seen,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Instant::now();
+        let seen = Seen { now, head: Some(id(1)), broken: None, suspended: false, approved: None, peers: 0 };
+        Self { course: Course::new(RESYNC, now, 1.0), seen }
+    }
+
+    fn next(&mut self) -> Option<Job> {
+        self.course.next(&self.seen)
+    }
+
+    fn later(&mut self, seconds: u64) {
+        self.seen.now += Duration::from_secs(seconds);
+    }
+
+    fn refuse(&mut self, commit: CommitId, failure: &Failure) {
+        self.course.refused(commit, failure, self.seen.peers, self.seen.now, 1.0);
+    }
+
+    fn deploy(&mut self, commit: CommitId) {
+        self.course.passed(commit);
+        self.written(false);
+    }
+
+    fn written(&mut self, incomplete: bool) {
+        let failure = incomplete.then(|| failure(Stage::Apply, true));
+        self.course.written(failure.as_ref(), self.seen.peers, self.seen.now, 1.0);
+    }
+}
+
+#[test]
+fn a_first_sync_and_a_restart_on_the_same_head_go_object_by_object() {
+    let mut world = World::new();
+    assert_eq!(world.next(), Some(Job::Restore(id(1))));
+    let mut world = World::new();
+    world.course.inherit(Some(id(1)));
+    assert_eq!(world.next(), Some(Job::Restore(id(1))));
+    let mut world = World::new();
+    world.course.inherit(Some(id(9)));
+    assert_eq!(world.next(), Some(Job::Commit(id(1))), "another head than the one that passed");
+}
+
+#[test]
+fn a_new_definition_sends_the_same_head_through_the_gates() {
+    let mut world = World::new();
+    world.next();
+    world.deploy(id(1));
+    world.course.redefined(RESYNC);
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+}
+
+#[test]
+fn a_bad_commit_waits_for_the_next_one_and_a_passing_trouble_for_its_pause() {
+    let mut world = World::new();
+    world.next();
+    world.deploy(id(1));
+    world.seen.head = Some(id(2));
+    assert_eq!(world.next(), Some(Job::Commit(id(2))));
+    world.refuse(id(2), &failure(Stage::Render, false));
+    world.later(30);
+    assert_eq!(world.next(), None);
+    world.seen.head = Some(id(3));
+    assert_eq!(world.next(), Some(Job::Commit(id(3))));
+    world.refuse(id(3), &failure(Stage::Plan, true));
+    assert_eq!(world.next(), None);
+    world.later(2);
+    assert_eq!(world.next(), Some(Job::Commit(id(3))), "retried");
+    assert_eq!(world.next(), None, "once");
+}
+
+#[test]
+fn the_end_of_an_older_commit_does_not_forget_the_newer_head() {
+    let mut world = World::new();
+    world.next();
+    world.course.passed(id(1));
+    world.course.trying(id(2));
+    world.refuse(id(2), &failure(Stage::DryRun, true));
+    world.written(false);
+    world.seen.head = Some(id(2));
+    world.later(2);
+    assert_eq!(world.next(), Some(Job::Commit(id(2))));
+}
+
+#[test]
+fn an_approval_lets_a_refused_head_go_on_once() {
+    let mut world = World::new();
+    world.next();
+    world.refuse(id(1), &failure(Stage::Prune, false));
+    world.seen.approved = Some(id(7));
+    assert_eq!(world.next(), None, "an approval of another commit");
+    world.seen.approved = Some(id(1));
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+    assert_eq!(world.next(), None);
+}
+
+#[test]
+fn a_refusal_beside_other_environments_is_looked_at_again_when_they_change() {
+    let mut world = World::new();
+    world.next();
+    world.refuse(id(1), &failure(Stage::Plan, false));
+    assert_eq!(world.next(), None);
+    world.seen.peers = 1;
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+}
+
+#[test]
+fn suspension_is_told_once_and_its_end_goes_through_the_gates() {
+    let mut world = World::new();
+    world.next();
+    world.deploy(id(1));
+    world.seen.suspended = true;
+    assert_eq!(world.next(), Some(Job::Suspended(id(1))));
+    world.later(10_000);
+    assert_eq!((world.next(), world.course.wake_at(true)), (None, None));
+    world.seen.suspended = false;
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+}
+
+#[test]
+fn a_broken_definition_is_told_once_and_its_repair_tells_the_head_anew() {
+    let mut world = World::new();
+    world.next();
+    world.deploy(id(1));
+    world.seen.broken = Some(id(50));
+    assert_eq!(world.next(), Some(Job::Broken(id(50))));
+    assert_eq!(world.next(), None);
+    world.seen.broken = None;
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+}
+
+#[test]
+fn pauses_double_up_to_the_resync_period() {
+    let mut world = World::new();
+    world.next();
+    world.course.passed(id(1));
+    let mut last = Duration::ZERO;
+    for _ in 0..15 {
+        world.written(true);
+        let pause = world.course.target_retry.at.unwrap() - world.seen.now;
+        assert!(pause >= last && pause <= RESYNC);
+        last = pause;
+        world.course.passed(id(1));
+    }
+    assert_eq!(last, RESYNC);
+}
+
+/// How a job ended, or what was seen.
+#[derive(Debug, Clone)]
+enum Event {
+    Head(Option<u8>),
+    Suspend(bool),
+    Broken(Option<u8>),
+    Approve(u8),
+    Peers,
+    Redefine,
+    Wait(u64),
+    Refuse(bool),
+    Write(bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => prop::option::weighted(0.9, 1..6u8).prop_map(Event::Head),
+        1 => any::<bool>().prop_map(Event::Suspend),
+        1 => prop::option::of(50..53u8).prop_map(Event::Broken),
+        1 => (1..6u8).prop_map(Event::Approve),
+        1 => Just(Event::Peers),
+        1 => Just(Event::Redefine),
+        3 => (1..2000u64).prop_map(Event::Wait),
+        3 => any::<bool>().prop_map(Event::Refuse),
+        4 => any::<bool>().prop_map(Event::Write),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: when there is nothing to do, no timer lies in the past (a task that waits for it would spin), and the head that is seen
+    /// was taken up.
+    #[test]
+    fn nothing_spins_and_no_head_is_lost(events in prop::collection::vec(event(), 1..60)) {
+        let mut world = World::new();
+        let mut job = None;
+        for event in events {
+            match event {
+                Event::Head(head) => world.seen.head = head.map(id),
+                Event::Suspend(suspended) => world.seen.suspended = suspended,
+                Event::Broken(commit) => world.seen.broken = commit.map(id),
+                Event::Approve(commit) => world.seen.approved = Some(id(commit)),
+                Event::Peers => world.seen.peers += 1,
+                Event::Redefine => world.course.redefined(RESYNC),
+                Event::Wait(seconds) => world.later(seconds),
+                Event::Refuse(transient) => {
+                    if let Some(Job::Commit(commit) | Job::Restore(commit)) = job.take() {
+                        world.refuse(commit, &failure(Stage::Plan, transient));
+                    }
+                }
+                Event::Write(incomplete) => {
+                    if let Some(Job::Commit(commit) | Job::Restore(commit)) = job.take() {
+                        world.course.passed(commit);
+                        world.written(incomplete);
+                    }
+                }
+            }
+            let mut taken = 0;
+            while let Some(next) = world.next() {
+                if world.seen.suspended {
+                    prop_assert!(matches!(next, Job::Suspended(_) | Job::Broken(_)), "{next:?} while suspended");
+                }
+                job = Some(next);
+                taken += 1;
+                prop_assert!(taken < 5, "always something to do: {next:?}");
+            }
+            if let Some(at) = world.course.wake_at(world.seen.suspended) {
+                prop_assert!(at > world.seen.now, "a timer in the past");
+            }
+            if let (Some(head), false) = (world.seen.head, world.seen.suspended) {
+                prop_assert_eq!(world.course.tried(), Some(head));
+            }
+        }
+    }
+}
