@@ -8,6 +8,7 @@
 pub mod cli;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod cluster;
+#[allow(clippy::disallowed_methods)]
 pub mod config;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod daemon;

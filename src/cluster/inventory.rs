@@ -263,7 +263,7 @@ impl Sink for KindSink {
     /// A definition that was deleted took its objects with it. Served again, the kind is watched anew.
     fn unserved(&mut self) -> bool {
         let mut state = self.inventory.state();
-        if !state.kinds.get(&self.kind).is_some_and(|watched| watched.seen > 0) {
+        if state.kinds.get(&self.kind).is_none_or(|watched| watched.seen == 0) {
             return false; // Defined a moment ago.
         }
         state.members.values_mut().for_each(|members| members.retain(|key, _| key.kind != self.kind));
