@@ -68,6 +68,8 @@ pub(super) struct Task {
     /// Why the claim is not held, as it was told last, and how often it was tried.
     not_held: Option<String>,
     attempts: u32,
+    /// The definition that the Environment was last seen to have.
+    stood: Option<Arc<Definition>>,
     /// When somebody's change of the spec was last put back.
     reverted: Option<Instant>,
 }
@@ -115,6 +117,7 @@ impl Task {
             status: None,
             not_held: None,
             attempts: 0,
+            stood: None,
             reverted: None,
         }
     }

@@ -89,6 +89,7 @@ impl Task {
                 self.write_spec(parent).await?
             }
         };
+        self.stood = Some(Arc::clone(&self.reconciler.definition));
         match parent::claim(&now, &shared.instance) {
             Claim::Ours => {}
             // This one had it, and another took it over: it must not be fought.
@@ -117,7 +118,7 @@ impl Task {
     /// Somebody changed or deleted the Environment; a new definition is no drift. Who changes it again at once is not fought at once.
     fn tell_drift(&mut self, stands: bool) -> Result<(), ClusterError> {
         let (name, definition) = (&self.reconciler.name, &self.reconciler.definition);
-        if !self.started || self.wanted.borrow().definition != *definition {
+        if self.stood.as_ref() != Some(definition) {
             return Ok(());
         }
         if self.reverted.replace(Instant::now()).is_some_and(|at| at.elapsed() < CONTESTED_WITHIN) {
