@@ -39,10 +39,20 @@ fn hint(error: &ClusterError) -> Option<String> {
         404 => "its namespace or kind went away; plumb tries again by itself",
         413 => "the object is larger than the API server takes (3 MiB a request)",
         400 | 422 => "correct the object in git",
+        500 if is_of_no_such_type(error) => "correct the object in git",
         500 => "the API server can't merge the object; a list key given twice is the usual cause",
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// Server-side apply answers 500 to a field that its kind does not have, and to a value of another type than the field's
+/// (apimachinery `util/managedfields/internal/structuredmerge.go`): a fault of the object all the same.
+fn is_of_no_such_type(error: &ClusterError) -> bool {
+    let typed = "failed to create typed patch object";
+    let theirs =
+        |message: &str| ["field not declared in schema", "expected "].iter().any(|words| message.contains(words));
+    error.status().is_some_and(|status| status.message.starts_with(typed) && theirs(&status.message))
 }
 
 /// Whether the server refuses because the namespace is being deleted.
