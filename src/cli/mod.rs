@@ -108,6 +108,8 @@ impl Cli {
         let level = self.log.as_deref().unwrap_or(usual);
         let filter = tracing_subscriber::EnvFilter::try_new(level)
             .map_err(|error| anyhow::anyhow!("--log {level:?}: {error}"))?;
+        // kube logs each refused request as an ERROR without saying which; plumb says it in full.
+        let filter = if level.contains("kube") { filter } else { filter.add_directive("kube_client=off".parse()?) };
         let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let format = self.log_format.unwrap_or(if in_pod { LogFormat::Json } else { LogFormat::Text });
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
