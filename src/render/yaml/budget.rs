@@ -6,6 +6,8 @@ use super::error::{Position, Problem, YamlError};
 pub const FILE_BYTES: usize = 16 << 20;
 /// Lists and mappings inside each other.
 pub(super) const DEPTH: usize = 100;
+/// A mapping's weight; a scalar's and a list's is 1. The smallest mapping takes 630 bytes: a B-tree's leaf has room for eleven entries.
+pub(super) const MAPPING: usize = 8;
 
 /// The limits of one render.
 #[derive(Debug, Clone, Copy)]
@@ -14,8 +16,8 @@ pub(super) struct Limits {
     pub bytes: usize,
     /// Documents, and the items of `List`s.
     pub documents: usize,
-    /// Scalars, lists and mappings of one document.
-    pub nodes: usize,
+    /// The values of one file, by weight. A file is held whole until its objects are finished: some 80 bytes a unit.
+    pub weight: usize,
     /// Values that aliases copy.
     pub copied_nodes: usize,
     /// Bytes that aliases copy.
@@ -24,7 +26,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 << 20, documents: 20_000, nodes: 1_000_000, copied_nodes: 200_000, copied_bytes: 8 << 20 }
+        Self { bytes: 64 << 20, documents: 20_000, weight: 1_000_000, copied_nodes: 200_000, copied_bytes: 8 << 20 }
     }
 }
 
@@ -41,8 +43,9 @@ impl Budget {
         Self { limits, left: limits }
     }
 
-    /// Takes a file's bytes.
+    /// Takes a file's bytes, and gives it its values.
     pub fn file(&mut self, bytes: usize) -> Result<(), YamlError> {
+        self.left.weight = self.limits.weight;
         let hint = "split it, or keep large data out of manifests";
         if bytes > FILE_BYTES {
             return Err(exceeded("the size of this file in bytes", FILE_BYTES, hint).at(Position::START));
@@ -51,9 +54,8 @@ impl Budget {
         take(&mut self.left.bytes, bytes).ok_or_else(|| exceeded(what, self.limits.bytes, hint).at(Position::START))
     }
 
-    /// Takes one document, and gives it its values.
+    /// Takes one document.
     pub(super) fn document(&mut self) -> Result<(), Problem> {
-        self.left.nodes = self.limits.nodes;
         let (what, hint) = ("the number of documents of this render", "split the environment in several");
         take(&mut self.left.documents, 1).ok_or_else(|| exceeded(what, self.limits.documents, hint))
     }
@@ -63,10 +65,10 @@ impl Budget {
         self.document().map_err(|problem| problem.at(Position::START))
     }
 
-    /// Takes one scalar, list or mapping of the current document.
-    pub(super) fn node(&mut self) -> Result<(), Problem> {
-        let what = "the number of values in one document";
-        take(&mut self.left.nodes, 1).ok_or_else(|| exceeded(what, self.limits.nodes, "split it"))
+    /// Takes one value of the current file.
+    pub(super) fn value(&mut self, weight: usize) -> Result<(), Problem> {
+        let what = "the number of values in one file";
+        take(&mut self.left.weight, weight).ok_or_else(|| exceeded(what, self.limits.weight, "split it"))
     }
 
     /// Takes what an anchor or alias copies.

@@ -6,12 +6,15 @@ use std::collections::HashMap;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 use serde_json::{Map, Value};
 
-use super::budget::{Budget, DEPTH};
+use super::budget::{Budget, DEPTH, MAPPING};
 use super::error::{Position, Problem, YamlError, short};
 use super::{Document, scalar};
 
 /// Where the values of a document stand, by their path (`spec.values[0]`).
 pub(super) type Positions = HashMap<String, Position>;
+
+/// Longer paths are not kept, for every value below a key of a megabyte would hold it: the place is then that of the value above.
+const LONGEST_PATH: usize = 500;
 
 /// The documents of one YAML text, one after the other.
 pub(super) struct Composer<'text, 'budget> {
@@ -74,8 +77,11 @@ impl<'text, 'budget> Composer<'text, 'budget> {
     }
 
     fn node(&mut self, event: Event<'text>, at: Position, depth: usize) -> Result<Value, YamlError> {
-        self.budget.node().map_err(|problem| problem.at(at))?;
-        if let Some((path, positions)) = &mut self.path {
+        let weight = if matches!(event, Event::MappingStart(..)) { MAPPING } else { 1 };
+        self.budget.value(weight).map_err(|problem| problem.at(at))?;
+        if let Some((path, positions)) = &mut self.path
+            && path.len() <= LONGEST_PATH
+        {
             positions.insert(path.clone(), at);
         }
         if depth > DEPTH {

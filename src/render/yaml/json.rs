@@ -5,19 +5,13 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::budget::Budget;
+use super::budget::{Budget, MAPPING};
 use super::error::{Position, Problem, YamlError, short};
 use super::{Document, scalar};
 
-/// More commas than this in one file would make more values than memory should hold.
-const COMMAS: usize = 2_000_000;
-
 /// The JSON values of one text, one after the other, as kubectl takes a stream of them.
 pub(super) fn documents(text: &str, budget: &mut Budget) -> Result<Vec<Document>, YamlError> {
-    if text.bytes().filter(|byte| *byte == b',').count() > COMMAS {
-        let what = "the number of values in one file";
-        return Err(Problem::Limit { what, limit: COMMAS, hint: "split it" }.at(Position::START));
-    }
+    budget.value(weight(text)).map_err(|problem| problem.at(Position::START))?;
     let mut documents = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Strict>();
     let mut offset = 0;
@@ -33,6 +27,22 @@ pub(super) fn documents(text: &str, budget: &mut Budget) -> Result<Vec<Document>
         }
     }
     Ok(documents)
+}
+
+/// At least what the values of this text weigh, told from its commas and braces before memory is taken for any.
+fn weight(text: &str) -> usize {
+    let (mut weight, mut in_text, mut escaped) = (1, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' if !in_text => weight += MAPPING,
+            b',' if !in_text => weight += 1,
+            _ => {}
+        }
+    }
+    weight
 }
 
 fn problem(error: &serde_json::Error) -> YamlError {

@@ -20,6 +20,9 @@ pub use error::{Position, Problem, YamlError};
 
 use compose::Composer;
 
+/// What a type says of a document, in characters.
+const LONGEST_MESSAGE: usize = 400;
+
 /// One document of a file that is not empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
@@ -76,7 +79,9 @@ pub fn read_typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<Typed<T>, YamlErr
         Err(error) => {
             let path = Some(error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
             let at = position_of(&path, &positions);
-            let mut message = error.into_inner().to_string();
+            // Both quote keys, and a key may be megabytes.
+            let (path, mut message) = (error::short(&path), error.into_inner().to_string());
+            message = message.chars().take(LONGEST_MESSAGE).collect();
             if message.starts_with("invalid type: boolean") && message.ends_with("expected a string") {
                 message.push_str("; YAML takes y, n, on, off, yes and no for booleans: write text in quotes");
             }

@@ -123,7 +123,7 @@ fn a_bomb_ends_in_an_error_of_bounded_cost() {
 
 #[test]
 fn limits_hold_over_all_files_of_a_render() {
-    let limits = budget::Limits { bytes: 100, documents: 3, nodes: 20, ..Default::default() };
+    let limits = budget::Limits { bytes: 100, documents: 3, weight: 22, ..Default::default() };
     let budget = || Budget::new(limits);
     let read_with = |text: &str, budget: &mut Budget| {
         read(text.as_bytes(), Notation::Yaml, budget).map(|all| all.len()).map_err(|error| error.to_string())
@@ -139,14 +139,14 @@ fn limits_hold_over_all_files_of_a_render() {
     let mut left = budget();
     assert!(read_with(&"#".repeat(60), &mut left).is_ok());
     assert!(read_with(&"#".repeat(60), &mut left).unwrap_err().contains("size of all files"));
-    let wide = format!("[{}1]", "1,".repeat(20));
-    assert!(read_with(&wide, &mut budget()).unwrap_err().contains("values in one document"));
+    let wide = format!("[{}1]", "1,".repeat(30));
+    assert!(read_with(&wide, &mut budget()).unwrap_err().contains("values in one file"));
     assert_eq!(read_with("[1,1,1,1,1,1,1,1,1,1]\n---\n[1,1,1,1,1,1,1,1,1,1]\n", &mut budget()), Ok(2));
+    let third = read_with("[1,1,1,1,1,1,1,1,1,1]\n---\n[1,1,1,1,1,1,1,1,1,1]\n---\n1\n", &mut budget());
+    assert!(third.unwrap_err().contains("values in one file"), "a file has one budget for all its documents");
 
     let huge = vec![b'#'; FILE_BYTES + 1];
     assert!(documents(&huge, Notation::Yaml).unwrap_err().contains("size of this file"));
-    let commas = ",".repeat(2_000_001);
-    assert!(documents(commas.as_bytes(), Notation::Json).unwrap_err().contains("values in one file"));
 }
 
 #[test]
@@ -254,4 +254,25 @@ fn tree() -> impl Strategy<Value = Value> {
         ]
     });
     prop::collection::vec(inner, 1..3).prop_map(Value::from)
+}
+
+#[test]
+fn small_mappings_weigh_what_they_take() {
+    let maps = |count: usize| format!("[{}{{\"a\": 1}}]", "{\"a\": 1},".repeat(count));
+    for notation in [Notation::Yaml, Notation::Json] {
+        assert!(documents(maps(90_000).as_bytes(), notation).is_ok());
+        let error = documents(maps(130_000).as_bytes(), notation).unwrap_err();
+        assert!(error.contains("the number of values in one file exceeds the limit"), "{error}");
+    }
+    let quoted = format!("{{\"data\": \"{}\"}}", "{\\\"a\\\": 1},".repeat(150_000));
+    assert!(documents(quoted.as_bytes(), Notation::Json).is_ok(), "text of a ConfigMap is no mapping");
+}
+
+#[test]
+fn long_paths_are_not_kept_for_every_value() {
+    let text = format!("{}: [{}]\n", "k".repeat(500), "1,".repeat(1000));
+    let mut budget = Budget::default();
+    let mut composer = Composer::new(&text, &mut budget, true);
+    composer.next_document().unwrap();
+    assert_eq!(composer.take_positions().len(), 2, "of the document and of its one key");
 }
