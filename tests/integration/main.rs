@@ -10,6 +10,7 @@
     reason = "a test may fail loudly, and the rules of the rooms are not about it"
 )]
 
+mod bad_input;
 mod harness;
 mod harness_itself;
 mod scene;

@@ -142,6 +142,11 @@ impl AuditLog {
         Self { path, user, client }
     }
 
+    /// Before everything.
+    pub fn start(&self) -> AuditMark {
+        AuditMark(0)
+    }
+
     /// Now.
     pub async fn mark(&self) -> AuditMark {
         self.read_until_now(AuditMark(0)).await.1

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use git2::build::TreeUpdateBuilder;
-use git2::{FileMode, ObjectType, Oid, Repository, RepositoryInitOptions, Signature, Tree};
+use git2::{Commit, FileMode, ObjectType, Oid, Repository, RepositoryInitOptions, Signature, Tree};
 
 /// What a commit does to one path.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub enum Change {
     Write(Vec<u8>),
     /// A symbolic link to this target.
     Link(String),
+    /// What the object database holds already, in this mode: a submodule's commit, a tree made by hand.
+    Object(Oid, FileMode),
     /// There is no such file.
     Remove,
 }
@@ -75,28 +77,26 @@ impl ScratchRepository {
         C: Into<Change>,
     {
         let repository = self.open();
-        let parent = [branch, "main"]
-            .iter()
-            .find_map(|name| repository.refname_to_id(&format!("refs/heads/{name}")).ok())
-            .map(|id| repository.find_commit(id).expect("a commit"));
+        let parent = [branch, "main"].iter().find_map(|name| find(&repository, name));
         let base = match &parent {
             Some(parent) => parent.tree().expect("its tree"),
             None => empty_tree(&repository),
         };
-        let mut update = TreeUpdateBuilder::new();
-        for (path, change) in changes {
-            let blob = |content: &[u8]| repository.blob(content).expect("a blob");
-            match change.into() {
-                Change::Write(content) => update.upsert(path.as_ref(), blob(&content), FileMode::Blob),
-                Change::Link(target) => update.upsert(path.as_ref(), blob(target.as_bytes()), FileMode::Link),
-                Change::Remove => update.remove(path.as_ref()),
-            };
-        }
-        let tree = update.create_updated(&repository, &base).expect("a tree");
-        let tree = repository.find_tree(tree).expect("the tree");
-        let author = Signature::now("A Tester", "tester@example.org").expect("a signature");
-        let parents: Vec<_> = parent.iter().collect();
-        repository.commit(None, &author, &author, "test: a change", &tree, &parents).expect("a commit")
+        write_on(&repository, parent.as_ref(), &base, changes)
+    }
+
+    /// Commits on top of `branch`, which exists, what the older commit `of` has, with `changes`: a revert and more.
+    pub fn commit_again<P, C>(&self, branch: &str, of: Oid, changes: impl IntoIterator<Item = (P, C)>) -> Oid
+    where
+        P: AsRef<Path>,
+        C: Into<Change>,
+    {
+        let repository = self.open();
+        let parent = find(&repository, branch).expect("the branch");
+        let base = repository.find_commit(of).and_then(|commit| commit.tree()).expect("its tree");
+        let id = write_on(&repository, Some(&parent), &base, changes);
+        self.set_branch(branch, id);
+        id
     }
 
     /// Points `branch` at `commit`, wherever it was: a forced push.
@@ -116,6 +116,38 @@ impl ScratchRepository {
     pub fn open(&self) -> Repository {
         Repository::open_bare(self.path()).expect("the repository")
     }
+}
+
+fn find<'r>(repository: &'r Repository, branch: &str) -> Option<Commit<'r>> {
+    let id = repository.refname_to_id(&format!("refs/heads/{branch}")).ok()?;
+    Some(repository.find_commit(id).expect("a commit"))
+}
+
+fn write_on<P, C>(
+    repository: &Repository,
+    parent: Option<&Commit<'_>>,
+    base: &Tree<'_>,
+    changes: impl IntoIterator<Item = (P, C)>,
+) -> Oid
+where
+    P: AsRef<Path>,
+    C: Into<Change>,
+{
+    let mut update = TreeUpdateBuilder::new();
+    for (path, change) in changes {
+        let blob = |content: &[u8]| repository.blob(content).expect("a blob");
+        match change.into() {
+            Change::Write(content) => update.upsert(path.as_ref(), blob(&content), FileMode::Blob),
+            Change::Link(target) => update.upsert(path.as_ref(), blob(target.as_bytes()), FileMode::Link),
+            Change::Object(id, mode) => update.upsert(path.as_ref(), id, mode),
+            Change::Remove => update.remove(path.as_ref()),
+        };
+    }
+    let tree = update.create_updated(repository, base).expect("a tree");
+    let tree = repository.find_tree(tree).expect("the tree");
+    let author = Signature::now("A Tester", "tester@example.org").expect("a signature");
+    let parents: Vec<_> = parent.into_iter().collect();
+    repository.commit(None, &author, &author, "test: a change", &tree, &parents).expect("a commit")
 }
 
 fn empty_tree(repository: &Repository) -> Tree<'_> {

@@ -1,0 +1,14 @@
+//! The corpus: tables of cases, one file an area.
+
+mod cluster;
+mod definitions;
+mod git;
+mod limits;
+mod manifests;
+
+use super::case::Case;
+
+/// All cases, each name once.
+pub fn all() -> Vec<Case> {
+    [definitions::cases(), git::cases(), manifests::cases(), limits::cases(), cluster::cases()].concat()
+}
