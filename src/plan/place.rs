@@ -126,7 +126,7 @@ fn kind(manifest: &Manifest, brought: &Brought, input: &Input<'_>) -> Place {
         Lookup::NoSuchGroup => {
             let why = format!(
                 "the API server does not serve the group {} and no CustomResourceDefinition of this commit defines {}: held back until \
-                 it does",
+                 it does, and then applied by itself",
                 kind.group, kind.kind
             );
             let hint = nearest(kind, input).map(|hint| format!("; {hint}")).unwrap_or_default();

@@ -325,7 +325,7 @@ mod tests {
         ~ update    ConfigMap/todo/a  changed in git  (app/a.yaml:1)
         + create    ConfigMap/todo/d  not in the cluster  (app/d.yaml:1)
         ! hold      Widget/todo/w  its kind is not served yet  (app/w.yaml:1)
-          note      Widget/todo/w  the API server does not serve the group example.org and no CustomResourceDefinition of this commit defines Widget: held back until it does
+          note      Widget/todo/w  the API server does not serve the group example.org and no CustomResourceDefinition of this commit defines Widget: held back until it does, and then applied by itself
           note      deletions wait until Widget/todo/w can be written
         Plan: 1 to create, 1 to update, 0 to prune, 1 unchanged, 1 held back.
         ");

@@ -100,9 +100,9 @@ impl Reconciler {
         done.failures.extend(gated.plan.refused.iter().cloned().map(Failure::from));
         let held = gated.plan.steps.iter().filter(|step| step.action == Action::Hold);
         done.failures.extend(held.map(|step| {
-            let failure = Failure::new(Stage::Apply, format!("held back: {}", step.reason.words()))
-                .on(step.key.clone())
-                .transient();
+            let why = gated.plan.notes.iter().find(|note| note.key == step.key);
+            let why = why.map_or_else(|| format!("held back: {}", step.reason.words()), |note| note.text.clone());
+            let failure = Failure::new(Stage::Apply, why).on(step.key.clone()).transient();
             match &step.manifest {
                 Some(manifest) => failure.at(manifest.origin.clone()),
                 None => failure,
