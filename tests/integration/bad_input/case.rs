@@ -18,6 +18,10 @@ pub const BYSTANDER: &str = "@BYSTANDER@";
 pub enum Base {
     /// A directory of manifests.
     Plain,
+    /// A Helm chart, with a values file beside it.
+    Chart,
+    /// A kustomization.
+    Kustomization,
 }
 
 /// How a file of a case comes to be.

@@ -41,6 +41,7 @@ spec:
   ports:
   - port: 80
 ";
+const SCHEMA: &str = r#"{"type": "object", "properties": {"replicas": {"type": "integer"}}}"#;
 const CREDENTIALS: &str = "apiVersion: v1
 kind: Secret
 metadata: {name: credentials}
@@ -93,6 +94,17 @@ pub fn good_files(base: Base, value: &str) -> Vec<(PathBuf, Change)> {
             ("deploy/web.yaml", WEB.to_owned()),
             ("deploy/credentials.yaml", CREDENTIALS.to_owned()),
         ],
+        Base::Chart => vec![
+            ("values/env.yaml", format!("value: \"{value}\"\ntoken: CANARY-of-the-corpus\n")),
+            ("deploy/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n".to_owned()),
+            ("deploy/values.schema.json", SCHEMA.to_owned()),
+            ("deploy/templates/settings.yaml", settings("{{ .Values.value }}")),
+            ("deploy/templates/credentials.yaml", CREDENTIALS.replace("CANARY-of-the-corpus", "{{ .Values.token }}")),
+        ],
+        Base::Kustomization => vec![
+            ("deploy/settings.yaml", settings(value)),
+            ("deploy/kustomization.yaml", "resources: [settings.yaml]\n".to_owned()),
+        ],
     };
     files.into_iter().map(|(path, text)| (path.into(), text.into())).collect()
 }
@@ -112,7 +124,8 @@ impl Subject {
 
     /// The good definition.
     pub fn definition(&self, bystander: &str) -> String {
-        self.filled(&definition(ENV, "deploy", self.case.spec), bystander)
+        let values = if self.case.base == Base::Chart { "  values: [values/env.yaml]\n" } else { "" };
+        self.filled(&definition(ENV, "deploy", &format!("{values}{}", self.case.spec)), bystander)
     }
 
     /// The broken definition, if that is what the case breaks.

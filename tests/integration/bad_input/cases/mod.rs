@@ -1,5 +1,6 @@
 //! The corpus: tables of cases, one file an area.
 
+mod charts;
 mod cluster;
 mod definitions;
 mod git;
@@ -10,5 +11,6 @@ use super::case::Case;
 
 /// All cases, each name once.
 pub fn all() -> Vec<Case> {
-    [definitions::cases(), git::cases(), manifests::cases(), limits::cases(), cluster::cases()].concat()
+    [definitions::cases(), git::cases(), manifests::cases(), limits::cases(), cluster::cases(), charts::cases()]
+        .concat()
 }
