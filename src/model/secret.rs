@@ -35,7 +35,7 @@ impl fmt::Display for Masked {
 
 /// A set of secret values to take out of text that came from elsewhere: a child's stderr, an API server's error.
 ///
-/// A value counts as it is, and in base64 as a Secret's `data` holds it. Values shorter than four characters are not looked for: they would
+/// A value counts as it is, and in base64: alone, as a Secret's `data` holds it, and as a part of a longer text. Values shorter than four characters are not looked for: they would
 /// blot out ordinary words, and the objects they come from are masked by type.
 #[derive(Clone, Default)]
 pub struct Redactor {
@@ -48,6 +48,8 @@ impl Redactor {
     /// A redactor for these values, longest first, so that a value inside another never leaves a rest.
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
         let mut values: Vec<String> = values.into_iter().filter(|value| value.len() >= Self::SHORTEST).collect();
+        let encoded: Vec<String> = values.iter().flat_map(|value| encoded(value)).collect();
+        values.extend(encoded);
         values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         values.dedup();
         Self { values: values.into_iter().map(Masked).collect() }
@@ -59,6 +61,23 @@ impl Redactor {
             if text.contains(value.reveal()) { text.replace(value.reveal(), MASK) } else { text }
         })
     }
+}
+
+/// The forms of a value in base64: whole, and what is the same wherever it begins in a longer text. Base64 makes four characters of three bytes, so
+/// that there are three beginnings, and the characters at both ends hold bits of the neighbours.
+fn encoded(value: &str) -> Vec<String> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    const LONG_ENOUGH: usize = 8;
+    let mut forms = vec![STANDARD.encode(value)];
+    if value.len() >= LONG_ENOUGH {
+        for before in 0..3 {
+            let text = STANDARD.encode([&[0; 3][..before], value.as_bytes()].concat());
+            let own = (before * 8).div_ceil(6)..(before + value.len()) * 8 / 6;
+            forms.extend(text.get(own).map(str::to_owned));
+        }
+    }
+    forms
 }
 
 impl fmt::Debug for Redactor {
@@ -81,5 +100,17 @@ mod tests {
     fn values_inside_each_other_leave_no_rest() {
         let redactor = Redactor::new(["pass".to_owned(), "password1".to_owned(), "a".to_owned()]);
         assert_eq!(redactor.redact("a password1 and a pass"), format!("a {MASK} and a {MASK}"));
+    }
+
+    #[test]
+    fn a_value_is_found_in_base64_wherever_it_stands() {
+        use base64::Engine as _;
+        let redactor = Redactor::new(["correct horse battery".to_owned()]);
+        for (before, after) in [("", ""), ("a", ""), ("ab", "c"), ("user:", ":x"), ("abcd", "\0")] {
+            let text =
+                base64::engine::general_purpose::STANDARD.encode(format!("{before}correct horse battery{after}"));
+            let redacted = redactor.redact(&text);
+            assert!(redacted.contains(MASK) && redacted.chars().count() < MASK.chars().count() + 14, "{redacted}");
+        }
     }
 }
