@@ -360,11 +360,11 @@ impl Task {
     async fn unchanged(&mut self, commit: CommitId) {
         self.course.passed(commit);
         self.course.written(None, self.planned_beside, Instant::now(), jitter());
-        info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
-        // A failure that was told does not hold any more.
+        // A failure that was told does not hold any more; otherwise the cluster is not told, at no request at all.
         if matches!(self.told, Some((_, Outcome::Failed(_)))) {
-            self.tell_ended(commit, Outcome::Unchanged).await;
+            return self.tell_ended(commit, Outcome::Unchanged).await;
         }
+        info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
         self.told = Some((commit, Outcome::Unchanged));
     }
 }

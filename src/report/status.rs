@@ -23,8 +23,10 @@ pub fn next(
     let mut status = last.clone();
     status.observed_generation = generation;
     status.target = target.map(|target| target.to_string()).or(status.target);
-    if deployment.outcome == Outcome::Deployed {
+    if matches!(deployment.outcome, Outcome::Deployed | Outcome::Unchanged) {
         status.short_commit = Some(deployment.commit.short());
+    }
+    if deployment.outcome == Outcome::Deployed {
         status.objects = i64::try_from(deployment.objects).ok();
     }
     let (synced, reason, message) = synced(deployment);
