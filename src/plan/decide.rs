@@ -157,7 +157,9 @@ impl Draft {
         if input.confirmed_prune == Some(input.desired.commit) || !input.inventory_complete {
             return Vec::new();
         }
-        let total = input.members.values().filter(|live| is_ours(live, input)).count();
+        // What is going already is no part of what the commit would delete, nor of what there is.
+        let stays = |live: &&Live| is_ours(live, input) && !live.terminating;
+        let total = input.members.values().filter(stays).count();
         let over_budget = budget::ask(self.deletions.len(), total, input.spec.prune.budget);
         over_budget.into_iter().chain(ask_kinds::ask(&self.deletions)).collect()
     }

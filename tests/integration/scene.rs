@@ -197,9 +197,12 @@ impl Scene {
         Api::namespaced(self.env.admin(), &self.namespace)
     }
 
-    /// The data of a ConfigMap as `a=1 b=2`; `None` if it does not stand.
+    /// The data of a ConfigMap as `a=1 b=2`; `None` if it does not stand, or is being deleted: the garbage collector takes a moment.
     pub async fn data(&self, name: &str) -> Option<String> {
         let object = self.config_maps().get_opt(name).await.expect("the API server answers")?;
+        if object.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
         let data = object.data.unwrap_or_default();
         Some(data.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" "))
     }

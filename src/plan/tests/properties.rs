@@ -204,7 +204,7 @@ proptest! {
         let Some(plan) = carried_out(&world) else { return Ok(()) };
         let prunes = prunes(&plan);
         if world.confirmed.is_none() {
-            let total = world.cluster.values().filter(|live| provably_ours(live)).count();
+            let total = world.cluster.values().filter(|live| provably_ours(live) && !live.terminating).count();
             prop_assert!(prunes.len() < 3 || prunes.len() <= world.spec.prune.budget.of(total));
             prop_assert!(prunes.iter().all(|key| !["Namespace", "StatefulSet"].contains(&&*key.kind.kind)));
         }
