@@ -95,6 +95,7 @@ impl Gate<'_> {
         for (index, answer) in answers {
             let Some(step) = plan.steps.get_mut(index) else { continue };
             match answer {
+                Ok(Answer::Accepted) if step.reason == Reason::NotVerified => step.reason = Reason::Differs,
                 Ok(Answer::Accepted) => {}
                 Ok(Answer::Same(baseline)) => {
                     (step.action, step.reason) = (Action::Keep, Reason::Unchanged);

@@ -104,6 +104,8 @@ pub enum Reason {
     Drifted,
     /// plumb started and has not applied it yet in this life.
     NotVerified,
+    /// The API server's dry-run says that applying it changes something. Never in a fresh plan.
+    Differs,
     /// It stands without being ours.
     NotOurs,
     /// It left git.
@@ -132,6 +134,7 @@ impl Reason {
             Self::Changed => "changed in git",
             Self::Drifted => "changed in the cluster",
             Self::NotVerified => "not yet verified since plumb started",
+            Self::Differs => "differs from the cluster",
             Self::NotOurs => "stands already, not ours yet",
             Self::LeftGit => "left git",
             Self::Moved => "moved between environments",
