@@ -77,7 +77,7 @@ async fn sync(cluster: &Cluster, environments: usize, objects: usize) -> (Writes
         let environment = format!("environment={name} ");
         plumb.wait_for_log(|line| line.contains(" deployed ") && line.contains(&environment), LIMIT).await;
     }
-    // Status and Event follow the line; SIGTERM lets them end.
+    // Status and Event follow the line; SIGTERM lets them end, and gives the claims up by one more parent patch each.
     let peak = plumb.peak_rss();
     plumb.terminate(LIMIT).await;
     let audit = world.audit().since(mark).await;
@@ -85,8 +85,7 @@ async fn sync(cluster: &Cluster, environments: usize, objects: usize) -> (Writes
 
     let writes = Writes::of(&audit, environments * objects);
     let beside = Beside::of(&audit);
-    println!("  beside the writes: {beside}; peak RSS {:.1} MiB", mib(peak));
-    // The claims that are given up at the end are parent patches too.
+    println!("  beside the writes, the claims given up at the end included: {beside}; peak RSS {:.1} MiB", mib(peak));
     assert!(beside.status_patches <= environments && beside.events <= environments, "more than one a deployment");
     (writes, seconds(moved, writes.last))
 }
