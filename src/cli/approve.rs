@@ -19,7 +19,15 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let commit = opened.commit(definition, None)?;
     let cluster = cluster.connect().await?;
     let parent = Parent { caller: &cluster.caller, name: &args.environment };
-    parent.read().await?; // An approval never makes the Environment.
+    let environment = parent.read().await?; // An approval never makes the Environment.
+    let seen = environment.status.and_then(|status| status.history.into_iter().next()).map(|entry| entry.commit);
+    if seen.as_ref() != Some(&commit.to_string()) {
+        let seen = seen.map_or_else(|| "nothing".to_owned(), |seen| seen.chars().take(7).collect());
+        anyhow::bail!(
+            "plumb has not asked about {} (it last looked at {seen}); push it, and approve it when plumb asks",
+            commit.short()
+        );
+    }
     parent.confirm_prune(commit).await?;
     print(&format!("{}: the deletions of {} are approved", args.environment, commit.short()))
 }

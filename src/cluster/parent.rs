@@ -18,15 +18,13 @@ use super::api::{As, Caller};
 use super::error::ClusterError;
 use super::watch::Sink;
 use crate::model::applyset::{self, Reach};
-use crate::model::environment::EnvironmentStatus;
+use crate::model::environment::{CONFIRM_PRUNE, EnvironmentStatus};
 use crate::model::live::ResourceVersion;
 use crate::model::{CommitId, Environment};
 use crate::render::Definition;
 
 /// The annotation that names the plumb that writes: `<instance>#<run>`.
 pub const INSTANCE: &str = "plumb.dev/instance";
-/// The annotation that approves what one commit would prune beyond its budget.
-pub const CONFIRM_PRUNE: &str = "plumb.dev/confirm-prune";
 
 /// The Environments of a cluster, by name.
 pub type Environments = HashMap<String, Arc<Environment>>;

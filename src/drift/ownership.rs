@@ -9,10 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 
 use super::fields::{FieldSet, FieldsError};
 use crate::model::Live;
+use crate::model::applyset::PART_OF;
 use crate::model::live::{ApplyEntry, Owner, ResourceVersion};
 
-/// The label that makes an object a member of an ApplySet (KEP-3659).
-const PART_OF: &str = "applyset.kubernetes.io/part-of";
 /// The annotation by which a person keeps an object from being pruned; its value is `disabled`.
 pub const PRUNE: &str = "plumb.dev/prune";
 /// Where client-side `kubectl apply` keeps what it sent.

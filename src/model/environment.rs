@@ -14,6 +14,9 @@ use super::fields::{Budget, HumanDuration};
 /// The API group of plumb's custom resources, annotations and labels.
 pub const GROUP: &str = "plumb.dev";
 
+/// The annotation of the Environment that approves what one commit would delete beyond its budget; its value is the commit's 40 hex digits.
+pub const CONFIRM_PRUNE: &str = "plumb.dev/confirm-prune";
+
 /// Names that no environment may have: its field manager, `plumb-<name>`, would be one that plumb writes the Environment itself with.
 pub const RESERVED: [&str; 4] = ["applyset", "approve", "handover", "status"];
 
@@ -312,8 +315,7 @@ pub struct HistoryEntry {
 impl EnvironmentSpec {
     /// Whether objects of this cluster-scoped kind are allowed.
     pub fn allows_cluster_scoped(&self, kind: &super::GroupKind) -> bool {
-        let name = if kind.group.is_empty() { kind.kind.to_string() } else { format!("{}/{}", kind.group, kind.kind) };
-        self.allow.cluster_scoped.contains(&name)
+        self.allow.cluster_scoped.contains(&kind.slashed())
     }
 
     /// Whether objects in this namespace are allowed: its own, and those named under `allow`.

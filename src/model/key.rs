@@ -18,6 +18,11 @@ impl GroupKind {
         Self { group: group.into(), kind: kind.into() }
     }
 
+    /// `group/Kind`, or `Kind` for core: the form of `spec.allow.clusterScoped`.
+    pub fn slashed(&self) -> String {
+        if self.group.is_empty() { self.kind.to_string() } else { format!("{}/{}", self.group, self.kind) }
+    }
+
     /// Whether this is the kind with that group and name.
     pub fn is(&self, group: &str, kind: &str) -> bool {
         &*self.group == group && &*self.kind == kind

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use super::guards::{self, Candidate, Scene, Verdict, Wait, ask_kinds, budget};
 use super::place::{self, Brought, Place};
 use super::standing::{Standing, is_ours, left_by};
-use super::{
-    Action, Ask, CONFIRM_PRUNE, Claim, Input, Note, Plan, Planned, Precondition, Reason, Refusal, Step, order,
-};
+use super::{Action, Ask, Claim, Input, Note, Plan, Planned, Precondition, Reason, Refusal, Step, order};
+use crate::model::environment::CONFIRM_PRUNE;
 use crate::model::{Live, Manifest, ObjectKey};
 
 /// Decides what has to be done so that the cluster equals git.

@@ -27,9 +27,6 @@ pub use guards::{Spare, Wait};
 pub use input::{Baseline, Claim, Input, NamespaceState, Peers};
 pub use order::Phase;
 
-/// The annotation of the Environment that confirms the deletions of one commit; its value is the commit's 40 hex digits.
-pub const CONFIRM_PRUNE: &str = "plumb.dev/confirm-prune";
-
 /// What is done with one object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {

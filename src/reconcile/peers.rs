@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use crate::model::{Desired, EnvironmentSpec, GroupKind, ObjectKey, applyset};
+use crate::model::{Desired, EnvironmentSpec, ObjectKey, applyset};
 use crate::plan::{self, Claim};
 
 /// The claims of all environments. Clones share them.
@@ -42,7 +42,7 @@ impl Peer {
     fn could_claim(&self, key: &ObjectKey) -> bool {
         match &key.namespace {
             Some(namespace) => self.namespaces.contains(&**namespace),
-            None => self.cluster_scoped.contains(&slashed(&key.kind)),
+            None => self.cluster_scoped.contains(&key.kind.slashed()),
         }
     }
 
@@ -56,10 +56,6 @@ impl Peer {
         !self.namespaces.is_disjoint(&other.namespaces)
             || self.cluster_scoped.iter().any(|kind| other.cluster_scoped.contains(kind))
     }
-}
-
-fn slashed(kind: &GroupKind) -> String {
-    if kind.group.is_empty() { kind.kind.to_string() } else { format!("{}/{}", kind.group, kind.kind) }
 }
 
 impl Default for PeerBook {

@@ -20,12 +20,11 @@ pub use content::Nulls;
 pub use error::{ObjectError, Problem};
 pub use expand::{Defined, Draft, defines, expand, is_definition, is_other_hook};
 
+use crate::model::applyset::PART_OF;
 use crate::model::kinds::Lookup;
 use crate::model::{Digest, EnvironmentSpec, GroupKind, Kinds, Manifest, ObjectKey, Origin};
 use content::wrong_type;
 
-/// The label that makes an object a member of the environment's ApplySet (KEP-3659).
-const PART_OF: &str = "applyset.kubernetes.io/part-of";
 /// The annotation that allows an object to be deleted and made again.
 const REPLACE: &str = "plumb.dev/replace";
 /// What etcd takes in one request by default: 1.5 MiB.
