@@ -34,12 +34,10 @@ pub fn next(
         set(&mut status.conditions, type_, synced, reason, &message, generation, now);
     }
     let entry = entry(deployment, now);
-    // A commit ends once: trying it again replaces how it ended before. Coming back to one that stands already is no new end.
-    let deployed = |former: &HistoryEntry| former.commit == entry.commit && former.outcome == "Deployed";
-    if deployment.outcome != Outcome::Unchanged || !status.history.iter().any(deployed) {
-        status.history.retain(|former| former.commit != entry.commit);
-        status.history.insert(0, entry);
-    }
+    // A commit ends once: trying it again replaces how it ended before. Coming back to one that was deployed does not undo that.
+    let stays = |former: &HistoryEntry| deployment.outcome == Outcome::Unchanged && former.outcome == "Deployed";
+    status.history.retain(|former| former.commit != entry.commit || stays(former));
+    status.history.insert(0, entry);
     status.history.truncate(HISTORY);
     status
 }

@@ -89,6 +89,7 @@ async fn killed_after_any_write_it_converges() {
         })
         .await;
         scene.deployed(commit).await;
+        plumb.wait_for_log(|line| line.contains(" deployed "), SOON).await;
         assert!(plumb.terminate(SOON).await.success());
         all_tracked(&scene).await;
         for event in audit.since(start).await.verb("delete").writes().0 {

@@ -155,7 +155,8 @@ async fn what_is_being_deleted_is_waited_for() {
         Ok(())
     })
     .await;
-    assert_eq!(scene.data("a").await.as_deref(), Some("x=1"), "a terminating object was written to");
+    let going = maps.get("a").await.unwrap();
+    assert_eq!(going.data.unwrap()["x"], "1", "a terminating object was written to");
     maps.patch("a", &PatchParams::default(), &finalizers(json!(null))).await.unwrap();
     scene.deployed(second).await;
     assert_eq!(scene.data("a").await.as_deref(), Some("x=2"));
