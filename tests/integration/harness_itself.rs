@@ -108,7 +108,8 @@ async fn an_api_server_that_was_away_comes_back_with_its_data() {
 
     control_plane.pause(Program::ApiServer);
     let hangs = tokio::time::timeout(Duration::from_millis(300), api.get("kept")).await;
-    assert!(hangs.is_err(), "a paused server answered: {hangs:?}");
+    // An error may come at once, from a connection of before the restart; an answer never.
+    assert!(!matches!(hangs, Ok(Ok(_))), "a paused server answered: {hangs:?}");
     control_plane.resume(Program::ApiServer);
     api.get("kept").await.unwrap();
 }
