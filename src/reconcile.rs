@@ -9,7 +9,7 @@ use tokio::sync::watch as channel;
 
 use crate::cluster::discovery::Known;
 use crate::cluster::execute::Done;
-use crate::cluster::gates::{Gated, first_of};
+use crate::cluster::gates::Gated;
 use crate::cluster::parent::confirmed_prune;
 use crate::cluster::standing::Strangers;
 use crate::model::{CommitId, Deployment, Desired, Failure, Outcome, Stage};
@@ -17,13 +17,13 @@ use crate::plan::Planned;
 use crate::source::Store;
 
 mod clock;
-mod gates;
+mod look;
 mod memory;
 pub mod peers;
 mod write;
 
 use clock::Clock;
-use gates::accepted;
+use look::accepted;
 pub use memory::{Reconciler, Shared};
 
 /// How long a commit waits for what the other environments ask for, where their objects could be the same.
@@ -142,7 +142,7 @@ impl Reconciler {
         self.memory().settled = None;
         let mut done = Done::default();
         let ended = self.carry_out(prepared, stop, &mut done, &mut clock).await;
-        let failure = ended.err().or_else(|| first_of(std::mem::take(&mut done.failures)));
+        let failure = ended.err().or_else(|| Failure::first_of(std::mem::take(&mut done.failures)));
         let outcome = failure.map_or(Outcome::Deployed, Outcome::Failed);
         let settled = outcome == Outcome::Deployed && !done.stopped;
         self.memory().settled = settled.then(|| prepared.desired.digest());

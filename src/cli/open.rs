@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch as channel};
 
 use crate::cluster::Cluster;
 use crate::cluster::parent::{Instance, Parent, Parents};
-use crate::config::{ClusterArgs, RepositoryArgs};
+use crate::config::{ClusterArgs, Output, RepositoryArgs};
 use crate::model::{CommitId, Failure, Kinds};
 use crate::reconcile::peers::PeerBook;
 use crate::reconcile::{Reconciler, Shared};
@@ -25,6 +25,27 @@ impl ClusterArgs {
     /// The cluster; nothing is sent yet.
     pub(super) async fn connect(&self) -> anyhow::Result<Cluster> {
         Ok(Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?)
+    }
+}
+
+/// What a verb that changes nothing looks at, and how it prints that.
+#[derive(Debug, clap::Args)]
+pub(super) struct Subject {
+    /// The environment
+    environment: String,
+    /// The commit: an id, a branch, or HEAD~1 and the like counted from the environment's branch [default: its head]
+    #[arg(long, value_name = "REVISION")]
+    at: Option<String>,
+    /// How it is printed
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+impl Subject {
+    /// The environment's definition, and the commit.
+    pub(super) fn of<'a>(&self, opened: &'a Opened) -> anyhow::Result<(&'a Arc<Definition>, CommitId)> {
+        let definition = opened.definition(&self.environment)?;
+        Ok((definition, opened.commit(definition, self.at.as_deref())?))
     }
 }
 
@@ -90,6 +111,15 @@ impl Opened {
             }
         }
     }
+
+    /// Makes every environment known to the others.
+    pub(super) fn enter_all(&self, shared: &Shared) {
+        for (name, definition) in &self.definitions {
+            if let Ok(definition) = definition {
+                shared.peers.enter(name, &definition.spec);
+            }
+        }
+    }
 }
 
 /// What environments share, over this cluster.
@@ -139,17 +169,6 @@ pub(super) async fn kinds(cluster: &ClusterArgs, offline: bool) -> Arc<Kinds> {
         tracing::warn!("no cluster answers; rendering with the kinds of a current Kubernetes");
     }
     Arc::new(Kinds::builtin())
-}
-
-impl Opened {
-    /// Makes every environment known to the others.
-    pub(super) fn enter_all(&self, shared: &Shared) {
-        for (name, definition) in &self.definitions {
-            if let Ok(definition) = definition {
-                shared.peers.enter(name, &definition.spec);
-            }
-        }
-    }
 }
 
 /// A reconciler that knows what the other environments ask for, for a verb that writes nothing.

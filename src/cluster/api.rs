@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ClusterError;
 use super::limiter::Limiter;
+use crate::model::EnvironmentSpec;
 
 /// A request may take this long; the API server's own limit for non-watch requests is 60 s.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -28,6 +29,16 @@ pub enum As<'a> {
     Plumb,
     /// A service account's: namespace and name.
     ServiceAccount(&'a str, &'a str),
+}
+
+impl<'a> As<'a> {
+    /// Those that an environment's writes use.
+    pub fn environment(spec: &'a EnvironmentSpec) -> Self {
+        match &spec.service_account {
+            Some(name) => Self::ServiceAccount(&spec.namespace, name),
+            None => Self::Plumb,
+        }
+    }
 }
 
 /// Sends requests. Clones share the connection pool and the limiter.

@@ -88,14 +88,12 @@ impl Writer<'_> {
         info: &KindInfo,
         precondition: &Precondition,
         propagation: Propagation,
-        dry_run: bool,
     ) -> Result<(), ClusterError> {
         let policy = match propagation {
             Propagation::Foreground => PropagationPolicy::Foreground,
             Propagation::Background => PropagationPolicy::Background,
         };
         let params = DeleteParams {
-            dry_run,
             propagation_policy: Some(policy),
             preconditions: Some(Preconditions {
                 uid: Some(precondition.uid.to_string()),

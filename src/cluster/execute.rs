@@ -2,7 +2,7 @@
 //!
 //! After each write it looks whether it should stop; a write under way is never cut. What was done so far is always in the result, so that nothing is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -46,7 +46,7 @@ pub struct Done {
     /// Objects that were written, with what to remember of them.
     pub baselines: Vec<(ObjectKey, Baseline)>,
     /// Objects that were deleted.
-    pub pruned: Vec<ObjectKey>,
+    pub pruned: BTreeSet<ObjectKey>,
     /// Deletions that came too late for the state they were planned for: to be decided anew.
     pub overtaken: usize,
     /// What failed, each object alone.
@@ -135,7 +135,7 @@ impl Executor<'_> {
         }
         let mut answer = match (&step.action, &step.precondition) {
             (Action::Replace, Some(precondition)) => {
-                self.writer.delete(&step.key, info, precondition, self.propagation, false).await?;
+                self.writer.delete(&step.key, info, precondition, self.propagation).await?;
                 self.wait_gone(manifest, info, &precondition.uid).await?;
                 self.writer.apply(manifest, info, None, true).await?
             }
@@ -249,8 +249,7 @@ impl Executor<'_> {
                     deleting.push(self.delete_one(step, kinds));
                 }
                 match deleting.next().await {
-                    Some((step, Ok(()))) if done.pruned.contains(&step.key) => {}
-                    Some((step, Ok(()))) => done.pruned.push(step.key.clone()),
+                    Some((step, Ok(()))) => _ = done.pruned.insert(step.key.clone()),
                     Some((_, Err(error))) if error.code() == 409 => done.overtaken += 1,
                     Some((step, Err(error))) => {
                         done.failures.push(failure::of_stage(Stage::Prune, &error).on(step.key.clone()));
@@ -264,15 +263,13 @@ impl Executor<'_> {
             }
         }
     }
-}
 
-impl Executor<'_> {
     async fn delete_one<'s>(&self, step: &'s Step, kinds: &Kinds) -> (&'s Step, Result<(), ClusterError>) {
         // A kind that is no longer served took its objects with it.
         let (Some(info), Some(precondition)) = (kinds.preferred(&step.key.kind), &step.precondition) else {
             return (step, Ok(()));
         };
-        (step, self.writer.delete(&step.key, info, precondition, self.propagation, false).await)
+        (step, self.writer.delete(&step.key, info, precondition, self.propagation).await)
     }
 }
 

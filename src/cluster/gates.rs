@@ -11,7 +11,6 @@ use futures::stream::FuturesUnordered;
 use kube::core::response::StatusCause;
 use tracing::warn;
 
-use super::api::As;
 use super::apply::{Metadata, Writer};
 use super::error::ClusterError;
 use super::inventory::Inventory;
@@ -23,9 +22,6 @@ use crate::model::kinds::{Kinds, Lookup};
 use crate::model::{Failure, Live, Manifest, ObjectKey, Stage};
 use crate::plan::immutable::{self, Escalation};
 use crate::plan::{Action, Baseline, Plan, Reason, Step};
-
-/// At most this many refusals are told; the rest is counted.
-const TOLD: usize = 5;
 
 /// What the gate needs to know.
 #[derive(Clone, Copy)]
@@ -211,25 +207,4 @@ fn unchanged(before: &Live, after: &Live, manager: &str) -> bool {
 /// An admission webhook with side effects refuses dry-runs: `admission webhook "…" does not support dry run`.
 fn cannot_dry_run(error: &ClusterError) -> bool {
     error.status().is_some_and(|status| status.code == 400 && status.message.contains("does not support dry run"))
-}
-
-/// One failure out of many: the first, with the number of the others.
-pub fn first_of(failures: Vec<Failure>) -> Option<Failure> {
-    let count = failures.len();
-    let transient = failures.iter().any(|failure| failure.transient);
-    let others: Vec<String> = failures.iter().skip(1).take(TOLD - 1).map(ToString::to_string).collect();
-    let mut first = failures.into_iter().next()?;
-    first.transient = transient;
-    if count > 1 {
-        first.reason = format!("{} (and {} more: {})", first.reason, count - 1, others.join(" | "));
-    }
-    Some(first)
-}
-
-/// Whose rights an environment's writes use.
-pub fn acts_as(spec: &crate::model::EnvironmentSpec) -> As<'_> {
-    match &spec.service_account {
-        Some(name) => As::ServiceAccount(&spec.namespace, name),
-        None => As::Plumb,
-    }
 }

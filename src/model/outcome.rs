@@ -45,6 +45,9 @@ impl fmt::Display for Stage {
     }
 }
 
+/// Of many failures at most this many are told; the rest is counted.
+const TOLD: usize = 5;
+
 /// Why a commit could not be deployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -66,6 +69,19 @@ impl Failure {
     /// A failure that stays until somebody changes something.
     pub fn new(stage: Stage, reason: impl Into<String>) -> Self {
         Self { stage, reason: reason.into(), object: None, origin: None, hint: None, transient: false }
+    }
+
+    /// One failure out of many: the first, with the number and some of the others.
+    pub fn first_of(failures: Vec<Self>) -> Option<Self> {
+        let count = failures.len();
+        let transient = failures.iter().any(|failure| failure.transient);
+        let others: Vec<String> = failures.iter().skip(1).take(TOLD - 1).map(ToString::to_string).collect();
+        let mut first = failures.into_iter().next()?;
+        first.transient = transient;
+        if count > 1 {
+            first.reason = format!("{} (and {} more: {})", first.reason, count - 1, others.join(" | "));
+        }
+        Some(first)
     }
 
     /// Names the object.

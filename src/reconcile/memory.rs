@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 
 use super::peers::PeerBook;
 use crate::cluster::Cluster;
+use crate::cluster::api::As;
 use crate::cluster::apply::Writer;
-use crate::cluster::gates::acts_as;
 use crate::cluster::parent::{Instance, Parents};
 use crate::model::live::ResourceVersion;
 use crate::model::{Digest, GroupKind, ObjectKey, applyset};
@@ -98,6 +98,10 @@ impl Reconciler {
 
     /// Writes as this environment.
     pub(super) fn writer(&self) -> Writer<'_> {
-        Writer { caller: &self.shared.cluster.caller, manager: &self.manager, by: acts_as(&self.definition.spec) }
+        Writer {
+            caller: &self.shared.cluster.caller,
+            manager: &self.manager,
+            by: As::environment(&self.definition.spec),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use super::gates::{accepted, planning};
+use super::look::{accepted, planning};
 use super::{Prepared, Reconciler};
 use crate::cluster::execute::{Done, Executor};
 use crate::cluster::parent::{self, Claim, Parent};
@@ -33,10 +33,9 @@ impl Reconciler {
 
     /// After a prune, the parent names just what is left.
     pub(super) async fn shrink_reach(&self, desired: &Desired, done: &Done) -> Result<(), Failure> {
-        let pruned: BTreeSet<&ObjectKey> = done.pruned.iter().collect();
         let members = &self.shared.cluster.inventory;
-        let members =
-            members.with_members(&self.part_of, |members| reach_of(members.keys().filter(|key| !pruned.contains(key))));
+        let members = members
+            .with_members(&self.part_of, |members| reach_of(members.keys().filter(|key| !done.pruned.contains(*key))));
         // A kind that is not served at this moment may still have objects: it stays named.
         let reach = self.shared.parents.reach(&self.name);
         let kinds = self.shared.cluster.discovered.known().kinds;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Mode, Reconciler};
 use crate::cluster::discovery::Known;
-use crate::cluster::gates::{Gate, Gated, first_of};
+use crate::cluster::gates::{Gate, Gated};
 use crate::cluster::standing::{self, Strangers};
 use crate::cluster::{ClusterError, failure};
 use crate::model::kinds::{KindInfo, Lookup};
@@ -168,7 +168,7 @@ impl Reconciler {
             object_by_object: mode == Mode::Restore,
         };
         let refused = || Failure::new(Stage::DryRun, "refused");
-        gate.pass(plan).await.map_err(|failures| first_of(failures).unwrap_or_else(refused))
+        gate.pass(plan).await.map_err(|failures| Failure::first_of(failures).unwrap_or_else(refused))
     }
 }
 
@@ -178,7 +178,7 @@ pub(super) fn accepted(planned: Planned) -> Result<Plan, Failure> {
     match planned {
         Planned::Ready(plan) => Ok(plan),
         Planned::Refused(refusals) => {
-            Err(first_of(refusals.into_iter().map(Failure::from).collect()).unwrap_or_else(refused))
+            Err(Failure::first_of(refusals.into_iter().map(Failure::from).collect()).unwrap_or_else(refused))
         }
         Planned::AskFirst(ask) => Err(Failure::from(&ask)),
     }
