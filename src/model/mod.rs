@@ -7,6 +7,7 @@ pub mod applyset;
 pub mod commit;
 pub mod environment;
 pub mod fields;
+pub mod health;
 pub mod images;
 pub mod key;
 pub mod kinds;
@@ -17,6 +18,7 @@ pub mod secret;
 
 pub use commit::{Commit, CommitId};
 pub use environment::{Environment, EnvironmentSpec};
+pub use health::Health;
 pub use key::{GroupKind, ObjectKey};
 pub use kinds::Kinds;
 pub use live::Live;
