@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::cluster::parent::Known;
@@ -16,9 +16,12 @@ use crate::model::{CommitId, Failure, Stage};
 use crate::reconcile::{Reconciler, Shared};
 use crate::render::{Definition, Definitions};
 use crate::source::{Heads, SourceState, Store};
+use crate::telemetry::{Pulse, pulse};
 
 mod course;
 mod environment;
+#[cfg(test)]
+mod tests;
 
 use environment::{Task, Wanted};
 
@@ -41,29 +44,33 @@ pub struct Settings {
 /// The definitions of one commit of the configuration branch; a bad one spoils only itself.
 type Defined = BTreeMap<String, Result<Arc<Definition>, Failure>>;
 
-/// Runs until `shutdown` turns true.
+/// Why plumb can't go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DaemonError {
+    /// Pushes are not seen any more.
+    #[error("the task that watches the repository ended; this is a fault of plumb, and a restart helps")]
+    SourceEnded,
+    /// Environments are not seen any more.
+    #[error("the task that watches the Environments ended; this is a fault of plumb, and a restart helps")]
+    ParentsEnded,
+}
+
+/// Runs until `shutdown` turns true, or a task ended that it can't do without. Either way, writes that are under way end first.
 pub async fn run(
     shared: Arc<Shared>,
     settings: Settings,
-    mut source: channel::Receiver<Arc<SourceState>>,
-    mut shutdown: channel::Receiver<bool>,
-) {
-    let watching = shared.parents.watch(shared.cluster.caller.clone());
+    source: channel::Receiver<Arc<SourceState>>,
+    shutdown: channel::Receiver<bool>,
+) -> Result<(), DaemonError> {
+    let mut watching = shared.parents.watch(shared.cluster.caller.clone());
     let telling = tokio::spawn(tell_trouble(shared.parents.subscribe())).abort_handle();
     let mut supervisor = Supervisor::new(shared, settings);
-    while !*shutdown.borrow() {
-        let state = Arc::clone(&source.borrow_and_update());
-        supervisor.follow(&state).await;
-        tokio::select! {
-            changed = source.changed() => if changed.is_err() { break },
-            changed = shutdown.changed() => if changed.is_err() { break },
-            Some(ended) = supervisor.joined.join_next_with_id() => supervisor.ended(ended).await,
-        }
-    }
+    let ended = supervisor.supervise(source, shutdown, &mut watching).await;
     supervisor.shared.cancel.store(true, Ordering::Relaxed);
     supervisor.stop().await;
     telling.abort();
     watching.abort();
+    ended
 }
 
 /// Deploys one environment once, as its task would. The error says how it ended.
@@ -111,6 +118,16 @@ async fn tell_trouble(mut parents: channel::Receiver<Known>) {
     }
 }
 
+/// What the supervisor wakes for.
+enum Event {
+    /// The heads, or the time to stop.
+    Look,
+    /// An environment's task ended.
+    Ended(Result<(tokio::task::Id, ()), tokio::task::JoinError>),
+    /// A task ended that plumb can't do without.
+    Fatal(DaemonError),
+}
+
 struct Running {
     wanted: channel::Sender<Wanted>,
     stop: channel::Sender<bool>,
@@ -121,6 +138,7 @@ struct Running {
 
 struct Supervisor {
     shared: Arc<Shared>,
+    pulse: Pulse,
     settings: Settings,
     running: BTreeMap<String, Running>,
     joined: JoinSet<()>,
@@ -137,6 +155,7 @@ impl Supervisor {
     fn new(shared: Arc<Shared>, settings: Settings) -> Self {
         let (running, joined) = (BTreeMap::new(), JoinSet::new());
         Self {
+            pulse: shared.telemetry.pulses.enter("supervisor", pulse::BOUND),
             shared,
             settings,
             running,
@@ -145,6 +164,38 @@ impl Supervisor {
             reader: Arc::default(),
             looked_on: BTreeMap::new(),
             told: None,
+        }
+    }
+
+    /// Follows the source until it is time to stop.
+    async fn supervise(
+        &mut self,
+        mut source: channel::Receiver<Arc<SourceState>>,
+        mut shutdown: channel::Receiver<bool>,
+        parents: &mut JoinHandle<()>,
+    ) -> Result<(), DaemonError> {
+        let pulse = self.pulse.clone();
+        loop {
+            if *shutdown.borrow_and_update() {
+                return Ok(());
+            }
+            let state = Arc::clone(&source.borrow_and_update());
+            self.follow(&state).await;
+            let event = async {
+                tokio::select! {
+                    // Told to stop, the source stops as well.
+                    biased;
+                    _ = shutdown.changed() => Event::Look,
+                    changed = source.changed() => changed.map_or(Event::Fatal(DaemonError::SourceEnded), |()| Event::Look),
+                    _ = &mut *parents => Event::Fatal(DaemonError::ParentsEnded),
+                    Some(ended) = self.joined.join_next_with_id() => Event::Ended(ended),
+                }
+            };
+            match pulse.idle("waiting for a push", event).await {
+                Event::Look => {}
+                Event::Ended(ended) => self.ended(ended).await,
+                Event::Fatal(error) => return Err(error),
+            }
         }
     }
 
@@ -238,6 +289,7 @@ impl Supervisor {
         if self.definitions.as_ref().is_some_and(|(known, _)| *known == commit) {
             return Ok(());
         }
+        self.pulse.step("reading the definitions");
         let (store, reader) = (store.clone(), Arc::clone(&self.reader));
         let read = move || {
             let snapshot = store.at(commit).map_err(|error| error.to_string())?;
@@ -256,6 +308,9 @@ impl Supervisor {
             warn!(environment = %name, commit = %commit.short(), "no such environment is defined; waiting for its definition");
         }
         self.told = None;
+        let ours = read.iter().filter(|(name, _)| self.is_ours(name));
+        let ours = ours.map(|(name, read)| (name.as_str(), read.as_ref().err().map(ToString::to_string)));
+        self.shared.telemetry.standing().defined(ours);
         self.definitions = Some((commit, read));
         Ok(())
     }
@@ -286,6 +341,7 @@ impl Supervisor {
             }
             (Err(_), None) => return,
         };
+        self.shared.telemetry.metrics.head(name, wanted.head);
         match running {
             Some(running) => {
                 running.wanted.send_if_modified(|known| {
@@ -316,7 +372,13 @@ impl Supervisor {
                 error.id()
             }
         };
-        self.running.retain(|_, running| running.task != id);
+        let telemetry = &self.shared.telemetry;
+        self.running.retain(|name, running| {
+            if running.task == id && running.leaving {
+                telemetry.forget(name);
+            }
+            running.task != id
+        });
     }
 
     /// Has every environment finish the write that is under way.

@@ -23,3 +23,5 @@ pub mod render;
 pub mod report;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod source;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod telemetry;

@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::sync::{Semaphore, watch as channel};
+use tokio::sync::watch as channel;
 
 use crate::cluster::Cluster;
-use crate::cluster::parent::{Instance, Parent, Parents};
+use crate::cluster::parent::{Instance, Parent};
 use crate::config::{ClusterArgs, Output, RepositoryArgs};
 use crate::model::{CommitId, Failure, Kinds};
-use crate::reconcile::peers::PeerBook;
 use crate::reconcile::{Reconciler, Shared};
 use crate::render::{Definition, Definitions, Tools};
 use crate::source::{Heads, SourceState, Store, watch};
+use crate::telemetry::Telemetry;
 
 /// How long a verb that is not `run` waits for the repository.
 const REPOSITORY_WITHIN: Duration = Duration::from_secs(60);
@@ -63,7 +62,7 @@ impl Opened {
     /// Reads the repository once.
     pub(super) async fn open(args: &RepositoryArgs) -> anyhow::Result<Self> {
         let (_running, shutdown) = channel::channel(false);
-        let (mut source, _task) = watch(args.settings()?, shutdown);
+        let (mut source, _task) = watch(args.settings()?, &Telemetry::default(), shutdown);
         let ready = source.wait_for(|state| !matches!(**state, SourceState::Waiting { .. }));
         let state = match tokio::time::timeout(REPOSITORY_WITHIN, ready).await {
             Ok(state) => Arc::clone(&*state?),
@@ -124,15 +123,7 @@ impl Opened {
 
 /// What environments share, over this cluster.
 pub(super) fn shared(cluster: Cluster, instance: Instance, tools: Tools) -> Arc<Shared> {
-    Arc::new(Shared {
-        cluster,
-        instance,
-        parents: Parents::default(),
-        peers: PeerBook::default(),
-        tools,
-        cancel: AtomicBool::new(false),
-        renders: Arc::new(Semaphore::new(2)),
-    })
+    Arc::new(Shared::new(cluster, instance, tools))
 }
 
 /// This plumb's name: what was given, or the pod's, or the user, machine and repository.

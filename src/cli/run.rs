@@ -53,10 +53,11 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
         }
     });
     info!(version = %env!("CARGO_PKG_VERSION"), instance = %instance.name, repository = %repository.shown(), "plumb starts");
-    let (source, watching) = source::watch(repository.settings()?, shutdown.clone());
     let shared = open::shared(cluster, instance, open::tools());
-    daemon::run(shared, settings, source, shutdown).await;
+    let (source, watching) = source::watch(repository.settings()?, &shared.telemetry, shutdown.clone());
+    let ended = daemon::run(shared, settings, source, shutdown).await;
     watching.abort();
     info!("stopped");
+    ended?;
     Ok(Exit::Done)
 }

@@ -3,17 +3,20 @@
 //! kube's own retry is off: it sleeps for minutes and hides 429 from the limiter. Answers are decoded here, since kube's helper logs a body
 //! that it can't decode, and that body may be a Secret.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
 use serde::de::DeserializeOwned;
+use tokio::time::error::Elapsed;
 
 use super::error::ClusterError;
 use super::limiter::Limiter;
 use crate::model::EnvironmentSpec;
+use crate::telemetry::metrics::Answer;
+use crate::telemetry::{Pulse, Telemetry};
 
 /// A request may take this long; the API server's own limit for non-watch requests is 60 s.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -41,17 +44,34 @@ impl<'a> As<'a> {
     }
 }
 
-/// Sends requests. Clones share the connection pool and the limiter.
+/// Sends requests. Clones share the connection pool, the limiter and what is counted.
 #[derive(Clone)]
 pub struct Caller {
     client: Client,
     limiter: Limiter,
+    telemetry: Telemetry,
+    pulse: Pulse,
 }
 
 impl Caller {
     /// A caller over this client.
     pub fn new(client: Client, limiter: Limiter) -> Self {
-        Self { client, limiter }
+        Self { client, limiter, telemetry: Telemetry::default(), pulse: Pulse::default() }
+    }
+
+    /// The same for one task: each answer is a sign of life of it.
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
+    }
+
+    /// Where requests are counted.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// The task that this caller's requests are made for.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// The client itself, for watches, which are not bounded by the limiter.
@@ -68,13 +88,17 @@ impl Caller {
     ) -> Result<T, ClusterError> {
         let mut request = request.map_err(|source| ClusterError::Unbuildable { what: what(), source })?;
         impersonate(&mut request, by).map_err(|()| ClusterError::BlankImpersonation { what: what() })?;
+        let verb = verb(&request);
         let (parts, body) = request.into_parts();
         let body = bytes::Bytes::from(body); // shared, so that sending it again copies nothing
         for attempt in 1.. {
-            let permit = self.limiter.place().await;
+            let permit = self.pulse.queue(self.limiter.turns(), self.limiter.place()).await;
             let request = Request::from_parts(parts.clone(), Body::from(body.clone()));
+            let began = Instant::now();
             let answer = tokio::time::timeout(TIME_LIMIT, self.once(request)).await;
             drop(permit);
+            self.pulse.beat();
+            self.telemetry.metrics.request(verb, answer_of(&answer, |(code, ..)| *code), began.elapsed());
             let (code, retry_after, text) = match answer {
                 Err(_) => return Err(ClusterError::TimedOut { what: what(), after: TIME_LIMIT }),
                 Ok(Err(source)) => return Err(ClusterError::Unreachable { what: what(), source }),
@@ -84,10 +108,12 @@ impl Caller {
                 let pause = retry_after.unwrap_or(Duration::from_secs(1));
                 if pause <= LONGEST_PAUSE {
                     self.limiter.throttled(pause).await;
+                    self.telemetry.metrics.concurrency(self.limiter.allowed());
                     continue;
                 }
             }
             self.limiter.succeeded();
+            self.telemetry.metrics.concurrency(self.limiter.allowed());
             if !(200..300).contains(&code) {
                 return Err(ClusterError::Refused { what: what(), status: Box::new(status_of(code, &text)) });
             }
@@ -103,6 +129,31 @@ impl Caller {
         let retry_after = seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let bytes = response.into_body().collect_bytes().await?;
         Ok((code, retry_after, bytes.into()))
+    }
+}
+
+/// How a request ended, for the count of requests.
+pub(super) fn answer_of<T>(answer: &Result<Result<T, kube::Error>, Elapsed>, code: impl Fn(&T) -> u16) -> Answer {
+    match answer {
+        Ok(Ok(answer)) => Answer::Code(code(answer)),
+        Ok(Err(kube::Error::Api(status))) => Answer::Code(status.code),
+        Ok(Err(_)) => Answer::Unreachable,
+        Err(_) => Answer::TimedOut,
+    }
+}
+
+/// What a request asks for, in the words of RBAC; a write that is only tried out is a `dry-run`.
+fn verb(request: &Request<Vec<u8>>) -> &'static str {
+    let query = request.uri().query().unwrap_or_default();
+    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+    match *request.method() {
+        _ if has("dryRun") => "dry-run",
+        http::Method::GET if has("limit") => "list",
+        http::Method::GET => "get",
+        http::Method::POST => "create",
+        http::Method::PATCH => "patch",
+        http::Method::DELETE => "delete",
+        _ => "other",
     }
 }
 
@@ -142,6 +193,24 @@ mod tests {
         let mut request = Request::new(Vec::new());
         impersonate(&mut request, As::ServiceAccount("todo-dev", "plumb-deployer")).unwrap();
         assert_eq!(request.headers()["Impersonate-User"], "system:serviceaccount:todo-dev:plumb-deployer");
+    }
+
+    #[test]
+    fn a_request_is_counted_by_what_it_asks_for() {
+        use kube::core::params::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+        let paths = kube::core::Request::new("/api/v1/namespaces/n/configmaps");
+        let apply = |params: &PatchParams| paths.patch("a", params, &Patch::Apply(&serde_json::json!({})));
+        let cases = [
+            (paths.list_metadata(&ListParams::default().limit(500).labels("a=b")), "list"),
+            (paths.get_metadata("a", &Default::default()), "get"),
+            (paths.create(&PostParams::default(), Vec::new()), "create"),
+            (apply(&PatchParams::apply("limit")), "patch"),
+            (apply(&PatchParams::apply("plumb").dry_run()), "dry-run"),
+            (paths.delete("a", &DeleteParams::default()), "delete"),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(verb(&request.unwrap()), expected);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::discovery::Discovered;
 use super::error::ClusterError;
 use super::inventory::Inventory;
 use super::limiter::Limiter;
+use crate::telemetry::Pulse;
 
 /// Everything plumb holds of one cluster. Cheap to clone; clones share connections, limiter, kinds and inventory.
 #[derive(Clone)]
@@ -54,5 +55,17 @@ impl Cluster {
         let caller = Caller::new(client, Limiter::default());
         let inventory = Inventory::new(caller.clone());
         Self { caller, discovered: Arc::default(), inventory }
+    }
+
+    /// A cluster that nobody answers for.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        let config = Config::new("http://127.0.0.1:9".parse().expect("a URL"));
+        Self::over(Client::try_from(config).expect("a client"))
+    }
+
+    /// The same cluster for one task: the answers are signs of life of it.
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { caller: self.caller.with_pulse(pulse), ..self }
     }
 }

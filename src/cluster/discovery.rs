@@ -9,10 +9,11 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::api::{As, Caller};
+use super::api::{As, Caller, answer_of};
 use super::error::ClusterError;
 use crate::model::kinds::{KindInfo, Kinds};
 use crate::model::{GroupKind, Manifest};
+use crate::telemetry::Turns;
 
 /// A discovery may take this long: an aggregated API server that is away slows it down.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -23,6 +24,7 @@ pub struct Discovered {
     state: std::sync::RwLock<Known>,
     /// Held during discovery, so that a hundred environments that start at once ask once.
     asking: Mutex<Option<Instant>>,
+    turns: Turns,
 }
 
 /// What discovery found, with a number that grows whenever it changes: renders that depend on it are cached by that number.
@@ -42,7 +44,7 @@ impl Discovered {
 
     /// Asks the API server if nobody has asked yet.
     pub async fn ensure(&self, caller: &Caller) -> Result<Known, ClusterError> {
-        let asked = self.asking.lock().await;
+        let asked = caller.pulse().queue(&self.turns, self.asking.lock()).await;
         if asked.is_some() {
             return Ok(self.known());
         }
@@ -51,7 +53,7 @@ impl Discovered {
 
     /// Asks the API server again, unless somebody did since `seen`: after a custom resource definition was made, or for an unknown kind.
     pub async fn refresh(&self, caller: &Caller, seen: u64) -> Result<Known, ClusterError> {
-        let asked = self.asking.lock().await;
+        let asked = caller.pulse().queue(&self.turns, self.asking.lock()).await;
         let known = self.known();
         if known.generation > seen {
             return Ok(known);
@@ -75,8 +77,11 @@ impl Discovered {
                 Err(_) => Discovery::new(caller.client().clone()).run().await,
             }
         };
+        let began = Instant::now();
+        let answer = tokio::time::timeout(TIME_LIMIT, ask).await;
+        caller.telemetry().metrics.request("discover", answer_of(&answer, |_| 200), began.elapsed());
         let timed_out = |_| ClusterError::TimedOut { what: what(), after: TIME_LIMIT };
-        let discovery = tokio::time::timeout(TIME_LIMIT, ask).await.map_err(timed_out)?.map_err(unreachable)?;
+        let discovery = answer.map_err(timed_out)?.map_err(unreachable)?;
         let mut kinds = Kinds::new(version.git_version);
         for group in discovery.groups() {
             let preferred = group.preferred_version_or_latest();

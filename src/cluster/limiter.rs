@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::telemetry::Turns;
+
 /// The most requests under way.
 pub const MOST: usize = 16;
 /// Successes in a row after which one more is allowed.
@@ -23,6 +25,7 @@ pub struct Limiter {
 
 #[derive(Debug)]
 struct Shared {
+    turns: Turns,
     semaphore: Arc<Semaphore>,
     allowed: AtomicUsize,
     successes: AtomicUsize,
@@ -33,6 +36,7 @@ impl Default for Limiter {
     fn default() -> Self {
         Self {
             shared: Arc::new(Shared {
+                turns: Turns::default(),
                 semaphore: Arc::new(Semaphore::new(MOST)),
                 allowed: AtomicUsize::new(MOST),
                 successes: AtomicUsize::new(0),
@@ -43,6 +47,11 @@ impl Default for Limiter {
 }
 
 impl Limiter {
+    /// Counts the places that were given.
+    pub fn turns(&self) -> &Turns {
+        &self.shared.turns
+    }
+
     /// Waits for a place, and for the end of a pause that the server asked for. `None` only if the limiter is closed, which it never is.
     pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
         let permit = self.shared.semaphore.clone().acquire_owned().await.ok()?;

@@ -12,7 +12,7 @@ use kube::core::Request;
 use kube::core::params::{GetParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::watch as channel;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::api::{As, Caller};
 use super::error::ClusterError;
@@ -69,10 +69,10 @@ impl Default for Parents {
 }
 
 impl Parents {
-    /// Starts watching. The task ends when the returned handle aborts it.
-    pub fn watch(&self, caller: Caller) -> AbortHandle {
+    /// Starts watching. The task does not end by itself.
+    pub fn watch(&self, caller: Caller) -> JoinHandle<()> {
         let sink = ParentSink { parents: self.clone(), path: Environment::url_path(&(), None), listing: None };
-        tokio::spawn(super::watch::run(caller, sink)).abort_handle()
+        tokio::spawn(super::watch::run(caller, sink))
     }
 
     /// Wakes with every change.

@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::api::{As, Caller};
+use super::api::{As, Caller, answer_of};
 use super::error::ClusterError;
 use crate::model::live::ResourceVersion;
+use crate::telemetry::pulse;
 
 /// Bookmarks come about once a minute.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -62,13 +63,22 @@ enum End {
 
 /// Keeps the sink up to date until the task is aborted.
 pub(super) async fn run<S: Sink>(caller: Caller, mut sink: S) {
+    let pulse = caller.telemetry().pulses.enter(format!("watch of {}", sink.kind()), pulse::BOUND);
+    let (caller, metrics) = (caller.clone().with_pulse(pulse.clone()), caller.telemetry().metrics.clone());
     let mut from: Option<String> = None;
     let mut pause = SHORTEST_PAUSE;
     loop {
         let began = Instant::now();
         let step = match &from {
-            None => list(&caller, &mut sink).await,
-            Some(version) => follow(&caller, &mut sink, version).await,
+            None => {
+                pulse.step("listing");
+                metrics.listing();
+                list(&caller, &mut sink).await
+            }
+            Some(version) => {
+                pulse.step("following");
+                follow(&caller, &mut sink, version).await
+            }
         };
         match step {
             Ok(End::Resume(version)) => {
@@ -87,6 +97,7 @@ pub(super) async fn run<S: Sink>(caller: Caller, mut sink: S) {
             }
             Err(error) if error.code() == 404 && sink.unserved() => return,
             Err(error) => {
+                metrics.watch_failed();
                 if pause >= Duration::from_secs(1) {
                     warn!(kind = sink.kind(), %error, "watch interrupted; trying again");
                 }
@@ -138,7 +149,9 @@ async fn follow<S: Sink>(caller: &Caller, sink: &mut S, from: &str) -> Result<En
     let request = watch_request(sink, from).map_err(|source| ClusterError::Unbuildable { what: what(), source })?;
     let silent = |_| ClusterError::TimedOut { what: what(), after: SILENCE };
     let opening = caller.client().request_events::<S::Object>(request);
-    let stream = match timeout(SILENCE, opening).await.map_err(silent)? {
+    let opened = timeout(SILENCE, opening).await;
+    caller.telemetry().metrics.watch(answer_of(&opened, |_| 200));
+    let stream = match opened.map_err(silent)? {
         Ok(stream) => stream,
         Err(kube::Error::Api(status)) if status.code == 410 => return Ok(End::Expired),
         Err(kube::Error::Api(status)) => return Err(ClusterError::Refused { what: what(), status }),
@@ -170,6 +183,7 @@ async fn follow<S: Sink>(caller: &Caller, sink: &mut S, from: &str) -> Result<En
             WatchEvent::Error(status) if status.code == 410 => return Ok(End::Expired),
             WatchEvent::Error(status) => return Err(ClusterError::Refused { what: what(), status }),
         };
+        caller.pulse().beat();
         sink.delivered(number(&version));
         at = version;
     }

@@ -20,6 +20,7 @@ use crate::reconcile::{Mode, Prepared, Reconciler, Shared, Verdict};
 use crate::render::Definition;
 use crate::report;
 use crate::source::Store;
+use crate::telemetry::pulse;
 
 mod claim;
 mod tell;
@@ -100,7 +101,8 @@ impl Task {
         let definition = Arc::clone(&wanted.borrow().definition);
         let (parents, peers) = (shared.parents.subscribe(), shared.peers.subscribe());
         let course = Course::new(definition.spec.resync.get(), Instant::now(), jitter());
-        let reconciler = Reconciler::new(shared, definition);
+        let pulse = shared.telemetry.pulses.enter(format!("environment {}", definition.name), pulse::BOUND);
+        let reconciler = Reconciler::new(shared, definition).with_pulse(pulse);
         Self {
             reconciler,
             settings,
@@ -171,13 +173,17 @@ impl Task {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            _ = self.wanted.changed() => {}
-            _ = self.parents.changed() => {}
-            _ = self.peers.changed() => {}
-            _ = self.stop.changed() => {}
-            () = timer => {}
-        }
+        self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name);
+        let event = async {
+            tokio::select! {
+                _ = self.wanted.changed() => {}
+                _ = self.parents.changed() => {}
+                _ = self.peers.changed() => {}
+                _ = self.stop.changed() => {}
+                () = timer => {}
+            }
+        };
+        self.reconciler.pulse.idle("waiting for events", event).await;
     }
 
     /// Takes a new definition in, and decides what is to be done.
@@ -365,6 +371,7 @@ impl Task {
             return self.tell_ended(commit, Outcome::Unchanged).await;
         }
         info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
+        self.reconciler.shared.telemetry.metrics.ended(&self.reconciler.name, &Outcome::Unchanged, &[]);
         self.told = Some((commit, Outcome::Unchanged));
     }
 }

@@ -25,13 +25,16 @@ pub(super) fn planning(error: ClusterError) -> Failure {
 
 impl Reconciler {
     pub(super) async fn discover(&self) -> Result<Known, Failure> {
-        let cluster = &self.shared.cluster;
+        self.pulse.step("asking which kinds the API server has");
+        let cluster = &self.cluster;
         cluster.discovered.ensure(&cluster.caller).await.map_err(planning)
     }
 
     /// Renders a commit on a blocking thread.
     pub(super) async fn render(&self, store: &Store, commit: CommitId, known: &Known) -> Result<Desired, Failure> {
-        let slot = Arc::clone(&self.shared.renders).acquire_owned().await;
+        self.pulse.step(format!("rendering {}", commit.short()));
+        let slot = Arc::clone(&self.shared.renders).acquire_owned();
+        let slot = self.pulse.queue(&self.shared.render_turns, slot).await;
         let (this, store, known) = (self.clone(), store.clone(), known.clone());
         let work = move || {
             let _slot = slot; // Kept by the thread, not by whoever waits for it.
@@ -67,7 +70,7 @@ impl Reconciler {
         if !unknown {
             return Ok((desired, known));
         }
-        let cluster = &self.shared.cluster;
+        let cluster = &self.cluster;
         let newer = cluster.discovered.refresh(&cluster.caller, known.generation).await.map_err(planning)?;
         if newer.generation == known.generation {
             return Ok((desired, known));
@@ -78,9 +81,10 @@ impl Reconciler {
 
     /// Has every kind watched that the commit asks for or that the environment ever had, and waits for their first lists.
     pub(super) async fn watch_kinds(&self, desired: &Desired, known: &Known) -> Result<(), Failure> {
+        self.pulse.step(format!("waiting for the first lists of what {} needs", desired.commit.short()));
         let watched: Vec<(GroupKind, ResourceVersion)> =
             self.watched_kinds(desired, known).into_iter().map(|kind| (kind, 0)).collect();
-        self.shared.cluster.inventory.complete(&watched, INVENTORY_WITHIN).await.map_err(planning)
+        self.cluster.inventory.complete(&watched, INVENTORY_WITHIN).await.map_err(planning)
     }
 
     /// The kinds that are watched for this environment; starts the watches that are missing.
@@ -99,12 +103,13 @@ impl Reconciler {
                 infos.entry(kind.clone()).or_insert_with(|| info.clone());
             }
         }
-        self.shared.cluster.inventory.ensure(&infos);
+        self.cluster.inventory.ensure(&infos);
         infos.into_keys().collect()
     }
 
     /// Reads what the watches don't show: the namespaces, and what stands without our label.
     pub(super) async fn look_around(&self, desired: &Desired, known: &Known) -> Result<Strangers, Failure> {
+        self.pulse.step(format!("looking at what stands where {} writes", desired.commit.short()));
         let writer = self.writer();
         let mut needed: BTreeSet<Arc<str>> =
             desired.objects.iter().filter_map(|manifest| manifest.key.namespace.clone()).collect();
@@ -120,7 +125,7 @@ impl Reconciler {
                 None => _ = memory.namespaces.remove(&namespace),
             }
         }
-        let inventory = &self.shared.cluster.inventory;
+        let inventory = &self.cluster.inventory;
         standing::strangers(writer, inventory, desired, &self.part_of, &known.kinds).await.map_err(planning)
     }
 
@@ -135,7 +140,7 @@ impl Reconciler {
     ) -> Planned {
         let memory = self.memory();
         let peers = self.shared.peers.seen_from(&self.name);
-        self.shared.cluster.inventory.with_members(&self.part_of, |members| {
+        self.cluster.inventory.with_members(&self.part_of, |members| {
             plan::plan(&Input {
                 environment: &self.name,
                 manager: &self.manager,
@@ -157,11 +162,12 @@ impl Reconciler {
 
     /// The API server's own word on all that changed, before the first write of a new commit.
     pub(super) async fn dry_run(&self, plan: Plan, known: &Known, mode: Mode) -> Result<Gated, Failure> {
+        self.pulse.step("asking the API server whether it would take a commit");
         let applied = |key: &_| self.memory().baselines.get(key).map(|baseline| Arc::clone(&baseline.fields));
         let gate = Gate {
             writer: self.writer(),
             kinds: &known.kinds,
-            inventory: &self.shared.cluster.inventory,
+            inventory: &self.cluster.inventory,
             part_of: &self.part_of,
             applied: &applied,
             replace: self.definition.spec.replace,

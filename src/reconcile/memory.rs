@@ -15,6 +15,7 @@ use crate::model::live::ResourceVersion;
 use crate::model::{Digest, GroupKind, ObjectKey, applyset};
 use crate::plan::{Baseline, NamespaceState};
 use crate::render::{Cache, Definition, Tools};
+use crate::telemetry::{Pulse, Telemetry, Turns};
 
 /// What all environments of one plumb share.
 pub struct Shared {
@@ -32,6 +33,27 @@ pub struct Shared {
     pub cancel: AtomicBool,
     /// Renders under way at once: each uses a core.
     pub renders: Arc<Semaphore>,
+    /// Counts the renders that began.
+    pub render_turns: Turns,
+    /// What plumb knows of itself.
+    pub telemetry: Telemetry,
+}
+
+impl Shared {
+    /// Over this cluster, with nothing known yet.
+    pub fn new(cluster: Cluster, instance: Instance, tools: Tools) -> Self {
+        Self {
+            telemetry: cluster.caller.telemetry().clone(),
+            cluster,
+            instance,
+            parents: Parents::default(),
+            peers: PeerBook::default(),
+            tools,
+            cancel: AtomicBool::new(false),
+            renders: Arc::new(Semaphore::new(2)),
+            render_turns: Turns::default(),
+        }
+    }
 }
 
 /// One environment, as its definition says at this moment.
@@ -39,6 +61,10 @@ pub struct Shared {
 pub struct Reconciler {
     /// What all environments share.
     pub shared: Arc<Shared>,
+    /// The cluster that it is in, with requests in its name.
+    pub cluster: Cluster,
+    /// Its task's signs of life.
+    pub pulse: Pulse,
     /// The environment's name.
     pub name: Arc<str>,
     /// Its definition.
@@ -69,6 +95,8 @@ impl Reconciler {
     pub fn new(shared: Arc<Shared>, definition: Arc<Definition>) -> Self {
         let name = definition.name.as_str();
         Self {
+            cluster: shared.cluster.clone(),
+            pulse: Pulse::default(),
             shared,
             name: name.into(),
             definition: Arc::clone(&definition),
@@ -77,6 +105,11 @@ impl Reconciler {
             cache: Arc::default(),
             memory: Arc::default(),
         }
+    }
+
+    /// The same, in a task that has to make progress.
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { cluster: self.cluster.with_pulse(pulse.clone()), pulse, ..self }
     }
 
     /// The same environment under a new definition: what is remembered of its objects stays true.
@@ -98,10 +131,6 @@ impl Reconciler {
 
     /// Writes as this environment.
     pub(super) fn writer(&self) -> Writer<'_> {
-        Writer {
-            caller: &self.shared.cluster.caller,
-            manager: &self.manager,
-            by: As::environment(&self.definition.spec),
-        }
+        Writer { caller: &self.cluster.caller, manager: &self.manager, by: As::environment(&self.definition.spec) }
     }
 }

@@ -33,12 +33,12 @@ impl Reconciler {
 
     /// After a prune, the parent names just what is left.
     pub(super) async fn shrink_reach(&self, desired: &Desired, done: &Done) -> Result<(), Failure> {
-        let members = &self.shared.cluster.inventory;
+        let members = &self.cluster.inventory;
         let members = members
             .with_members(&self.part_of, |members| reach_of(members.keys().filter(|key| !done.pruned.contains(*key))));
         // A kind that is not served at this moment may still have objects: it stays named.
         let reach = self.shared.parents.reach(&self.name);
-        let kinds = self.shared.cluster.discovered.known().kinds;
+        let kinds = self.cluster.discovered.known().kinds;
         let unserved = reach.kinds.into_iter().filter(|kind| kinds.preferred(kind).is_none()).collect();
         let members = members.union(&Reach { kinds: unserved, ..Reach::default() });
         let left = members.union(&reach_of(desired.objects.iter().map(|manifest| &manifest.key)));
@@ -47,11 +47,11 @@ impl Reconciler {
 
     /// Where the environment has members, as the inventory knows them.
     pub fn reach_of_members(&self) -> Reach {
-        self.shared.cluster.inventory.with_members(&self.part_of, |members| reach_of(members.keys()))
+        self.cluster.inventory.with_members(&self.part_of, |members| reach_of(members.keys()))
     }
 
     async fn set_reach(&self, reach: &Reach) -> Result<(), Failure> {
-        let parent = Parent { caller: &self.shared.cluster.caller, name: &self.name };
+        let parent = Parent { caller: &self.cluster.caller, name: &self.name };
         // Our own status write may come in between: looked at anew then.
         for _ in 0..3 {
             let now = parent.read().await.map_err(applying)?;
@@ -84,7 +84,7 @@ impl Reconciler {
 
     fn executor<'a>(&'a self, stop: &'a channel::Receiver<bool>) -> Executor<'a> {
         Executor {
-            cluster: &self.shared.cluster,
+            cluster: &self.cluster,
             writer: self.writer(),
             propagation: self.definition.spec.prune.propagation,
             stop,
@@ -93,6 +93,7 @@ impl Reconciler {
 
     /// Applies object by object; what is held back or refused is a failure of that object alone.
     pub(super) async fn apply(&self, prepared: &Prepared, stop: &channel::Receiver<bool>, done: &mut Done) {
+        self.pulse.step(format!("applying {}", prepared.desired.commit.short()));
         let gated = &prepared.gated;
         *done = self.executor(stop).write(&gated.plan, &gated.pinned).await;
         done.failures.extend(gated.refused.iter().cloned());
@@ -132,6 +133,7 @@ impl Reconciler {
         let mut peers = self.shared.peers.subscribe();
         let mut waits = Vec::new();
         for round in 1..=PRUNE_ROUNDS {
+            self.pulse.step(format!("deleting what left git by {}", prepared.desired.commit.short()));
             let plan = self.decide_deletions(prepared).await?;
             done.overtaken = 0;
             self.executor(stop).prune(&plan, done).await;
@@ -167,7 +169,7 @@ impl Reconciler {
                 (kind, version)
             })
             .collect();
-        self.shared.cluster.inventory.complete(&kinds, PATIENCE).await.map_err(planning)?;
+        self.cluster.inventory.complete(&kinds, PATIENCE).await.map_err(planning)?;
         accepted(self.plan(desired, known, strangers, *mode, *confirmed))
     }
 }

@@ -11,6 +11,7 @@ use crate::cluster::ClusterError;
 use crate::cluster::parent::{self, Claim, Parent};
 use crate::model::Environment;
 use crate::render::Definition;
+use crate::telemetry::Held;
 
 /// How long a deployment that is made once waits for the API server's first answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ impl Task {
         }
         match self.claimed(known).await {
             Ok(()) => {
+                self.tell_held(Held::Ours);
                 self.not_held = None;
                 self.attempts = 0;
                 true
@@ -40,11 +42,17 @@ impl Task {
                 let pause = Duration::from_secs(1 << self.attempts.min(6)).mul_f64(rand::random_range(0.8..1.2));
                 self.attempts += 1;
                 let held = matches!(error, ClusterError::HeldBy { .. } | ClusterError::TakenOver);
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    _ = self.parents.changed(), if held => {}
-                    _ = self.stop.changed() => {}
+                if held {
+                    self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name);
                 }
+                let event = async {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        _ = self.parents.changed(), if held => {}
+                        _ = self.stop.changed() => {}
+                    }
+                };
+                self.reconciler.pulse.idle("waiting to try the claim again", event).await;
                 false
             }
         }
@@ -67,15 +75,19 @@ impl Task {
     }
 
     async fn wait_for_parents(&mut self) {
-        tokio::select! {
-            _ = self.parents.changed() => {}
-            _ = self.stop.changed() => {}
-        }
+        let event = async {
+            tokio::select! {
+                _ = self.parents.changed() => {}
+                _ = self.stop.changed() => {}
+            }
+        };
+        self.reconciler.pulse.idle("waiting for the Environments to be listed", event).await;
     }
 
     async fn claimed(&mut self, known: Option<Arc<Environment>>) -> Result<(), ClusterError> {
         let (shared, name) = (Arc::clone(&self.reconciler.shared), Arc::clone(&self.reconciler.name));
-        let parent = Parent { caller: &shared.cluster.caller, name: &name };
+        let caller = self.reconciler.cluster.caller.clone();
+        let parent = Parent { caller: &caller, name: &name };
         if let Some(known) = &known
             && let Claim::Theirs(holder) = parent::claim(known, &shared.instance)
             && !self.settings.take_over
@@ -138,8 +150,13 @@ impl Task {
         Ok(Arc::new(written))
     }
 
+    fn tell_held(&self, held: Held) {
+        self.reconciler.shared.telemetry.standing().set(&self.reconciler.name, held);
+    }
+
     fn tell_not_held(&mut self, error: &ClusterError) {
         let text = error.to_string();
+        self.tell_held(Held::Not(text.clone()));
         if self.not_held.as_ref() != Some(&text) {
             error!(environment = %self.reconciler.name, reason = text, "the environment is not claimed; nothing is written");
             self.not_held = Some(text);

@@ -63,6 +63,8 @@ impl Task {
             return;
         }
         report::log::deployment(&self.reconciler.name, &deployment);
+        let metrics = &self.reconciler.shared.telemetry.metrics;
+        metrics.ended(&self.reconciler.name, &deployment.outcome, &deployment.stages);
         self.told = Some(told);
         self.tell_cluster(deployment).await;
     }
@@ -80,7 +82,7 @@ impl Task {
             self.untold = Some((deployment, Instant::now() + TELL_AGAIN));
             return;
         };
-        let parent = Parent { caller: &shared.cluster.caller, name: &name };
+        let parent = Parent { caller: &self.reconciler.cluster.caller, name: &name };
         let last = environment.status.clone().unwrap_or_default();
         let generation = environment.metadata.generation;
         let status = report::status::next(&last, &deployment, self.course.target(), generation, chrono::Utc::now());

@@ -11,6 +11,7 @@ use super::RemoteError;
 use super::connection::Connection;
 use crate::source::store::find_commit;
 use crate::source::{Heads, RemoteUrl, SourceError, SourceSettings, Store, Trust};
+use crate::telemetry::Pulse;
 
 /// So many failed fetches in a row from a server that lists its branches, and the fault is taken to be in the mirror.
 const FAILURES_BEFORE_ANEW: u32 = 2;
@@ -22,14 +23,15 @@ pub(super) struct Mirror {
     directory: PathBuf,
     checked: bool,
     failed_fetches: u32,
+    pulse: Pulse,
 }
 
 impl Mirror {
-    pub fn new(url: RemoteUrl, settings: SourceSettings) -> Self {
+    pub fn new(url: RemoteUrl, settings: SourceSettings, pulse: Pulse) -> Self {
         let hash = Sha256::digest(url.as_str().as_bytes());
         let name: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let directory = settings.cache.join(format!("{name}.git"));
-        Self { url, settings, directory, checked: false, failed_fetches: 0 }
+        Self { url, settings, directory, checked: false, failed_fetches: 0, pulse }
     }
 
     /// What an earlier run left, if it is whole: the heads that stand until the remote is reached.
@@ -79,6 +81,7 @@ impl Mirror {
     pub async fn tidy(&self) {
         let Ok(connection) = Connection::prepare(&self.url, &self.settings).await else { return };
         let Ok(_lock) = self.lock().await else { return };
+        self.pulse.step("packing the mirror");
         let arguments = ["gc", "--auto", "--quiet"];
         let done = connection.git(Some(&self.directory), arguments, "packing the mirror", self.settings.fetch_timeout);
         if let Err(error) = done.await {
@@ -87,6 +90,7 @@ impl Mirror {
     }
 
     async fn ask(&self, connection: &Connection) -> Result<Heads, RemoteError> {
+        self.pulse.step("asking the remote for its branches");
         let arguments = ["ls-remote", "--symref", "--quiet", "--", self.url.as_str(), "HEAD", "refs/heads/*"];
         let limit = self.settings.ask_timeout;
         let listed = connection.git(None, arguments, "asking the remote for its branches", limit).await?;
@@ -94,6 +98,7 @@ impl Mirror {
     }
 
     async fn fetch(&self, connection: &Connection, directory: &Path) -> Result<(), RemoteError> {
+        self.pulse.step("fetching");
         let options = ["fetch", "--quiet", "--atomic", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-gc"];
         let source = ["--no-recurse-submodules", "--", self.url.as_str(), "+refs/heads/*:refs/heads/*"];
         let arguments = options.into_iter().chain(source);
@@ -137,6 +142,7 @@ impl Mirror {
     async fn whole(&mut self) -> Option<Store> {
         let store = self.open()?;
         if !self.checked {
+            self.pulse.step("checking the mirror");
             let looked_at = store.clone();
             tokio::task::spawn_blocking(move || complete(&looked_at)).await.ok()?.ok()?;
             self.checked = true;
@@ -146,6 +152,7 @@ impl Mirror {
 
     /// Keeps other processes (a `plumb plan` beside the daemon) out of the mirror until dropped.
     async fn lock(&self) -> Result<File, RemoteError> {
+        self.pulse.step("waiting for the mirror's lock");
         let path = self.directory.with_extension("lock");
         let file = File::create(&path).map_err(RemoteError::mirror(&path))?;
         let start = Instant::now();

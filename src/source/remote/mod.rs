@@ -19,7 +19,7 @@ use mirror::Mirror;
 /// Fetches until dropped, which also ends a fetch that runs.
 pub(super) async fn run(url: RemoteUrl, settings: &SourceSettings, publisher: &Publisher) {
     let mut backoff = Backoff::new(settings.interval, settings.longest_delay);
-    let mut mirror = Mirror::new(url.clone(), settings.clone());
+    let mut mirror = Mirror::new(url.clone(), settings.clone(), publisher.pulse.clone());
     loop {
         match mirror.sync().await {
             Ok((heads, store, fetched)) => {
@@ -35,6 +35,6 @@ pub(super) async fn run(url: RemoteUrl, settings: &SourceSettings, publisher: &P
                 publisher.failing(&SourceError::Remote { url: url.to_string(), source: Box::new(source) }, known);
             }
         }
-        tokio::time::sleep(backoff.delay()).await;
+        publisher.pulse.idle("waiting to ask the remote again", tokio::time::sleep(backoff.delay())).await;
     }
 }

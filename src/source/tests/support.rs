@@ -98,7 +98,7 @@ pub fn start(path: &Path) -> Watched {
 
 pub fn start_with(settings: SourceSettings) -> Watched {
     let (stop, stopped) = watch::channel(false);
-    let (states, task) = crate::source::watch(settings, stopped);
+    let (states, task) = crate::source::watch(settings, &crate::telemetry::Telemetry::default(), stopped);
     Watched { states, stop, task }
 }
 

@@ -34,22 +34,22 @@ pub(super) async fn run(path: PathBuf, settings: &SourceSettings, publisher: &Pu
                 break;
             }
         }
-        tokio::select! {
-            () = listener.next() => {}
-            () = tokio::time::sleep(interval) => {}
-        }
+        // A time-out is the poll.
+        let _ = publisher.pulse.idle("waiting for a push", tokio::time::timeout(interval, listener.next())).await;
     }
 }
 
 /// One look, off the runtime's threads. Nothing if it died.
 async fn look(path: &Path, trust: &Trust, previous: Option<Arc<Heads>>, publisher: &Publisher) -> Option<Survey> {
+    publisher.pulse.step("looking at the branches");
     let (at, trust) = (path.to_owned(), trust.clone());
     let mut look = tokio::task::spawn_blocking(move || survey(&at, &trust, previous.as_deref()));
     let done = match tokio::time::timeout(SLOW, &mut look).await {
         Ok(done) => done,
         Err(_) => {
             publisher.error(&SourceError::Hangs { path: path.to_owned(), seconds: SLOW.as_secs() });
-            look.await
+            // The file system's fault, and told: a restart of plumb would not make it answer.
+            publisher.pulse.idle("waiting for a file system that hangs", look).await
         }
     };
     done.inspect_err(|error| tracing::error!(repository = %path.display(), %error, "a look at the repository died"))

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::error::one_line;
 use super::{Heads, RepositoryUrl, SourceError, SourceSettings, Store, remote};
+use crate::telemetry::{Metrics, Pulse, Telemetry, pulse};
 
 /// What is known of the repository.
 #[derive(Debug, Clone)]
@@ -61,16 +62,19 @@ impl SourceState {
     }
 }
 
-/// Watches the repository until `shutdown` is true (or its sender is gone). The receiver always has the newest state.
+/// Watches the repository until `shutdown` is true (or its sender is gone). The receiver always has the newest state, and is closed when the task ends.
 ///
 /// Must be called inside a tokio runtime. The task ends soon after `shutdown`; a read that hangs is left behind.
 pub fn watch(
     settings: SourceSettings,
+    telemetry: &Telemetry,
     shutdown: channel::Receiver<bool>,
 ) -> (channel::Receiver<Arc<SourceState>>, JoinHandle<()>) {
     let waiting = SourceState::Waiting { reason: "the repository was not looked at yet".to_owned() };
     let (sender, receiver) = channel::channel(Arc::new(waiting));
-    let publisher = Publisher { sender };
+    // The longest step is a fetch, or waiting for another process that fetches.
+    let pulse = telemetry.pulses.enter("source", settings.fetch_timeout + pulse::BOUND);
+    let publisher = Publisher { sender, pulse, metrics: telemetry.metrics.clone() };
     let task = tokio::spawn(async move {
         let mut stop = shutdown;
         let look = async {
@@ -90,6 +94,9 @@ pub fn watch(
 /// The sending side: turns what was read into a state, publishes it if it is news, and logs once for each change.
 pub(super) struct Publisher {
     sender: channel::Sender<Arc<SourceState>>,
+    /// The watching task's signs of life.
+    pub pulse: Pulse,
+    metrics: Metrics,
 }
 
 impl Publisher {
@@ -99,16 +106,19 @@ impl Publisher {
     }
 
     pub fn ready(&self, heads: Heads, store: Store) {
+        self.metrics.source_read(true);
         self.publish(SourceState::Ready { heads: Arc::new(heads), store });
     }
 
     /// It cannot be read; `last` stands.
     pub fn failing(&self, error: &SourceError, last: Option<(Arc<Heads>, Store)>) {
+        self.metrics.source_read(false);
         self.publish(SourceState::Failing { reason: one_line(error), last });
     }
 
     /// A repository that was never there is waited for; one that was read before is failing, and so is one that cannot be read.
     fn error(&self, error: &SourceError) {
+        self.metrics.source_read(false);
         let (reason, last) = (one_line(error), self.last());
         self.publish(match last {
             None if error.is_not_there() => SourceState::Waiting { reason },
