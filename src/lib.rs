@@ -22,6 +22,8 @@ pub mod reconcile;
 pub mod render;
 pub mod report;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod serve;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod source;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod telemetry;

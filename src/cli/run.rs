@@ -1,5 +1,9 @@
 //! `plumb run`: the daemon.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as channel;
 use tracing::info;
@@ -7,6 +11,7 @@ use tracing::info;
 use super::{Exit, open};
 use crate::config::{ClusterArgs, RepositoryArgs};
 use crate::daemon;
+use crate::serve::{self, Probes};
 use crate::source;
 
 /// Watch the repository and keep the cluster equal to it
@@ -24,6 +29,9 @@ pub(super) struct Args {
     /// Take over environments that another installation holds
     #[arg(long)]
     take_over: bool,
+    /// Answer /livez, /readyz and /metrics here, such as 0.0.0.0:8080; there is no authentication [default: nowhere]
+    #[arg(long, env = "PLUMB_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
 }
 
 pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
@@ -35,7 +43,35 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
         release: !instance.name.starts_with("pod/"),
         only: args.environments,
     };
+    let listener = match args.listen {
+        Some(address) => Some(serve::bind(address).await?),
+        None => None,
+    };
     let (stop, shutdown) = channel::channel(false);
+    stop_by_signal(stop.clone())?;
+    info!(version = %env!("CARGO_PKG_VERSION"), instance = %instance.name, repository = %repository.shown(), "plumb starts");
+    let shared = open::shared(cluster, instance, open::tools());
+    let (source, watching) = source::watch(repository.settings()?, &shared.telemetry, shutdown.clone());
+    let probes = Probes::new(Arc::clone(&shared), source.clone(), shutdown.clone());
+    let (close, closed) = channel::channel(false);
+    let answering = tokio::spawn(serve::serve(listener, probes, closed));
+    let answered = tokio::spawn(async move {
+        let ended = answering.await;
+        stop.send_replace(true); // It is not to end before the daemon.
+        ended
+    });
+    let ended = daemon::run(shared, settings, source, shutdown).await;
+    watching.abort();
+    close.send_replace(true);
+    let answered = answered.await.and_then(|ended| ended);
+    info!("stopped");
+    ended?;
+    answered.context("the task that answers probes died")?;
+    Ok(Exit::Done)
+}
+
+/// The first signal stops plumb once its writes have ended; the second at once.
+fn stop_by_signal(stop: channel::Sender<bool>) -> anyhow::Result<()> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
@@ -52,12 +88,5 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
             stop.send_replace(true);
         }
     });
-    info!(version = %env!("CARGO_PKG_VERSION"), instance = %instance.name, repository = %repository.shown(), "plumb starts");
-    let shared = open::shared(cluster, instance, open::tools());
-    let (source, watching) = source::watch(repository.settings()?, &shared.telemetry, shutdown.clone());
-    let ended = daemon::run(shared, settings, source, shutdown).await;
-    watching.abort();
-    info!("stopped");
-    ended?;
-    Ok(Exit::Done)
+    Ok(())
 }

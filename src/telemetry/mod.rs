@@ -1,6 +1,6 @@
 //! What plumb knows of itself: which of its tasks make progress, which environments it holds, what it has counted.
 //!
-//! Any room that acts may write here. [`board`] and [`standing`] decide and are pure; time is an argument there.
+//! Any room that acts may write here; only [`crate::serve`] reads. [`board`] and [`standing`] decide and are pure; time is an argument there.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
