@@ -314,6 +314,7 @@ mod tests {
             prune_disabled: false,
             owner: None,
             client_side_applied: false,
+            health: None,
         }
     }
 

@@ -83,6 +83,7 @@ pub fn reduce(meta: &ObjectMeta, interner: &mut Interner) -> Live {
         prune_disabled: get(&meta.annotations, PRUNE) == Some("disabled"),
         owner: owner(meta).map(Box::new),
         client_side_applied: entries.iter().any(is_client_side),
+        health: None,
     }
 }
 

@@ -7,6 +7,8 @@ mod claim;
 mod daemon_set;
 mod definition;
 mod deployment;
+pub mod diagnosis;
+pub mod environment;
 mod job;
 mod object;
 mod pod;

@@ -75,6 +75,10 @@ impl<'a> Field<'a> {
         Self(self.0.and_then(|value| value.pointer(pointer)))
     }
 
+    pub(super) fn value(self) -> Option<&'a Value> {
+        self.0
+    }
+
     pub(super) fn exists(self) -> bool {
         self.0.is_some_and(|value| !value.is_null())
     }

@@ -78,7 +78,9 @@ fn cannot_start(container: Field<'_>) -> Option<Health> {
         restarts => message.push_str(&format!(", restarted {restarts} times")),
     }
     let said = waiting.at("/message").text();
-    if !said.is_empty() {
+    // In a crash loop it only says how long the kubelet waits.
+    let says_more = !last.exists() || reason != "CrashLoopBackOff";
+    if says_more && !said.is_empty() {
         message.push_str(&format!(": {said}"));
     }
     Some(Health::new(Status::Failed, reason, &message))

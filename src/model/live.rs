@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Health;
+
 /// A `metadata.resourceVersion`. Comparable within one resource type of one cluster (KEP-5504).
 pub type ResourceVersion = u64;
 
@@ -62,6 +64,8 @@ pub struct Live {
     pub owner: Option<Box<Owner>>,
     /// A `kubectl apply` without `--server-side` left its entry: adopting has to migrate it.
     pub client_side_applied: bool,
+    /// How it stands, if there is anything to say: most objects are current, or of a kind that has no way to say.
+    pub health: Option<Box<Health>>,
 }
 
 impl Live {

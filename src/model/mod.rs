@@ -14,6 +14,7 @@ pub mod kinds;
 pub mod live;
 pub mod manifest;
 pub mod outcome;
+pub mod scrub;
 pub mod secret;
 
 pub use commit::{Commit, CommitId};

@@ -1,2 +1,4 @@
+mod diagnosis;
+mod environment;
 mod properties;
 mod table;

@@ -58,6 +58,7 @@ pub fn bare(uid: &str) -> Live {
         prune_disabled: false,
         owner: None,
         client_side_applied: false,
+        health: None,
     }
 }
 
