@@ -182,6 +182,7 @@ fn status_of(code: u16, text: &[u8]) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::pulse;
 
     #[test]
     fn a_blank_service_account_never_becomes_plumb_itself() {
@@ -211,6 +212,33 @@ mod tests {
         for (request, expected) in cases {
             assert_eq!(verb(&request.unwrap()), expected);
         }
+    }
+
+    /// Places that are taken and never given back: whoever waits for one hangs, and is found.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_never_gets_its_turn_is_a_hang() {
+        let (limiter, telemetry) = (Limiter::default(), Telemetry::default());
+        let mut lost = Vec::new();
+        for _ in 0..super::super::limiter::MOST {
+            lost.push(limiter.place().await);
+        }
+        let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+        let caller = Caller::new(Client::try_from(config).unwrap(), limiter);
+        let pulse = telemetry.pulses.enter("environment dev", pulse::BOUND);
+        pulse.step("applying 3f2a91c");
+        let caller = caller.with_pulse(pulse);
+        let asking = tokio::spawn(async move {
+            let request = Ok(Request::get("/version").body(Vec::new()).unwrap());
+            caller.call::<serde_json::Value>(&|| "ask".to_owned(), As::Plumb, request).await.err()
+        });
+        tokio::time::sleep(pulse::BOUND).await;
+        assert!(telemetry.pulses.reports()[0].is_alive());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let said = telemetry.pulses.reports()[0].to_string();
+        assert!(said.starts_with("environment dev hangs: applying 3f2a91c for 5m 1s"), "{said}");
+        drop(lost);
+        assert!(matches!(asking.await.unwrap(), Some(ClusterError::Unreachable { .. })));
+        assert!(telemetry.pulses.reports().is_empty());
     }
 
     #[test]

@@ -57,10 +57,10 @@ impl Cluster {
         Self { caller, discovered: Arc::default(), inventory }
     }
 
-    /// A cluster that nobody answers for.
+    /// A cluster at an address where there is no API server.
     #[cfg(test)]
-    pub(crate) fn nowhere() -> Self {
-        let config = Config::new("http://127.0.0.1:9".parse().expect("a URL"));
+    pub(crate) fn at(address: std::net::SocketAddr) -> Self {
+        let config = Config::new(format!("http://{address}").parse().expect("a URL"));
         Self::over(Client::try_from(config).expect("a client"))
     }
 

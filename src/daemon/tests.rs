@@ -1,13 +1,46 @@
 use std::future::pending;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use serde_json::json;
 
 use super::*;
 use crate::cluster::Cluster;
 use crate::cluster::parent::Instance;
+use crate::reconcile::Mode;
 use crate::render::Tools;
+use crate::source::{self, RepositoryUrl, SourceSettings, Trust};
+use crate::telemetry::Pulses;
 
-fn shared() -> Arc<Shared> {
+fn shared_at(address: SocketAddr) -> Arc<Shared> {
     let instance = Instance { name: "test".to_owned(), run: "1".to_owned() };
-    Arc::new(Shared::new(Cluster::nowhere(), instance, Tools::default()))
+    Arc::new(Shared::new(Cluster::at(address), instance, Tools::default()))
+}
+
+/// Over a cluster whose connections are refused.
+fn shared() -> Arc<Shared> {
+    shared_at("127.0.0.1:9".parse().unwrap())
+}
+
+fn definition(name: &str) -> Arc<Definition> {
+    let spec = serde_json::from_value(json!({"branch": "dev", "namespace": "n", "path": "."})).unwrap();
+    let (labels, annotations, file) = (BTreeMap::new(), BTreeMap::new(), "environment.yaml".into());
+    Arc::new(Definition { name: name.to_owned(), labels, annotations, spec, file })
+}
+
+fn repository(directory: &Path) -> Store {
+    git2::Repository::init_bare(directory).unwrap();
+    Store::open(directory, &Trust::default()).unwrap()
+}
+
+/// Panics if a task hangs at any moment of this time.
+async fn all_alive(pulses: &Pulses, during: Duration) {
+    let end = tokio::time::Instant::now() + during;
+    while tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        let hang: Vec<_> = pulses.reports().into_iter().filter(|report| !report.is_alive()).collect();
+        assert!(hang.is_empty(), "{hang:?}");
+    }
 }
 
 fn source() -> (channel::Sender<Arc<SourceState>>, channel::Receiver<Arc<SourceState>>) {
@@ -65,4 +98,50 @@ async fn a_supervisor_at_rest_is_alive_and_one_that_is_not_polled_is_not() {
     }
     drop((states, supervisor));
     assert!(pulses.reports().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_without_api_server_and_repository_is_no_hang() {
+    let (shared, directory) = (shared(), tempfile::tempdir().unwrap());
+    let (stop, stopped) = channel::channel(false);
+    let nothing = SourceSettings::new(RepositoryUrl::Local(directory.path().join("nothing")));
+    let (source, watching) = source::watch(nothing, &shared.telemetry, stopped.clone());
+    let daemon = tokio::spawn(run(Arc::clone(&shared), Settings::default(), source, stopped.clone()));
+    let store = repository(&directory.path().join("repo.git"));
+    let wanted = Wanted { definition: definition("dev"), head: None, store, broken: None };
+    let (_wanted, wanted) = channel::channel(wanted);
+    let task = Task::new(Arc::clone(&shared), Settings::default(), wanted, stopped);
+    let environment = tokio::spawn(task.run());
+
+    all_alive(&shared.telemetry.pulses, Duration::from_secs(3600)).await;
+    let tasks: Vec<String> = shared.telemetry.pulses.reports().into_iter().map(|report| report.task).collect();
+    assert_eq!(tasks, ["environment dev", "source", "supervisor", "watch of Environment.plumb.dev"]);
+    stop.send_replace(true);
+    assert_eq!(daemon.await.unwrap(), Ok(()));
+    environment.await.unwrap();
+    watching.await.unwrap();
+}
+
+/// Forty environments start at once and ask, one after the other, an API server that takes their connections and says nothing: the last has its time-out
+/// after twenty minutes.
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_for_an_api_server_that_says_nothing_is_no_hang() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (shared, directory) = (shared_at(silent.local_addr().unwrap()), tempfile::tempdir().unwrap());
+    let (store, commit) = (repository(directory.path()), CommitId::new([1; 20]));
+    let pulses = shared.telemetry.pulses.clone();
+    let began = tokio::time::Instant::now();
+    let mut tasks = JoinSet::new();
+    for number in 0..40 {
+        let pulse = pulses.enter(format!("environment {number}"), pulse::BOUND);
+        let reconciler = Reconciler::new(Arc::clone(&shared), definition("dev")).with_pulse(pulse);
+        let store = store.clone();
+        tasks.spawn(async move { reconciler.prepare(&store, commit, Mode::Commit, None).await.err() });
+    }
+    all_alive(&pulses, Duration::from_secs(1100)).await;
+    assert!(!tasks.is_empty() && !pulses.reports().is_empty(), "some are still in the queue");
+    while let Some(failure) = tasks.join_next().await {
+        assert!(failure.unwrap().unwrap().transient);
+    }
+    assert!(began.elapsed() > pulse::BOUND * 3);
 }

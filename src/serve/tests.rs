@@ -20,7 +20,7 @@ struct Scene {
 
 fn scene() -> Scene {
     let instance = Instance { name: "test".to_owned(), run: "1".to_owned() };
-    let shared = Arc::new(Shared::new(Cluster::nowhere(), instance, Tools::default()));
+    let shared = Arc::new(Shared::new(Cluster::at("127.0.0.1:9".parse().unwrap()), instance, Tools::default()));
     let waiting = SourceState::Waiting { reason: "the repository was not looked at yet".to_owned() };
     let (source, states) = channel::channel(Arc::new(waiting));
     let (shutdown, stopped) = channel::channel(false);

@@ -24,4 +24,5 @@ mod overtaken;
 mod prune;
 mod replace;
 mod rights;
+mod serve;
 mod sync;
