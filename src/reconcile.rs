@@ -3,6 +3,7 @@
 //! [`Reconciler::prepare`] goes through the gates without a write, [`Reconciler::deploy`] writes. Between the two lies the decision, made in
 //! [`crate::daemon`], whether this commit takes the place of the one before it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
@@ -17,6 +18,7 @@ use crate::plan::Planned;
 use crate::source::Store;
 
 mod clock;
+pub mod heal;
 mod look;
 mod memory;
 pub mod peers;
@@ -49,7 +51,7 @@ pub enum Verdict {
 /// A commit that passed its gates.
 pub struct Prepared {
     /// What it asks for.
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
     /// What is to be done.
     pub gated: Gated,
     mode: Mode,
@@ -88,7 +90,7 @@ impl Reconciler {
             self.dry_run(accepted(planned)?, &known, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
         Ok(Verdict::Passed(Box::new(Prepared {
-            desired,
+            desired: Arc::new(desired),
             gated,
             mode,
             confirmed,
@@ -139,7 +141,10 @@ impl Reconciler {
     /// The writes. True beside the deployment: it was stopped before the end.
     pub async fn deploy(&self, prepared: &Prepared, stop: &channel::Receiver<bool>) -> (Deployment, bool) {
         let mut clock = Clock::after(&prepared.stages);
-        self.memory().settled = None;
+        {
+            let mut memory = self.memory();
+            (memory.settled, memory.target) = (None, Some(Arc::clone(&prepared.desired)));
+        }
         let mut done = Done::default();
         let ended = self.carry_out(prepared, stop, &mut done, &mut clock).await;
         let failure = ended.err().or_else(|| Failure::first_of(std::mem::take(&mut done.failures)));
@@ -158,7 +163,8 @@ impl Reconciler {
     ) -> Result<(), Failure> {
         self.widen_reach(&prepared.desired).await?;
         self.make_namespace().await?;
-        self.apply(prepared, stop, done).await;
+        self.pulse.step(format!("applying {}", prepared.desired.commit.short()));
+        self.apply(&prepared.gated, stop, done).await;
         clock.lap(Stage::Apply);
         if done.stopped || !done.failures.is_empty() {
             return Ok(());

@@ -163,6 +163,15 @@ impl Writer<'_> {
         }
     }
 
+    /// One object as it is; `None` if it does not stand.
+    pub async fn read(&self, key: &ObjectKey, info: &KindInfo) -> Result<Option<Value>, ClusterError> {
+        let request = at(key, info).get(&key.name, &GetParams::default());
+        match self.caller.call(&|| format!("read {key}"), As::Plumb, request).await {
+            Err(error) if error.code() == 404 => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// The live metadata of all objects of `key`'s kind in its namespace, page by page to `each`.
     pub async fn metadata_list(
         &self,

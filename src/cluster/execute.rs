@@ -16,13 +16,14 @@ use super::error::ClusterError;
 use super::gates::Pinned;
 use super::{definitions, failure, limiter};
 use crate::drift::fields::FieldSet;
+use crate::drift::fingerprint::Baseline;
 use crate::drift::ownership;
 use crate::model::applyset;
 use crate::model::environment::Propagation;
 use crate::model::kinds::{KindInfo, Kinds, Lookup};
 use crate::model::live::ResourceVersion;
 use crate::model::{Failure, GroupKind, Live, Manifest, ObjectKey, Stage};
-use crate::plan::{Action, Baseline, Plan, Step, order};
+use crate::plan::{Action, Plan, Step, order};
 
 /// A replaced object may take this long to go.
 const GONE_WITHIN: Duration = Duration::from_secs(60);

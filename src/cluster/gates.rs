@@ -16,12 +16,13 @@ use super::error::ClusterError;
 use super::inventory::Inventory;
 use super::{failure, limiter};
 use crate::drift::fields::FieldSet;
+use crate::drift::fingerprint::{Baseline, Class, Found};
 use crate::drift::ownership;
 use crate::model::environment::ReplacePolicy;
 use crate::model::kinds::{Kinds, Lookup};
 use crate::model::{Failure, Live, Manifest, ObjectKey, Stage};
 use crate::plan::immutable::{self, Escalation};
-use crate::plan::{Action, Baseline, Plan, Reason, Step};
+use crate::plan::{Action, Plan, Reason, Step};
 
 /// What the gate needs to know.
 #[derive(Clone, Copy)]
@@ -51,6 +52,8 @@ pub struct Gated {
     pub pinned: Pinned,
     /// Objects that nothing was remembered of and that turned out to be as they should be: what to remember.
     pub verified: Vec<(ObjectKey, Baseline)>,
+    /// Objects that nothing was remembered of and that are not as they should be: what happened to them.
+    pub differing: Vec<Found>,
     /// Objects that the API server refuses, each alone; the plan no longer has them.
     pub refused: Vec<Failure>,
 }
@@ -62,6 +65,8 @@ pub type Pinned = HashMap<ObjectKey, FieldSet>;
 enum Answer {
     /// It would take it.
     Accepted,
+    /// It would take it, and give these fields back to us; none are named where only the values differ.
+    Differs(FieldSet),
     /// It would take it, and nothing would change.
     Same(Baseline),
     /// It would take it, and others hold some of these fields that leave git.
@@ -88,11 +93,15 @@ impl Gate<'_> {
         }
         drop((asked, asking));
         let (mut refused, mut pinned, mut verified) = (Vec::new(), Pinned::new(), Vec::new());
+        let mut differing = Vec::new();
         for (index, answer) in answers {
             let Some(step) = plan.steps.get_mut(index) else { continue };
             match answer {
-                Ok(Answer::Accepted) if step.reason == Reason::NotVerified => step.reason = Reason::Differs,
                 Ok(Answer::Accepted) => {}
+                Ok(Answer::Differs(paths)) => {
+                    step.reason = Reason::Differs;
+                    differing.push(Found { key: step.key.clone(), class: Class::ValueChanged, paths });
+                }
                 Ok(Answer::Same(baseline)) => {
                     (step.action, step.reason) = (Action::Keep, Reason::Unchanged);
                     verified.push((step.key.clone(), baseline));
@@ -109,13 +118,15 @@ impl Gate<'_> {
         }
         let refused: Vec<Failure> = refused.into_iter().map(|(_, failure)| failure).collect();
         match self.object_by_object || refused.is_empty() {
-            true => Ok(Gated { plan, pinned, verified, refused }),
+            true => Ok(Gated { plan, pinned, verified, differing, refused }),
             false => Err(refused),
         }
     }
 
     fn asks(&self, step: &Step) -> bool {
-        step.checkable && step.action.writes() && !(self.object_by_object && step.action != Action::Update)
+        // Of what drifted no field leaves git, and its content was accepted before.
+        let restores = step.action == Action::Update && step.reason != Reason::Drifted;
+        step.checkable && step.action.writes() && (restores || !self.object_by_object)
     }
 
     async fn ask(&self, index: usize, step: &Step) -> (usize, Result<Answer, Failure>) {
@@ -149,7 +160,8 @@ impl Gate<'_> {
             return baseline.map_or(Answer::Accepted, Answer::Same);
         }
         let owned = |live: &Live| live.entry(self.writer.manager).and_then(|entry| FieldSet::parse(&entry.fields).ok());
-        let (Some(mut before), Some(after)) = (owned(&before), owned(&live)) else { return Answer::Accepted };
+        let (Some(stood), Some(after)) = (owned(&before), owned(&live)) else { return Answer::Accepted };
+        let mut before = stood.clone();
         // What was changed by hand since, and changed back, is in our entry no more.
         if let Some(applied) = (self.applied)(&step.key).and_then(|fields| FieldSet::parse(&fields).ok()) {
             before = before.union(&applied);
@@ -157,6 +169,7 @@ impl Gate<'_> {
         let lost = ownership::would_lose(&before, &after);
         match ownership::release_pins(owners, self.writer.manager, &lost) {
             Ok(released) if released.entries.is_some() => Answer::Pinned(lost),
+            Ok(_) if step.reason == Reason::NotVerified => Answer::Differs(after.difference(&stood)),
             Ok(released) => {
                 for kept in released.kept {
                     let fields = kept.fields.paths().join(", ");

@@ -34,11 +34,23 @@ pub struct Inventory {
     progress: Arc<channel::Sender<u64>>,
 }
 
+/// Objects that changed since they were last looked at. True: in a way that their `managedFields` do not show.
+pub type Changed = HashMap<ObjectKey, bool>;
+
+/// The changes of one environment's members that nobody has looked at yet.
+#[derive(Default)]
+struct Follower {
+    changed: Changed,
+    wake: channel::Sender<()>,
+}
+
 #[derive(Default)]
 struct State {
     kinds: BTreeMap<GroupKind, Watched>,
     /// By the value of the part-of label.
     members: HashMap<Arc<str>, Members>,
+    /// By the value of the part-of label: those that want to know of changes.
+    followers: HashMap<Arc<str>, Follower>,
     interner: Interner,
 }
 
@@ -126,6 +138,36 @@ impl Inventory {
         }
     }
 
+    /// Wakes when a member with this part-of label changed, came or went by somebody's write; see [`Self::take_changed`].
+    pub fn follow(&self, part_of: &Arc<str>) -> channel::Receiver<()> {
+        self.state().followers.entry(Arc::clone(part_of)).or_default().wake.subscribe()
+    }
+
+    /// The changes that nobody has looked at yet; they count as looked at from now on.
+    pub fn take_changed(&self, part_of: &str) -> Changed {
+        self.state()
+            .followers
+            .get_mut(part_of)
+            .map(|follower| std::mem::take(&mut follower.changed))
+            .unwrap_or_default()
+    }
+
+    /// Whether there is a change to look at.
+    pub fn has_changed(&self, part_of: &str) -> bool {
+        self.state().followers.get(part_of).is_some_and(|follower| !follower.changed.is_empty())
+    }
+
+    /// Has these looked at again.
+    pub fn change_again(&self, part_of: &str, keys: impl IntoIterator<Item = (ObjectKey, bool)>) {
+        let mut state = self.state();
+        keys.into_iter().for_each(|(key, traceless)| state.tell(part_of, key, traceless));
+    }
+
+    /// Changes of this environment are of interest no more.
+    pub fn unfollow(&self, part_of: &str) {
+        self.state().followers.remove(part_of);
+    }
+
     /// Reduces metadata that was read outside a watch, with the same interning.
     pub fn reduce(&self, object: &PartialObjectMeta<DynamicObject>) -> Live {
         reduce(&object.metadata, &mut self.state().interner)
@@ -138,7 +180,7 @@ impl Inventory {
         let live = reduce(&object.metadata, &mut state.interner);
         let delivered = |watched: &Watched| watched.listed && watched.seen >= live.resource_version;
         if !state.kinds.get(kind).is_some_and(delivered) {
-            state.put(key_of(kind, object), live.clone());
+            state.put(key_of(kind, object), live.clone(), false);
         }
         live
     }
@@ -150,7 +192,16 @@ impl Inventory {
 }
 
 impl State {
-    fn put(&mut self, key: ObjectKey, live: Live) {
+    /// Notes a change for whoever follows the environment, and wakes it.
+    fn tell(&mut self, part_of: &str, key: ObjectKey, traceless: bool) {
+        if let Some(follower) = self.followers.get_mut(part_of) {
+            *follower.changed.entry(key).or_default() |= traceless;
+            follower.wake.send_replace(());
+        }
+    }
+
+    /// Takes an object in as it is now. What we have written ourselves is no change to `tell`.
+    fn put(&mut self, key: ObjectKey, live: Live, tell: bool) {
         let newer = |known: &Live| known.resource_version > live.resource_version;
         let at_home =
             live.part_of.as_ref().and_then(|part_of| self.members.get(part_of)).and_then(|members| members.get(&key));
@@ -162,20 +213,37 @@ impl State {
             if self.members.values().any(|members| members.get(&key).is_some_and(newer)) {
                 return;
             }
-            self.members.values_mut().for_each(|members| _ = members.remove(&key));
+            let former =
+                |(part_of, members): (&Arc<str>, &mut Members)| members.remove(&key).map(|_| Arc::clone(part_of));
+            let former: Vec<Arc<str>> = self.members.iter_mut().filter_map(former).collect();
+            former.iter().for_each(|part_of| self.tell(part_of, key.clone(), false));
         }
         if let Some(part_of) = live.part_of.clone() {
+            let known = self.members.get(&part_of).and_then(|members| members.get(&key));
+            let traceless = known.is_some_and(|known| live.touched_since(known));
+            if tell && (traceless || known.is_none_or(|known| differs(known, &live))) {
+                self.tell(&part_of, key.clone(), traceless);
+            }
             self.members.entry(part_of).or_default().insert(key, live);
         }
     }
 
     fn remove(&mut self, key: &ObjectKey, at: ResourceVersion) {
-        for members in self.members.values_mut() {
-            if members.get(key).is_some_and(|known| known.resource_version <= at) {
-                members.remove(key);
-            }
-        }
+        self.remove_all(|known, live| known == key && live.resource_version <= at);
     }
+
+    fn remove_all(&mut self, goes: impl Fn(&ObjectKey, &Live) -> bool) {
+        let mut gone = Vec::new();
+        for (part_of, members) in &mut self.members {
+            gone.extend(members.extract_if(|key, live| goes(key, live)).map(|(key, _)| (Arc::clone(part_of), key)));
+        }
+        gone.into_iter().for_each(|(part_of, key)| self.tell(&part_of, key, false));
+    }
+}
+
+/// Whether anything changed that drift is read from.
+fn differs(known: &Live, live: &Live) -> bool {
+    known.uid != live.uid || known.terminating != live.terminating || known.applied != live.applied
 }
 
 /// Feeds one kind's watch into the inventory.
@@ -226,7 +294,7 @@ impl Sink for KindSink {
         if !state.kinds.get(&self.kind).is_some_and(|watched| watched.listed) {
             self.named.insert(key.clone());
         }
-        state.put(key, live);
+        state.put(key, live, true);
     }
 
     fn gone(&mut self, object: Self::Object) {
@@ -239,9 +307,7 @@ impl Sink for KindSink {
     fn listed(&mut self, at: ResourceVersion) {
         let named = std::mem::take(&mut self.named);
         let mut state = self.inventory.state();
-        for members in state.members.values_mut() {
-            members.retain(|key, live| key.kind != self.kind || named.contains(key) || live.resource_version > at);
-        }
+        state.remove_all(|key, live| key.kind == self.kind && !named.contains(key) && live.resource_version <= at);
         state.interner.sweep();
         drop(state);
         self.with_kind(|watched| {
@@ -266,7 +332,7 @@ impl Sink for KindSink {
         if state.kinds.get(&self.kind).is_none_or(|watched| watched.seen == 0) {
             return false; // Defined a moment ago.
         }
-        state.members.values_mut().for_each(|members| members.retain(|key, _| key.kind != self.kind));
+        state.remove_all(|key, _| key.kind == self.kind);
         state.kinds.remove(&self.kind);
         drop(state);
         self.inventory.progress.send_modify(|count| *count += 1);
@@ -301,52 +367,4 @@ pub(super) fn key_of(kind: &GroupKind, object: &PartialObjectMeta<DynamicObject>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn live(part_of: Option<&str>, resource_version: ResourceVersion) -> Live {
-        Live {
-            uid: "u".into(),
-            resource_version,
-            part_of: part_of.map(Into::into),
-            applied: Vec::new(),
-            terminating: false,
-            prune_disabled: false,
-            owner: None,
-            client_side_applied: false,
-            health: None,
-        }
-    }
-
-    fn where_is(state: &State, key: &ObjectKey) -> Vec<(String, ResourceVersion)> {
-        let found = state
-            .members
-            .iter()
-            .filter_map(|(part_of, members)| Some((part_of.to_string(), members.get(key)?.resource_version)));
-        found.collect()
-    }
-
-    #[test]
-    fn an_older_state_changes_nothing_and_a_label_moves_the_object() {
-        let (mut state, key) = (State::default(), ObjectKey::new("", "ConfigMap", "n", "a"));
-        state.put(key.clone(), live(Some("dev"), 5));
-        state.put(key.clone(), live(Some("dev"), 4));
-        assert_eq!(where_is(&state, &key), [("dev".to_owned(), 5)]);
-        state.put(key.clone(), live(Some("prod"), 4));
-        assert_eq!(where_is(&state, &key), [("dev".to_owned(), 5)], "an old event of a former owner");
-        state.put(key.clone(), live(Some("prod"), 6));
-        assert_eq!(where_is(&state, &key), [("prod".to_owned(), 6)]);
-        state.put(key.clone(), live(None, 7));
-        assert!(where_is(&state, &key).is_empty(), "without the label it is nobody's");
-    }
-
-    #[test]
-    fn a_deletion_older_than_the_object_that_took_its_name_is_passed_over() {
-        let (mut state, key) = (State::default(), ObjectKey::new("", "ConfigMap", "n", "a"));
-        state.put(key.clone(), live(Some("dev"), 9));
-        state.remove(&key, 8);
-        assert_eq!(where_is(&state, &key).len(), 1);
-        state.remove(&key, 10);
-        assert!(where_is(&state, &key).is_empty());
-    }
-}
+mod tests;

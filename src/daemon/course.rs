@@ -19,6 +19,8 @@ pub(super) enum Job {
     Restore(CommitId),
     /// The target again, object by object, with everything that is remembered of it forgotten.
     Resync(CommitId),
+    /// Objects of the target changed in the cluster: what drifted is told, and put back unless that is not wanted.
+    Heal,
     /// Tell that the newest definition, of this commit of the configuration branch, is not valid.
     Broken(CommitId),
     /// Tell that the environment is suspended at this head.
@@ -40,6 +42,8 @@ pub(super) struct Seen {
     pub(super) approved: Option<CommitId>,
     /// How often the other environments changed what they ask for.
     pub(super) peers: u64,
+    /// Objects changed that nobody has looked at yet.
+    pub(super) drift: bool,
 }
 
 /// One environment's course.
@@ -130,7 +134,7 @@ impl Course {
             self.tried = None; // It was repaired: how the head stands has to be told again.
         }
         if seen.suspended {
-            return seen.head.and_then(|head| self.suspended(head));
+            return seen.head.and_then(|head| self.suspended(head)).or(seen.drift.then_some(Job::Heal));
         }
         self.told_suspended = None;
         let job = match seen.head {
@@ -141,7 +145,7 @@ impl Course {
                 None
             }
         };
-        job.or_else(|| self.due(seen.now))
+        job.or(seen.drift.then_some(Job::Heal)).or_else(|| self.due(seen.now))
     }
 
     fn suspended(&mut self, head: CommitId) -> Option<Job> {

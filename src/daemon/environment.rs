@@ -19,11 +19,15 @@ use crate::model::{CommitId, Deployment, Failure, Outcome};
 use crate::reconcile::{Mode, Prepared, Reconciler, Shared, Verdict};
 use crate::render::Definition;
 use crate::report;
+use crate::report::drift::Noticed;
 use crate::source::Store;
 use crate::telemetry::pulse;
 
 mod claim;
+mod drift;
 mod tell;
+
+use drift::Drifts;
 
 /// What an environment should be, as the newest definitions and heads say.
 #[derive(Clone)]
@@ -53,6 +57,10 @@ pub(super) struct Task {
     /// Counts how often the other environments changed what they ask for.
     peers: channel::Receiver<u64>,
     stop: channel::Receiver<bool>,
+    /// Wakes when an object of the environment changed.
+    changes: channel::Receiver<()>,
+    /// What drifted.
+    drifts: Drifts,
     course: Course,
     /// The count of `peers` that was last planned beside.
     planned_beside: u64,
@@ -103,6 +111,7 @@ impl Task {
         let course = Course::new(definition.spec.resync.get(), Instant::now(), jitter());
         let pulse = shared.telemetry.pulses.enter(format!("environment {}", definition.name), pulse::BOUND);
         let reconciler = Reconciler::new(shared, definition).with_pulse(pulse);
+        let changes = reconciler.cluster.inventory.follow(&reconciler.part_of);
         Self {
             reconciler,
             settings,
@@ -110,6 +119,8 @@ impl Task {
             parents,
             peers,
             stop,
+            changes,
+            drifts: Drifts::default(),
             course,
             planned_beside: 0,
             told: None,
@@ -166,7 +177,7 @@ impl Task {
     async fn wait(&mut self) {
         let suspended = self.wanted.borrow().definition.spec.suspend;
         let untold = self.untold.as_ref().map(|(_, at)| *at);
-        let at = self.course.wake_at(suspended).into_iter().chain(untold).min();
+        let at = self.course.wake_at(suspended).into_iter().chain(untold).chain(self.drifts.wake_at()).min();
         let timer = async move {
             match at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -179,6 +190,7 @@ impl Task {
                 _ = self.wanted.changed() => {}
                 _ = self.parents.changed() => {}
                 _ = self.peers.changed() => {}
+                _ = self.changes.changed() => {}
                 _ = self.stop.changed() => {}
                 () = timer => {}
             }
@@ -194,18 +206,21 @@ impl Task {
             self.reconciler = self.reconciler.redefined(Arc::clone(&wanted.definition));
             self.reconciler.shared.peers.enter(&self.reconciler.name, spec);
             self.course.redefined(spec.resync.get());
+            self.look_again();
         }
         match wanted.head {
             None => self.tell_gone(&wanted.definition.spec.branch),
             Some(_) => self.told_gone = false,
         }
+        let peers = *self.peers.borrow_and_update();
         self.course.next(&Seen {
             now: Instant::now(),
             head: wanted.head,
             broken: wanted.broken.as_ref().map(|(commit, _)| *commit),
             suspended: wanted.definition.spec.suspend,
             approved: self.reconciler.confirmed_prune(),
-            peers: *self.peers.borrow_and_update(),
+            peers,
+            drift: self.drift_is_seen(),
         })
     }
 
@@ -218,6 +233,7 @@ impl Task {
                 self.reconciler.forget();
                 self.bring(commit, Mode::Restore).await;
             }
+            Job::Heal => self.heal().await,
             Job::Broken(commit) => {
                 let broken = self.wanted.borrow().broken.clone();
                 if let Some((_, failure)) = broken {
@@ -231,6 +247,7 @@ impl Task {
                     debug!(environment = %self.reconciler.name, reason = %failure, "suspended at a head that can't be rendered");
                 }
                 self.tell_suspended(commit).await;
+                self.look_at_target().await;
             }
         }
     }
@@ -240,13 +257,21 @@ impl Task {
         let former = self.told.as_ref().map(|(commit, _)| *commit).or(self.course.target());
         if mode == Mode::Commit {
             self.tell_rewind(former, commit);
+            self.tell_before().await;
         }
         // Restoring what is not the head changes nothing of how the head ended.
         let quiet = mode == Mode::Restore && self.course.tried() != Some(commit);
+        let noticed = if self.told.is_none() { Noticed::Start } else { Noticed::Resync };
         match self.prepare(commit, mode).await {
             None => {}
             Some(Ok(Verdict::Unchanged)) => self.unchanged(commit).await,
-            Some(Ok(Verdict::Passed(prepared))) => self.deploy(prepared, quiet).await,
+            Some(Ok(Verdict::Passed(prepared))) if mode == Mode::Restore && self.was_deployed(commit) => {
+                self.restore(prepared, noticed, quiet).await;
+            }
+            Some(Ok(Verdict::Passed(prepared))) => {
+                self.deploy(prepared, quiet).await;
+                self.look_again();
+            }
             Some(Err(failure)) => {
                 let first = self.told.is_none();
                 self.refuse(commit, failure).await;

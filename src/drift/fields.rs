@@ -125,6 +125,15 @@ impl FieldSet {
         Value::Object(self.children.iter().map(entry).collect())
     }
 
+    /// Whether both name a path, or a path and one below it.
+    pub fn touches(&self, other: &Self) -> bool {
+        self.children.iter().any(|(element, mine)| {
+            other.children.get(element).is_some_and(|theirs| {
+                (mine.member && theirs.any()) || (theirs.member && mine.any()) || mine.below.touches(&theirs.below)
+            })
+        })
+    }
+
     /// Whether this path of plain field names is in the set.
     pub fn contains_field(&self, path: &[&str]) -> bool {
         let Some((first, rest)) = path.split_first() else { return false };
@@ -160,6 +169,10 @@ impl fmt::Debug for FieldSet {
 }
 
 impl Node {
+    fn any(&self) -> bool {
+        self.member || !self.below.is_empty()
+    }
+
     fn read(name: &str, value: &Value) -> Result<Self, FieldsError> {
         let Value::Object(map) = value else { return Err(FieldsError::NotAnObject(name.to_owned())) };
         let mut node = Self { member: map.is_empty(), below: FieldSet::default() };
@@ -266,5 +279,6 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
     (float.fract() == 0.0 && float.abs() < EXACT).then_some(float as i64)
 }
 
+pub mod lookup;
 #[cfg(test)]
 mod tests;

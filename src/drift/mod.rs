@@ -1,4 +1,8 @@
-//! What the API server's ownership record (`metadata.managedFields`) says, without any I/O.
+//! What the API server's ownership record (`metadata.managedFields`) says, without any I/O: whether an object is as it was applied
+//! ([`fingerprint`]), what was changed and by whom ([`describe`]), and when it is put back ([`book`]).
 
+pub mod book;
+pub mod describe;
 pub mod fields;
+pub mod fingerprint;
 pub mod ownership;

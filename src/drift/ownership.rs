@@ -1,6 +1,7 @@
 //! Whose an object and its fields are: what `metadata` says, reduced, and the changes plumb makes to `managedFields` itself.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use json_patch::jsonptr::PointerBuf;
@@ -84,7 +85,26 @@ pub fn reduce(meta: &ObjectMeta, interner: &mut Interner) -> Live {
         owner: owner(meta).map(Box::new),
         client_side_applied: entries.iter().any(is_client_side),
         health: None,
+        ownership: ownership_of(entries),
+        marks: hash(&(&meta.labels, &meta.annotations, meta.generation)),
+        counted: meta.generation.is_some(),
     }
+}
+
+/// A hash that is the same in every run of this build.
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn ownership_of(entries: &[ManagedFieldsEntry]) -> u64 {
+    let entry = |entry: &ManagedFieldsEntry| {
+        let time = entry.time.as_ref().map(|time| time.0.as_second());
+        let fields = entry.fields_v1.as_ref().map(|fields| fields.0.to_string());
+        hash(&(&entry.manager, &entry.operation, &entry.subresource, &entry.api_version, time, fields))
+    };
+    hash(&entries.iter().map(entry).collect::<Vec<u64>>())
 }
 
 fn get<'a>(map: &'a Option<BTreeMap<String, String>>, key: &str) -> Option<&'a str> {

@@ -46,7 +46,7 @@ impl std::fmt::Display for Owner {
 }
 
 /// One object's live metadata, reduced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Live {
     /// `metadata.uid`.
     pub uid: Box<str>,
@@ -66,9 +66,26 @@ pub struct Live {
     pub client_side_applied: bool,
     /// How it stands, if there is anything to say: most objects are current, or of a kind that has no way to say.
     pub health: Option<Box<Health>>,
+    /// Tells two states of `metadata.managedFields` apart.
+    pub ownership: u64,
+    /// Tells two states of the labels, annotations and generation apart.
+    pub marks: u64,
+    /// Whether the API server counts changes of the spec in `metadata.generation`.
+    pub counted: bool,
 }
 
 impl Live {
+    /// Whether it was written since `before` in a way that its `managedFields` do not show, as a write by our own field manager within the second of our
+    /// own. A status that was written twice in a second looks the same, but moves neither generation nor marks.
+    pub fn touched_since(&self, before: &Self) -> bool {
+        self.uid == before.uid && self.ownership == before.ownership && self.content_moved(before)
+    }
+
+    /// Whether more than the status may have been written since `before`.
+    pub fn content_moved(&self, before: &Self) -> bool {
+        self.resource_version != before.resource_version && !(self.counted && self.marks == before.marks)
+    }
+
     /// The Apply entry of this field manager.
     pub fn entry(&self, manager: &str) -> Option<&ApplyEntry> {
         self.applied.iter().find(|entry| &*entry.manager == manager)

@@ -80,6 +80,25 @@ fn encoded(value: &str) -> Vec<String> {
     forms
 }
 
+/// Words in the name of a field or variable that make its value secret.
+const SECRET_NAMES: [&str; 9] = ["auth", "credential", "dsn", "pass", "private", "pwd", "secret", "token", "apikey"];
+
+/// Whether a field or variable of this name, or path of names, holds something that is not to be shown. For values that are told to people: more is
+/// masked where whole files are.
+pub fn sounds_secret(name: &str) -> bool {
+    let name: String = name.to_lowercase().chars().filter(|letter| !matches!(letter, '-' | '_')).collect();
+    SECRET_NAMES.iter().any(|word| name.contains(word))
+}
+
+/// Whether a text holds a secret by its form: a password in a URL, a key in PEM.
+pub fn has_secret(text: &str) -> bool {
+    let userinfo = |rest: &str| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+    };
+    text.contains("-----BEGIN") || text.split("://").skip(1).any(userinfo)
+}
+
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redactor({} values)", self.values.len())
@@ -94,6 +113,20 @@ mod tests {
     fn nothing_shows_a_masked_value() {
         let secret = Masked::new("hunter2");
         assert_eq!(format!("{secret} {secret:?}"), format!("{MASK} {MASK}"));
+    }
+
+    #[test]
+    fn secrets_are_known_by_name_and_by_form() {
+        for name in ["DB_PASSWORD", "spec.env[name=OPENAI_API_KEY].value", "data.jwt-secret", "authToken"] {
+            assert!(sounds_secret(name), "{name}");
+        }
+        assert!(
+            !sounds_secret("spec.replicas")
+                && !sounds_secret("data.BACKEND_URL")
+                && !sounds_secret("configMapKeyRef.key")
+        );
+        assert!(has_secret("postgres://u:p@h/d") && has_secret("x -----BEGIN RSA PRIVATE KEY-----"));
+        assert!(!has_secret("http://todo-backend:8000/a@b:c") && !has_secret("nginx@sha256:0"));
     }
 
     #[test]

@@ -22,6 +22,15 @@ pub fn plan(input: &Input<'_>) -> Planned {
     draft.finish(input)
 }
 
+/// Decides what puts the desired objects back, and nothing else: each object passes or fails for itself, and nothing is deleted. For a part of a commit's
+/// objects.
+pub fn restore(input: &Input<'_>) -> Plan {
+    let mut draft = Draft::default();
+    draft.write(input);
+    order::sort(&mut draft.steps);
+    Plan { steps: draft.steps, refused: draft.refused, waits: Vec::new(), notes: draft.notes }
+}
+
 #[derive(Default)]
 struct Draft {
     steps: Vec<Step>,
@@ -251,6 +260,9 @@ fn decision(
             Decision::Step(Action::Hold, Reason::OwnerNotRendered(Arc::clone(owner)))
         }
         (Standing::Peer(_, owner), _) => Decision::Step(Action::TakeOver { from: Arc::clone(owner) }, Reason::Moved),
+        (Standing::Absent | Standing::Lost(_), _) if left_alone(manifest, input) => {
+            Decision::Step(Action::Keep, Reason::Drifted)
+        }
         (Standing::Absent, _) => Decision::Step(Action::Create, Reason::Absent),
         (Standing::Lost(_), _) => Decision::Step(Action::Update, Reason::Drifted),
         (Standing::Free(_), _) => Decision::Step(Action::Adopt, Reason::NotOurs),
@@ -276,7 +288,13 @@ fn ours(manifest: &Manifest, live: &Live, input: &Input<'_>) -> Decision {
         (Some(baseline), Some(entry)) if baseline.uid == live.uid && baseline.matches(entry) => {
             (Action::Keep, Reason::Unchanged)
         }
+        _ if left_alone(manifest, input) => (Action::Keep, Reason::Drifted),
         _ => (Action::Update, Reason::Drifted),
     };
     Decision::Step(action, reason)
+}
+
+/// Whether the object stays as it is although it drifted: git has not changed it, and the definition says `selfHeal: false`.
+fn left_alone(manifest: &Manifest, input: &Input<'_>) -> bool {
+    !input.spec.self_heal && (input.baseline)(&manifest.key).is_some_and(|baseline| baseline.digest == manifest.digest)
 }

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::drift::fields::FieldSet;
-use crate::model::live::ApplyEntry;
-use crate::model::{CommitId, Desired, Digest, EnvironmentSpec, Kinds, Live, ObjectKey};
+use crate::drift::fingerprint::Baseline;
+use crate::model::{CommitId, Desired, EnvironmentSpec, Kinds, Live, ObjectKey};
 
 /// All that a plan is made from, at one moment.
 pub struct Input<'a> {
@@ -70,38 +69,4 @@ pub trait Peers {
     fn environment_of_manager(&self, manager: &str) -> Option<Arc<str>>;
     /// Whether the head of this environment is rendered, so that it is known what it asks for.
     fn has_rendered(&self, environment: &str) -> bool;
-}
-
-/// What is remembered of an object's last successful apply: what was sent, and the fingerprint of what the API server made of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Baseline {
-    /// The digest of the manifest that was sent.
-    pub digest: Digest,
-    /// `metadata.uid` in the answer.
-    pub uid: Box<str>,
-    /// The field set of our Apply entry in the answer.
-    pub fields: Arc<str>,
-    /// The time of that entry, in seconds since the epoch.
-    pub time: Option<i64>,
-}
-
-impl Baseline {
-    /// The baseline of an apply: what was sent, and the answer. `None` if the answer has no entry of this manager, which an apply of
-    /// at least our label never gives.
-    pub fn of(digest: Digest, answer: &Live, manager: &str) -> Option<Self> {
-        let entry = answer.entry(manager)?;
-        Some(Self { digest, uid: answer.uid.clone(), fields: Arc::clone(&entry.fields), time: entry.time })
-    }
-
-    /// Whether this entry is the one we left. Sets compare by meaning; text is compared first since it nearly always decides.
-    pub fn matches(&self, entry: &ApplyEntry) -> bool {
-        self.time == entry.time && (self.fields == entry.fields || same_set(&self.fields, &entry.fields))
-    }
-}
-
-fn same_set(one: &str, other: &str) -> bool {
-    match (FieldSet::parse(one), FieldSet::parse(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
-    }
 }

@@ -22,9 +22,9 @@ mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use decide::plan;
+pub use decide::{plan, restore};
 pub use guards::{Spare, Wait};
-pub use input::{Baseline, Claim, Input, NamespaceState, Peers};
+pub use input::{Claim, Input, NamespaceState, Peers};
 pub use order::Phase;
 
 /// What is done with one object.

@@ -138,10 +138,27 @@ impl Reconciler {
         mode: Mode,
         confirmed: Option<CommitId>,
     ) -> Planned {
+        self.decide(desired, known, strangers, mode, confirmed, plan::plan)
+    }
+
+    /// The same for a part of a commit's objects, that is put back.
+    pub(super) fn plan_restore(&self, part: &Desired, known: &Known, strangers: &Strangers) -> Plan {
+        self.decide(part, known, strangers, Mode::Restore, None, plan::restore)
+    }
+
+    fn decide<R>(
+        &self,
+        desired: &Desired,
+        known: &Known,
+        strangers: &Strangers,
+        mode: Mode,
+        confirmed: Option<CommitId>,
+        decide: impl FnOnce(&Input<'_>) -> R,
+    ) -> R {
         let memory = self.memory();
         let peers = self.shared.peers.seen_from(&self.name);
         self.cluster.inventory.with_members(&self.part_of, |members| {
-            plan::plan(&Input {
+            decide(&Input {
                 environment: &self.name,
                 manager: &self.manager,
                 part_of: &self.part_of,

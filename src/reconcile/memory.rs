@@ -11,9 +11,10 @@ use crate::cluster::Cluster;
 use crate::cluster::api::As;
 use crate::cluster::apply::Writer;
 use crate::cluster::parent::{Instance, Parents};
+use crate::drift::fingerprint::Baseline;
 use crate::model::live::ResourceVersion;
-use crate::model::{Digest, GroupKind, ObjectKey, applyset};
-use crate::plan::{Baseline, NamespaceState};
+use crate::model::{Desired, Digest, GroupKind, ObjectKey, applyset};
+use crate::plan::NamespaceState;
 use crate::render::{Cache, Definition, Tools};
 use crate::telemetry::{Pulse, Telemetry, Turns};
 
@@ -86,6 +87,8 @@ pub(super) struct Memory {
     pub(super) namespaces: HashMap<Arc<str>, NamespaceState>,
     /// The newest resourceVersion written, by kind.
     pub(super) written: BTreeMap<GroupKind, ResourceVersion>,
+    /// What the commit asks for that passed its gates last: what drift restores.
+    pub(super) target: Option<Arc<Desired>>,
     /// The content that stands wholly; a commit with the same changes nothing.
     pub(super) settled: Option<Digest>,
 }
@@ -121,8 +124,8 @@ impl Reconciler {
     /// Forgets what was verified, so that the next deployment applies everything.
     pub fn forget(&self) {
         let mut memory = self.memory();
-        let written = std::mem::take(&mut memory.written);
-        *memory = Memory { written, ..Memory::default() };
+        let (written, target) = (std::mem::take(&mut memory.written), memory.target.take());
+        *memory = Memory { written, target, ..Memory::default() };
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {

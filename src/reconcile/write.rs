@@ -8,6 +8,7 @@ use tokio::sync::watch as channel;
 use super::look::{accepted, planning};
 use super::{Prepared, Reconciler};
 use crate::cluster::execute::{Done, Executor};
+use crate::cluster::gates::Gated;
 use crate::cluster::parent::{self, Claim, Parent};
 use crate::cluster::{ClusterError, failure, standing};
 use crate::model::applyset::Reach;
@@ -92,9 +93,7 @@ impl Reconciler {
     }
 
     /// Applies object by object; what is held back or refused is a failure of that object alone.
-    pub(super) async fn apply(&self, prepared: &Prepared, stop: &channel::Receiver<bool>, done: &mut Done) {
-        self.pulse.step(format!("applying {}", prepared.desired.commit.short()));
-        let gated = &prepared.gated;
+    pub(super) async fn apply(&self, gated: &Gated, stop: &channel::Receiver<bool>, done: &mut Done) {
         *done = self.executor(stop).write(&gated.plan, &gated.pinned).await;
         done.failures.extend(gated.refused.iter().cloned());
         done.failures.extend(gated.plan.refused.iter().cloned().map(Failure::from));

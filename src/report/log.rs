@@ -34,7 +34,7 @@ pub fn rewind(environment: &str, branch: &str, from: CommitId, to: CommitId) {
 }
 
 /// A duration as in `took=14ms`: whole milliseconds, or seconds with one decimal from ten seconds on.
-fn took(duration: std::time::Duration) -> String {
+pub(super) fn took(duration: std::time::Duration) -> String {
     if duration.as_secs() < 10 {
         format!("{}ms", duration.as_millis())
     } else {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::drift::Standing;
 use crate::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
 use crate::model::{CommitId, Deployment, Failure, Outcome};
 
@@ -39,6 +40,25 @@ pub fn next(
     status.history.retain(|former| former.commit != entry.commit || stays(former));
     status.history.insert(0, entry);
     status.history.truncate(HISTORY);
+    status
+}
+
+/// The status after drift was found or put back. The same drift gives the same status.
+pub fn drifted(
+    last: &EnvironmentStatus,
+    drift: &Standing,
+    generation: Option<i64>,
+    now: DateTime<Utc>,
+) -> EnvironmentStatus {
+    let mut status = last.clone();
+    status.drift = i64::try_from(drift.open.len()).ok();
+    let (drifted, reason, message) = drift.condition();
+    set(&mut status.conditions, "Drifted", drifted, reason, &message, generation, now);
+    let known = status.conditions.iter().any(|condition| condition.type_ == "Contested");
+    if known || !drift.fights.is_empty() {
+        let (contested, reason) = if drift.fights.is_empty() { ("False", "Calm") } else { ("True", "Fight") };
+        set(&mut status.conditions, "Contested", contested, reason, &drift.fights.join("; "), generation, now);
+    }
     status
 }
 

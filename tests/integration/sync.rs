@@ -192,7 +192,6 @@ spec: {selector: {app: web}, ports: [{port: 80}]}
         let start: DateTime<Utc> = after.0.iter().map(|event| event.request_received_timestamp).min().unwrap();
         assert!(end <= start, "{:?} began before {:?} had ended", after.0[0].object_ref, before.0[0].object_ref);
     }
-    assert_eq!(phases[0].0[0].object_ref.resource, "namespaces");
 
     // What is gone from git goes; a definition takes its objects with it, so it asks first.
     let without = scene.push([("b-widget.yaml", Change::Remove), ("f-widgets.yaml", Change::Remove)]);

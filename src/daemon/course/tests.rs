@@ -22,7 +22,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let now = Instant::now();
-        let seen = Seen { now, head: Some(id(1)), broken: None, suspended: false, approved: None, peers: 0 };
+        let seen =
+            Seen { now, head: Some(id(1)), broken: None, suspended: false, approved: None, peers: 0, drift: false };
         Self { course: Course::new(RESYNC, now, 1.0), seen }
     }
 
@@ -138,6 +139,20 @@ fn suspension_is_told_once_and_its_end_goes_through_the_gates() {
 }
 
 #[test]
+fn drift_is_looked_at_after_a_new_head_and_also_while_suspended() {
+    let mut world = World::new();
+    world.next();
+    world.deploy(id(1));
+    (world.seen.head, world.seen.drift) = (Some(id(2)), true);
+    assert_eq!(world.next(), Some(Job::Commit(id(2))));
+    world.deploy(id(2));
+    assert_eq!(world.next(), Some(Job::Heal));
+    world.seen.suspended = true;
+    assert_eq!(world.next(), Some(Job::Suspended(id(2))));
+    assert_eq!(world.next(), Some(Job::Heal));
+}
+
+#[test]
 fn a_broken_definition_is_told_once_and_its_repair_tells_the_head_anew() {
     let mut world = World::new();
     world.next();
@@ -173,6 +188,7 @@ enum Event {
     Broken(Option<u8>),
     Approve(u8),
     Peers,
+    Drift,
     Redefine,
     Wait(u64),
     Refuse(bool),
@@ -186,6 +202,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => prop::option::of(50..53u8).prop_map(Event::Broken),
         1 => (1..6u8).prop_map(Event::Approve),
         1 => Just(Event::Peers),
+        2 => Just(Event::Drift),
         1 => Just(Event::Redefine),
         3 => (1..2000u64).prop_map(Event::Wait),
         3 => any::<bool>().prop_map(Event::Refuse),
@@ -207,6 +224,7 @@ proptest! {
                 Event::Broken(commit) => world.seen.broken = commit.map(id),
                 Event::Approve(commit) => world.seen.approved = Some(id(commit)),
                 Event::Peers => world.seen.peers += 1,
+                Event::Drift => world.seen.drift = true,
                 Event::Redefine => world.course.redefined(RESYNC),
                 Event::Wait(seconds) => world.later(seconds),
                 Event::Refuse(transient) => {
@@ -224,12 +242,17 @@ proptest! {
             let mut taken = 0;
             while let Some(next) = world.next() {
                 if world.seen.suspended {
-                    prop_assert!(matches!(next, Job::Suspended(_) | Job::Broken(_)), "{next:?} while suspended");
+                    prop_assert!(matches!(next, Job::Suspended(_) | Job::Broken(_) | Job::Heal), "{next:?} while suspended");
                 }
-                job = Some(next);
+                if next == Job::Heal {
+                    world.seen.drift = false; // Looking at a change consumes it.
+                } else {
+                    job = Some(next);
+                }
                 taken += 1;
                 prop_assert!(taken < 5, "always something to do: {next:?}");
             }
+            prop_assert!(!world.seen.drift, "a change that nobody looks at");
             if let Some(at) = world.course.wake_at(world.seen.suspended) {
                 prop_assert!(at > world.seen.now, "a timer in the past");
             }

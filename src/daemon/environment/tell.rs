@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::Task;
-use crate::cluster::events;
+use crate::cluster::events::{self, Regarding};
 use crate::cluster::parent::Parent;
 use crate::model::{CommitId, Deployment, Failure, Outcome};
 use crate::report;
 
 /// How long a status that could not be written waits for its next try.
-const TELL_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 impl Task {
     /// A commit was refused before anything of it was written.
@@ -97,8 +97,8 @@ impl Task {
         self.status = Some(status);
         self.untold = None;
         if let Some(event) = report::event(&deployment) {
-            let uid = environment.metadata.uid.as_deref();
-            if let Err(error) = events::post(&shared.cluster.caller, &name, uid, &event, &shared.instance.name).await {
+            let about = Regarding::environment(&name, environment.metadata.uid.as_deref());
+            if let Err(error) = events::post(&shared.cluster.caller, &about, &event, &shared.instance.name).await {
                 warn!(environment = %name, %error, "the Event could not be posted");
             }
         }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::world::*;
+use crate::drift::fingerprint::Baseline;
 use crate::model::fields::Budget;
 use crate::model::live::{ApplyEntry, Owner};
 use crate::model::{Live, ObjectKey};
-use crate::plan::{Action, Baseline, NamespaceState, Plan, Planned, Wait, order, plan};
+use crate::plan::{Action, NamespaceState, Plan, Planned, Wait, order, plan};
 
 /// The objects of these worlds: of every phase, of kinds that ask and that are not served.
 fn keys() -> Vec<ObjectKey> {

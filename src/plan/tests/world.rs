@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::drift::fingerprint::Baseline;
 use crate::model::kinds::KindInfo;
 use crate::model::live::{ApplyEntry, Owner};
 use crate::model::{
     CommitId, Desired, Digest, EnvironmentSpec, GroupKind, Kinds, Live, Manifest, ObjectKey, Origin, Reads,
 };
-use crate::plan::{Action, Baseline, Claim, Input, NamespaceState, Peers, Plan, Planned, Step, plan};
+use crate::plan::{Action, Claim, Input, NamespaceState, Peers, Plan, Planned, Step, plan};
 
 pub const COMMIT: CommitId = CommitId::new([7; 20]);
 
@@ -49,17 +50,7 @@ pub fn manifest_of(key: &ObjectKey, version: &str, json: serde_json::Value) -> A
 
 /// A live object without anybody's mark.
 pub fn bare(uid: &str) -> Live {
-    Live {
-        uid: uid.into(),
-        resource_version: 1,
-        part_of: None,
-        applied: Vec::new(),
-        terminating: false,
-        prune_disabled: false,
-        owner: None,
-        client_side_applied: false,
-        health: None,
-    }
+    Live { uid: uid.into(), resource_version: 1, ..Live::default() }
 }
 
 /// A live object that this environment applied.

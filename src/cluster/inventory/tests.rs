@@ -1,0 +1,85 @@
+//! Which state of an object counts, and which changes are told to whom.
+
+use super::*;
+
+fn live(part_of: Option<&str>, resource_version: ResourceVersion) -> Live {
+    Live { uid: "u".into(), resource_version, part_of: part_of.map(Into::into), ..Live::default() }
+}
+
+fn where_is(state: &State, key: &ObjectKey) -> Vec<(String, ResourceVersion)> {
+    let found = state
+        .members
+        .iter()
+        .filter_map(|(part_of, members)| Some((part_of.to_string(), members.get(key)?.resource_version)));
+    found.collect()
+}
+
+#[test]
+fn an_older_state_changes_nothing_and_a_label_moves_the_object() {
+    let (mut state, key) = (State::default(), ObjectKey::new("", "ConfigMap", "n", "a"));
+    state.put(key.clone(), live(Some("dev"), 5), true);
+    state.put(key.clone(), live(Some("dev"), 4), true);
+    assert_eq!(where_is(&state, &key), [("dev".to_owned(), 5)]);
+    state.put(key.clone(), live(Some("prod"), 4), true);
+    assert_eq!(where_is(&state, &key), [("dev".to_owned(), 5)], "an old event of a former owner");
+    state.put(key.clone(), live(Some("prod"), 6), true);
+    assert_eq!(where_is(&state, &key), [("prod".to_owned(), 6)]);
+    state.put(key.clone(), live(None, 7), true);
+    assert!(where_is(&state, &key).is_empty(), "without the label it is nobody's");
+}
+
+#[test]
+fn a_deletion_older_than_the_object_that_took_its_name_is_passed_over() {
+    let (mut state, key) = (State::default(), ObjectKey::new("", "ConfigMap", "n", "a"));
+    state.put(key.clone(), live(Some("dev"), 9), true);
+    state.remove(&key, 8);
+    assert_eq!(where_is(&state, &key).len(), 1);
+    state.remove(&key, 10);
+    assert!(where_is(&state, &key).is_empty());
+}
+
+fn changes(state: &mut State) -> Vec<(String, bool)> {
+    let changed = std::mem::take(&mut state.followers.get_mut("dev").unwrap().changed);
+    changed.into_iter().map(|(key, traceless)| (key.name.to_string(), traceless)).collect()
+}
+
+#[test]
+fn changes_by_others_are_told_once_and_our_own_writes_and_status_are_not() {
+    let (mut state, key) = (State::default(), ObjectKey::new("apps", "Deployment", "n", "a"));
+    state.followers.insert("dev".into(), Follower::default());
+    let with = |version, ownership, marks| Live { ownership, marks, counted: true, ..live(Some("dev"), version) };
+    state.put(key.clone(), with(1, 1, 1), false);
+    assert!(changes(&mut state).is_empty(), "our own write");
+    state.put(key.clone(), with(1, 1, 1), true);
+    state.put(key.clone(), with(2, 2, 1), true);
+    state.put(key.clone(), with(3, 2, 1), true);
+    assert!(changes(&mut state).is_empty(), "a status written, and once more within the second");
+    state.put(key.clone(), with(4, 2, 2), true);
+    assert_eq!(changes(&mut state), [("a".to_owned(), true)], "a write without a trace in managedFields");
+    state.put(key.clone(), Live { terminating: true, ..with(5, 3, 2) }, true);
+    assert_eq!(changes(&mut state), [("a".to_owned(), false)]);
+    state.remove(&key, 6);
+    assert_eq!(changes(&mut state), [("a".to_owned(), false)]);
+    assert!(changes(&mut state).is_empty());
+}
+
+#[test]
+fn an_object_whose_label_was_taken_off_or_changed_is_told_to_the_environment_it_left() {
+    let (mut state, key) = (State::default(), ObjectKey::new("", "ConfigMap", "n", "a"));
+    state.followers.insert("dev".into(), Follower::default());
+    for leaves in [live(None, 2), live(Some("prod"), 2)] {
+        state.members.clear();
+        state.put(key.clone(), live(Some("dev"), 1), false);
+        state.put(key.clone(), leaves, true);
+        assert_eq!(changes(&mut state), [("a".to_owned(), false)]);
+    }
+}
+
+#[test]
+fn an_object_that_took_the_place_of_another_was_not_written_without_a_trace() {
+    let (mut state, key) = (State::default(), ObjectKey::new("", "ConfigMap", "n", "a"));
+    state.followers.insert("dev".into(), Follower::default());
+    state.put(key.clone(), live(Some("dev"), 1), false);
+    state.put(key.clone(), Live { uid: "another".into(), ..live(Some("dev"), 2) }, true);
+    assert_eq!(changes(&mut state), [("a".to_owned(), false)]);
+}

@@ -1,0 +1,228 @@
+//! A drift in words: which fields, what git wants, what the cluster has, and who wrote it, as far as the API server recorded that.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use serde_json::Value;
+
+use super::fields::FieldSet;
+use super::fingerprint::{Class, Found};
+use crate::model::secret::{self, MASK};
+use crate::model::{Manifest, ObjectKey};
+
+/// Values are cut after this many characters.
+const LONGEST: usize = 100;
+/// What stands for a value that is not there.
+const ABSENT: &str = "(absent)";
+
+/// A drift, ready to be told. No secret value is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// The object.
+    pub key: ObjectKey,
+    /// What happened to it.
+    pub class: Class,
+    /// The fields, in the order of their paths.
+    pub fields: Vec<Field>,
+    /// Who wrote it: a field manager, with the subresource it wrote through (`kubectl/scale`). A tool's name, never a user's. `None`: not recorded.
+    pub manager: Option<String>,
+    /// When that manager last wrote, in seconds since the epoch, where it is recorded.
+    pub since: Option<i64>,
+}
+
+/// One field that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its path.
+    pub path: String,
+    /// What git asks for.
+    pub want: String,
+    /// What the cluster has.
+    pub live: String,
+}
+
+impl Drift {
+    /// A drift of which nothing more is known: too many at once to read each object.
+    pub fn undescribed(found: &Found) -> Self {
+        let field = |path| Field { path, want: String::new(), live: String::new() };
+        let fields = found.paths.paths().into_iter().map(field).collect();
+        Self { key: found.key.clone(), class: found.class, fields, manager: None, since: None }
+    }
+
+    /// Describes a drift from the object as it is now; `None`: it does not stand. Of a Secret the metadata is enough.
+    pub fn describe(found: &Found, manifest: &Manifest, live: Option<&Value>) -> Self {
+        let mut drift = Self { fields: Vec::new(), ..Self::undescribed(found) };
+        let Some(live) = live.filter(|_| found.class != Class::Deleted) else { return drift };
+        let want: Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
+        let writer = writer(&found.paths, live);
+        if found.key.kind.is("", "Secret") {
+            // Who wrote a value has set another one; a value that is gone has no writer.
+            let left = if writer.is_some() { MASK } else { ABSENT };
+            let fields = found.paths.lookup(&want, live).into_iter();
+            drift.fields = fields
+                .map(|found| Field { path: found.path, want: shown(found.one, true), live: left.to_owned() })
+                .collect();
+        } else if found.paths.is_empty() {
+            differences("", &want, live, &mut |path, want, live| {
+                drift.fields.push(field(path.to_owned(), Some(want), live));
+            });
+        } else {
+            let fields = found.paths.lookup(&want, live).into_iter();
+            drift.fields = fields.map(|found| field(found.path, found.one, found.other)).collect();
+        }
+        (drift.manager, drift.since) = writer.unwrap_or_default();
+        drift
+    }
+}
+
+fn field(path: String, want: Option<&Value>, live: Option<&Value>) -> Field {
+    let hides = secret::sounds_secret(&path);
+    Field { want: shown(want, hides), live: shown(live, hides), path }
+}
+
+fn shown(value: Option<&Value>, hides: bool) -> String {
+    let text = match value {
+        None => return ABSENT.to_owned(),
+        Some(_) if hides => return MASK.to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    if secret::has_secret(&text) {
+        return MASK.to_owned();
+    }
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
+/// The values of `want` that `live` does not have. Where an item of a list is can't be told without the schema, so a list is compared as a whole.
+fn differences<'a>(
+    parent: &str,
+    want: &'a Value,
+    live: &'a Value,
+    each: &mut impl FnMut(&str, &'a Value, Option<&'a Value>),
+) {
+    let (Value::Object(want), Value::Object(have)) = (want, live) else { return };
+    for (name, want) in want {
+        if parent.is_empty() && matches!(name.as_str(), "apiVersion" | "kind") {
+            continue;
+        }
+        let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        match (want, have.get(name)) {
+            (Value::Object(_), Some(live @ Value::Object(_))) => differences(&path, want, live, each),
+            (want, live) if live.is_none_or(|live| !covers(want, live)) => each(&path, want, live),
+            _ => {}
+        }
+    }
+}
+
+/// Whether all that `want` says is in `live`: defaults that the API server added are no difference.
+fn covers(want: &Value, live: &Value) -> bool {
+    match (want, live) {
+        (Value::Object(want), Value::Object(live)) => {
+            want.iter().all(|(name, want)| live.get(name).is_some_and(|live| covers(want, live)))
+        }
+        (Value::Array(want), Value::Array(live)) => {
+            want.len() == live.len() && want.iter().zip(live).all(|(want, live)| covers(want, live))
+        }
+        _ => want == live,
+    }
+}
+
+/// The last writer of these paths among those that are not plumb: its name, and when.
+fn writer(paths: &FieldSet, live: &Value) -> Option<(Option<String>, Option<i64>)> {
+    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array)?;
+    let entries = entries.iter().filter_map(|entry| serde_json::from_value::<ManagedFieldsEntry>(entry.clone()).ok());
+    let wrote = |entry: &ManagedFieldsEntry| {
+        let foreign = !entry.manager.as_deref().unwrap_or_default().starts_with("plumb-");
+        let fields = entry.fields_v1.as_ref().and_then(|fields| FieldSet::parse(&fields.0.to_string()).ok());
+        foreign && fields.is_some_and(|fields| fields.touches(paths))
+    };
+    let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0.as_second());
+    // An entry of the scale subresource has no time: it is the newest that can be.
+    let last = entries.filter(wrote).max_by_key(|entry| time(entry).unwrap_or(i64::MAX))?;
+    let since = time(&last);
+    let subresource = last.subresource.filter(|name| !name.is_empty());
+    let name = last.manager.map(|name| match subresource {
+        Some(subresource) => format!("{name}/{subresource}"),
+        None => name,
+    });
+    Some((name, since))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::world;
+    use serde_json::json;
+
+    fn found(key: &ObjectKey, paths: Value) -> Found {
+        Found { key: key.clone(), class: Class::ValueChanged, paths: FieldSet::from_value(&paths).unwrap() }
+    }
+
+    fn texts(drift: &Drift) -> Vec<String> {
+        drift.fields.iter().map(|field| format!("{} {} {}", field.path, field.want, field.live)).collect()
+    }
+
+    #[test]
+    fn a_scaled_deployment_names_the_tool_and_its_subresource() {
+        let key = world::key("apps", "Deployment", "web");
+        let manifest = world::manifest_of(&key, "v1", json!({"kind": "Deployment", "spec": {"replicas": 2}}));
+        let live = json!({"spec": {"replicas": 5}, "metadata": {"managedFields": [
+            {"manager": "old", "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+            {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+            {"manager": "other", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}},
+        ]}});
+        let drift = Drift::describe(&found(&key, json!({"f:spec": {"f:replicas": {}}})), &manifest, Some(&live));
+        assert_eq!(texts(&drift), ["spec.replicas 2 5"]);
+        assert_eq!((drift.manager.as_deref(), drift.since), (Some("kubectl/scale"), None));
+    }
+
+    #[test]
+    fn a_removed_field_is_absent_and_has_no_known_writer() {
+        let key = world::config_map("a");
+        let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "1"}}));
+        let live = json!({"data": {"b": "2"}, "metadata": {"managedFields": []}});
+        let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live));
+        assert_eq!(texts(&drift), ["data.a 1 (absent)"]);
+        assert_eq!(drift.manager, None);
+    }
+
+    #[test]
+    fn without_paths_the_values_tell_and_defaults_are_no_difference() {
+        let key = world::key("apps", "Deployment", "web");
+        let manifest =
+            world::manifest_of(&key, "v1", json!({"kind": "x", "spec": {"a": {"b": 1}, "l": [{"n": 1}], "gone": 0}}));
+        let live = json!({"spec": {"a": {"b": 2, "default": true}, "l": [{"n": 1, "default": 2}], "more": 3}});
+        let drift = Drift::describe(&found(&key, json!({})), &manifest, Some(&live));
+        assert_eq!(texts(&drift), ["spec.a.b 1 2", "spec.gone 0 (absent)"]);
+    }
+
+    #[test]
+    fn secret_values_are_never_told() {
+        let secret = world::key("", "Secret", "s");
+        let manifest = world::manifest_of(&secret, "v1", json!({"data": {"a": "aGVsbG8="}}));
+        let live = json!({"metadata": {"managedFields": [
+            {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}}}},
+        ]}});
+        let drift = Drift::describe(&found(&secret, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live));
+        assert_eq!(texts(&drift), [format!("data.a {MASK} {MASK}")]);
+        let pod = world::key("", "Pod", "p");
+        let env = |value: &str| json!({"env": [{"name": "DB_PASSWORD", "value": value}, {"name": "DB", "value": format!("postgres://u:{value}@h/d")}]});
+        let set = json!({"f:env": {
+            "k:{\"name\":\"DB_PASSWORD\"}": {"f:value": {}}, "k:{\"name\":\"DB\"}": {"f:value": {}},
+        }});
+        let drift = Drift::describe(
+            &found(&pod, set),
+            &world::manifest_of(&pod, "v1", env("canary-a")),
+            Some(&env("canary-b")),
+        );
+        assert!(!format!("{drift:?}").contains("canary"), "{drift:?}");
+    }
+
+    #[test]
+    fn a_deleted_object_has_no_fields() {
+        let key = world::config_map("a");
+        let gone = Found { key: key.clone(), class: Class::Deleted, paths: FieldSet::default() };
+        assert!(Drift::describe(&gone, &world::manifest(&key, 1), None).fields.is_empty());
+    }
+}

@@ -1,0 +1,210 @@
+//! What people are told of drift: the log lines, the Events on the objects, and how the environment stands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tracing::field::{DisplayValue, display};
+use tracing::{info, warn};
+
+use super::log::took;
+use crate::cluster::events::Event;
+use crate::drift::book::{Book, Fight};
+use crate::drift::describe::{Drift, Field};
+use crate::drift::fingerprint::{Class, Found};
+
+/// Of many fields of one object so many are told each in a line of its own.
+const FIELDS: usize = 5;
+/// Of many objects so many are named in a message.
+const NAMED: usize = 5;
+
+/// What was done about a drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// git's values are back.
+    Reverted,
+    /// The object stands again.
+    Created,
+    /// It could not be put back.
+    Failed,
+    /// It is being deleted, and made again when it is gone.
+    Waiting,
+    /// A new commit is on its way, which puts it back.
+    LeftToCommit,
+    /// The definition says `selfHeal: false`.
+    Reported,
+    /// The environment is suspended.
+    Suspended,
+}
+
+impl Action {
+    /// The word used in metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reverted => "reverted",
+            Self::Created => "created",
+            Self::Failed => "failed",
+            Self::Waiting => "waiting",
+            Self::LeftToCommit => "left",
+            Self::Reported => "reported",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// The words used in logs and Events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reverted => "reverted",
+            Self::Created => "created",
+            Self::Failed => "failed",
+            Self::Waiting => "waiting until it is gone",
+            Self::LeftToCommit => "left to the new commit",
+            Self::Reported => "none, selfHeal is false",
+            Self::Suspended => "none, suspended",
+        }
+    }
+}
+
+/// How a drift was noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noticed {
+    /// As it happened.
+    Watch,
+    /// At the start: it happened while plumb was away.
+    Start,
+    /// By a resync: the ownership record did not show it.
+    Resync,
+}
+
+impl Noticed {
+    const fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Watch => None,
+            Self::Start => Some("while plumb was away"),
+            Self::Resync => Some("by the resync"),
+        }
+    }
+}
+
+/// Tells drifts and what was done about each, at this time in seconds since the epoch: a line for each field, or a line for all that are alike if they are too many.
+pub fn told(
+    environment: &str,
+    drifts: &[(Drift, Action)],
+    noticed: Noticed,
+    duration: Duration,
+    most: usize,
+    now: i64,
+) {
+    let (noticed, took) = (noticed.as_str(), took(duration));
+    if drifts.len() <= most {
+        drifts.iter().for_each(|(drift, action)| one(environment, drift, *action, noticed, &took, now));
+        return;
+    }
+    let mut alike: BTreeMap<(Class, Action), Vec<&Drift>> = BTreeMap::new();
+    for (drift, action) in drifts {
+        alike.entry((drift.class, *action)).or_default().push(drift);
+    }
+    for ((class, action), drifts) in alike {
+        let examples = names(drifts.iter().map(|drift| drift.key.to_string()));
+        let (objects, action, noticed) = (drifts.len(), bare(action.as_str()), noticed.map(bare));
+        warn!(%environment, objects, %class, %action, noticed, %took, %examples, "drift");
+    }
+}
+
+fn one(environment: &str, drift: &Drift, action: Action, noticed: Option<&str>, took: &str, now: i64) {
+    let Drift { key: object, class, manager, .. } = drift;
+    let (manager, action) = (bare(manager.as_deref().unwrap_or("unknown")), bare(action.as_str()));
+    let noticed = noticed.map(bare);
+    let age = drift.since.and_then(|since| u64::try_from(now - since).ok()).map(Duration::from_secs);
+    let age = age.map(|age| display(humantime::format_duration(age)));
+    if *class == Class::Deleted || drift.fields.is_empty() {
+        warn!(%environment, %object, %class, %manager, age, %action, noticed, %took, "drift");
+    }
+    for Field { path, want, live } in drift.fields.iter().take(FIELDS) {
+        let (want, live) = (bare(want), bare(live));
+        warn!(%environment, %object, field = %path, %class, %want, %live, %manager, age, %action, noticed, %took, "drift");
+    }
+    if let Some(more) = drift.fields.len().checked_sub(FIELDS).filter(|more| *more > 0) {
+        warn!(%environment, %object, %class, more, %manager, %action, "drift in more fields");
+    }
+}
+
+/// A value as the log shows it: in quotes only where it would not be told from what follows.
+fn bare(text: &str) -> DisplayValue<String> {
+    let plain =
+        !text.is_empty() && text.chars().all(|letter| !letter.is_whitespace() && !letter.is_control() && letter != '"');
+    display(if plain { text.to_owned() } else { format!("{text:?}") })
+}
+
+/// A drift that ended without a heal.
+pub fn over(environment: &str, object: &crate::model::ObjectKey) {
+    info!(%environment, %object, "no longer drifted");
+}
+
+/// An object that somebody else changes again and again.
+pub fn fight(environment: &str, fight: &Fight<'_>) {
+    let Fight { key: object, heals, opponent, pause } = *fight;
+    let opponent = opponent.unwrap_or("unknown");
+    let hint = "let one of the two go: change git, or name the field under spec.ignore, or stop the other writer";
+    let pause = humantime::format_duration(pause);
+    warn!(%environment, %object, %opponent, heals, %pause, hint, "fight: every heal is undone; the pauses between heals grow");
+}
+
+/// The Event on the object.
+pub fn event(drift: &Drift, action: Action) -> Event {
+    let by = drift.manager.as_deref().map(|manager| format!(" by {manager}")).unwrap_or_default();
+    let fields = drift.fields.iter().map(|field| format!("{}: want {}, was {}", field.path, field.want, field.live));
+    let fields = if drift.fields.is_empty() { String::new() } else { format!(" {}", names(fields)) };
+    let message = format!("{}{by}{fields}; {}", drift.class, action.as_str());
+    Event { warning: true, reason: "Drift", message }
+}
+
+/// How an environment stands at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What differs: the object and its fields, each in words.
+    pub open: Vec<String>,
+    /// What is fought over, each in words.
+    pub fights: Vec<String>,
+    /// Why nothing is put back.
+    pub observed: Option<&'static str>,
+}
+
+impl Standing {
+    /// As the book has it.
+    pub fn of(book: &Book, observed: Option<&'static str>) -> Self {
+        let mut open: Vec<String> = book.open().map(words).collect();
+        open.sort();
+        let mut fights: Vec<String> = book
+            .fights()
+            .map(|fight| {
+                format!("{} is changed again and again by {}", fight.key, fight.opponent.unwrap_or("an unknown writer"))
+            })
+            .collect();
+        fights.sort();
+        Self { open, fights, observed }
+    }
+
+    pub(super) fn condition(&self) -> (&'static str, &'static str, String) {
+        if self.open.is_empty() {
+            return ("False", "NoDrift", "all objects are as they were applied".to_owned());
+        }
+        let message = names(self.open.iter().cloned());
+        ("True", self.observed.unwrap_or("Drifted"), message)
+    }
+}
+
+fn words(found: &Found) -> String {
+    let paths = found.paths.paths();
+    if paths.is_empty() {
+        format!("{} ({})", found.key, found.class)
+    } else {
+        format!("{} ({})", found.key, names(paths.into_iter()))
+    }
+}
+
+/// The first few, and how many more there are.
+fn names(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let first: Vec<String> = all.take(NAMED).collect();
+    if more == 0 { first.join(", ") } else { format!("{}, and {more} more", first.join(", ")) }
+}
