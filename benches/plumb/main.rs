@@ -20,6 +20,8 @@
 )]
 
 mod bare;
+mod drift;
+mod false_alarms;
 mod figures;
 mod first_sync;
 mod memory;
@@ -68,6 +70,12 @@ async fn main() -> ExitCode {
     }
     if wanted(pushes::FIGURES) {
         pushes::run(&scale, &mut figures).await;
+    }
+    if wanted(drift::FIGURES) {
+        drift::run(&scale, &mut figures).await;
+    }
+    if wanted(false_alarms::FIGURES) {
+        false_alarms::run(&scale, &mut figures).await;
     }
     if wanted(memory::FIGURES) {
         memory::run(&scale, &mut figures).await;

@@ -5,7 +5,7 @@ use crate::first_sync::mib;
 use crate::scale::Scale;
 use crate::world::{LIMIT, World, cluster, file, files};
 
-pub const FIGURES: &[&str] = &["rss_mib_10000", "rss_mib_10000_restart"];
+pub const FIGURES: &[&str] = &["rss_mib_10000", "rss_mib_10000_restart", "bytes_per_object"];
 
 pub async fn run(scale: &Scale, figures: &mut Figures) {
     println!("memory: 1 environment of {} ConfigMaps", scale.most_objects);
@@ -15,6 +15,7 @@ pub async fn run(scale: &Scale, figures: &mut Figures) {
     world.define([&name]);
     let pushed = world.push(&[(&name, files(scale.most_objects))]);
     let mut plumb = world.run_waiting(std::slice::from_ref(&name)).await;
+    let empty = plumb.rss();
     world.move_branches(&pushed);
     plumb.wait_for_log(|line| line.contains(" deployed "), LIMIT).await;
     let synced = plumb.peak_rss();
@@ -30,6 +31,9 @@ pub async fn run(scale: &Scale, figures: &mut Figures) {
         mib(now)
     );
     figures.record("rss_mib_10000", mib(peak));
+    // Manifests included: plumb keeps what git asks for, to put it back without rendering.
+    #[allow(clippy::cast_precision_loss)]
+    figures.record("bytes_per_object", now.saturating_sub(empty) as f64 / scale.most_objects as f64);
 
     let mut plumb = world.run();
     plumb.wait_for_log(|line| line.contains(" deployed "), LIMIT).await;

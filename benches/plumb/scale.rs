@@ -13,6 +13,10 @@ pub struct Scale {
     pub pairs: usize,
     /// Commits behind a percentile.
     pub commits: usize,
+    /// Changes by hand behind a percentile.
+    pub drifts: usize,
+    /// Deployments that the controllers work on.
+    pub deployments: usize,
     /// Commits that touch nothing.
     pub idle_commits: usize,
     /// How long nothing happens.
@@ -29,6 +33,8 @@ impl Scale {
         most_objects: 10_000,
         pairs: 5,
         commits: 100,
+        drifts: 200,
+        deployments: 20,
         idle_commits: 10,
         quiet: Duration::from_secs(60),
         environments: 100,
@@ -41,6 +47,8 @@ impl Scale {
         most_objects: 100,
         pairs: 1,
         commits: 3,
+        drifts: 5,
+        deployments: 4,
         idle_commits: 2,
         quiet: Duration::from_secs(3),
         environments: 4,

@@ -21,6 +21,12 @@ pub const LIMIT: Duration = Duration::from_secs(300);
 /// A control plane of its own, with plumb's custom resource. No controller-manager: its work would be measured too.
 pub async fn cluster() -> Cluster {
     let cluster = Cluster::Own(ControlPlane::start(false).into());
+    install(&cluster).await;
+    cluster
+}
+
+/// Installs plumb's custom resource.
+pub async fn install(cluster: &Cluster) {
     let api: Api<CustomResourceDefinition> = Api::all(TestEnv::on(cluster.clone(), "crd").await.admin());
     api.create(&PostParams::default(), &Environment::crd()).await.expect("the custom resource definition");
     eventually(LIMIT, || async {
@@ -30,7 +36,6 @@ pub async fn cluster() -> Cluster {
         Ok(())
     })
     .await;
-    cluster
 }
 
 /// A repository that plumb reads and one that commits are pushed from, a user, and names that nobody else has.
