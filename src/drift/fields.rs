@@ -9,6 +9,11 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+mod place;
+mod select;
+
+pub use place::Place;
+
 /// A set of field paths. Two sets are equal when they have the same paths, however they were written.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct FieldSet {

@@ -19,6 +19,10 @@ pub const GROUP_KINDS: &str = "applyset.kubernetes.io/contains-group-kinds";
 /// The annotation on the parent that names the members' namespaces beyond the parent's own.
 pub const NAMESPACES: &str = "applyset.kubernetes.io/additional-namespaces";
 
+/// The field manager that keeps, on others' behalf, the value of a field that an environment leaves to them, until one of them writes it. No environment may be
+/// called `handover`.
+pub const HANDOVER: &str = "plumb-handover";
+
 /// The id of the environment's ApplySet: the parent is cluster-scoped, so the namespace part of what is hashed is empty.
 pub fn id(environment: &str) -> String {
     let digest = Sha256::digest(format!("{environment}..Environment.plumb.dev"));

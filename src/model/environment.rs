@@ -9,6 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::field_path::FieldPath;
 use super::fields::{Budget, HumanDuration};
 
 /// The API group of plumb's custom resources, annotations and labels.
@@ -157,7 +158,14 @@ pub struct IgnoreRule {
     pub name: String,
     /// Field paths such as `spec.replicas`.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512)))]
-    pub fields: Vec<String>,
+    pub fields: Vec<FieldPath>,
+}
+
+impl IgnoreRule {
+    /// Whether it is about this object.
+    pub fn is_about(&self, key: &super::ObjectKey) -> bool {
+        *self.kind == *key.kind.kind && wildmatch::WildMatch::new(&self.name).matches(&key.name)
+    }
 }
 
 fn any_name() -> String {
@@ -339,6 +347,20 @@ mod tests {
         assert_eq!(spec.prune.budget, Budget::Percent(50));
         assert_eq!(spec.resync.get(), std::time::Duration::from_secs(600));
         assert_eq!(spec.deletion_policy, DeletionPolicy::Orphan);
+    }
+
+    #[test]
+    fn a_rule_is_about_a_kind_and_a_glob_over_names() {
+        let about = |kind: &str, name: &str| {
+            let rule = serde_json::json!({"kind": kind, "name": name, "fields": ["spec.replicas"]});
+            let rule: IgnoreRule = serde_json::from_value(rule).unwrap();
+            rule.is_about(&crate::model::ObjectKey::new("apps", "Deployment", "todo", "todo-backend"))
+        };
+        assert!(about("Deployment", "*") && about("Deployment", "todo-*") && about("Deployment", "todo-backen?"));
+        assert!(!about("deployment", "*") && !about("Deployment", "todo") && !about("StatefulSet", "*"));
+        let rule: IgnoreRule =
+            serde_json::from_value(serde_json::json!({"kind": "Job", "fields": ["spec.suspend"]})).unwrap();
+        assert_eq!(rule.name, "*");
     }
 
     #[test]

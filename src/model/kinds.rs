@@ -53,6 +53,13 @@ impl Kinds {
         }
     }
 
+    /// Makes these the versions of a kind. Those that are known keep their order, before new ones.
+    pub fn define(&mut self, kind: GroupKind, infos: Vec<KindInfo>) {
+        let versions = self.kinds.entry(kind.clone()).or_default();
+        versions.retain(|known| infos.iter().any(|info| info.version == known.version));
+        infos.into_iter().for_each(|info| self.add(kind.clone(), info));
+    }
+
     /// Looks a kind up in one version.
     pub fn lookup(&self, kind: &GroupKind, version: &str) -> Lookup<'_> {
         match self.kinds.get(kind) {
@@ -86,5 +93,24 @@ impl Kinds {
             }
         }
         all.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_says_which_versions_there_are() {
+        let kind = || GroupKind::new("x.dev", "Widget");
+        let info = |version: &str| KindInfo { version: version.into(), plural: "widgets".into(), namespaced: true };
+        let versions = |kinds: &Kinds| -> Vec<String> {
+            kinds.iter().flat_map(|(_, infos)| infos).map(|info| info.version.to_string()).collect()
+        };
+        let mut kinds = Kinds::new("v1.36.3");
+        kinds.define(kind(), vec![info("v1alpha1"), info("v1")]);
+        kinds.define(kind(), vec![info("v2"), info("v1")]);
+        assert_eq!(versions(&kinds), ["v1", "v2"], "the known one first, the one that left gone");
+        assert_eq!(kinds.lookup(&kind(), "v1alpha1"), Lookup::OtherVersions(vec!["v1", "v2"]));
     }
 }

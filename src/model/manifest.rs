@@ -1,12 +1,13 @@
 //! What an environment's commit asks for: manifests with their origin, and what was read to make them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::{CommitId, ObjectKey};
+use super::{CommitId, FieldPath, ObjectKey};
 
 /// Where an object came from, so that every later error can name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,9 +66,33 @@ pub struct Manifest {
     pub digest: Digest,
     /// Whether the object says `plumb.dev/replace: immutable`.
     pub replace_immutable: bool,
+    /// Fields that are others' business, and not in `json`.
+    pub left_alone: Option<Arc<LeftAlone>>,
+}
+
+/// Fields of an object that plumb leaves to others: those of `ignore` rules, and `spec.replicas` of what an autoscaler of the same render scales.
+#[derive(Clone)]
+pub struct LeftAlone {
+    /// The fields, whether git has them or not.
+    pub paths: Vec<FieldPath>,
+    /// The object with what git says of these fields: how it is made. `None` if git says nothing of them.
+    pub whole: Option<Box<RawValue>>,
 }
 
 impl Manifest {
+    /// The fields that are others' business.
+    pub fn left_alone(&self) -> &[FieldPath] {
+        self.left_alone.as_ref().map_or(&[], |left_alone| &left_alone.paths)
+    }
+
+    /// The object as it is made: with the values that git has for what it then leaves to others.
+    pub fn as_made(&self) -> Cow<'_, Self> {
+        match self.left_alone.as_ref().and_then(|left_alone| left_alone.whole.as_ref()) {
+            Some(whole) => Cow::Owned(Self { json: whole.clone(), ..self.clone() }),
+            None => Cow::Borrowed(self),
+        }
+    }
+
     /// `group/version`, or the version alone for core.
     pub fn api_version(&self) -> String {
         let group = &self.key.kind.group;
@@ -127,4 +152,6 @@ pub struct Desired {
     pub objects: Vec<Arc<Manifest>>,
     /// What was read.
     pub reads: Reads,
+    /// What a person should know of the definition beside this commit: `ignore` rules that are about nothing.
+    pub remarks: Vec<String>,
 }

@@ -6,6 +6,7 @@
 pub mod applyset;
 pub mod commit;
 pub mod environment;
+pub mod field_path;
 pub mod fields;
 pub mod health;
 pub mod images;
@@ -19,9 +20,10 @@ pub mod secret;
 
 pub use commit::{Commit, CommitId};
 pub use environment::{Environment, EnvironmentSpec};
+pub use field_path::FieldPath;
 pub use health::Health;
 pub use key::{GroupKind, ObjectKey};
 pub use kinds::Kinds;
 pub use live::Live;
-pub use manifest::{Desired, Digest, Manifest, Origin, Reads};
+pub use manifest::{Desired, Digest, LeftAlone, Manifest, Origin, Reads};
 pub use outcome::{Deployment, Failure, Outcome, Stage};

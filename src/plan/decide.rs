@@ -7,6 +7,7 @@ use super::guards::{self, Candidate, Scene, Verdict, Wait, ask_kinds, budget};
 use super::place::{self, Brought, Place};
 use super::standing::{Standing, is_ours, left_by};
 use super::{Action, Ask, Claim, Input, Note, Plan, Planned, Precondition, Reason, Refusal, Step, order};
+use crate::drift::fields::FieldSet;
 use crate::model::environment::CONFIRM_PRUNE;
 use crate::model::{Live, Manifest, ObjectKey};
 
@@ -16,6 +17,7 @@ use crate::model::{Live, Manifest, ObjectKey};
 /// [`Action::Keep`].
 pub fn plan(input: &Input<'_>) -> Planned {
     let mut draft = Draft::default();
+    draft.remark(input);
     draft.refuse_empty(input);
     draft.write(input);
     draft.delete(input);
@@ -48,6 +50,12 @@ enum Decision {
 }
 
 impl Draft {
+    /// What the render has to say of the definition.
+    fn remark(&mut self, input: &Input<'_>) {
+        let key = || ObjectKey::new(crate::model::environment::GROUP, "Environment", "", input.environment);
+        self.notes.extend(input.desired.remarks.iter().map(|text| Note { key: key(), text: text.clone() }));
+    }
+
     /// A render without an object would delete everything: it must be meant.
     fn refuse_empty(&mut self, input: &Input<'_>) {
         if input.desired.objects.is_empty() && !input.spec.allow.empty {
@@ -85,7 +93,7 @@ impl Draft {
             }
         }
         self.hold_what_lacks(&needs);
-        self.uncheck_what_changes(&brought);
+        self.redo_what_changes(&brought);
     }
 
     fn decide(&mut self, manifest: &Arc<Manifest>, checkable: bool, input: &Input<'_>) {
@@ -96,6 +104,7 @@ impl Draft {
             Decision::Step(action, reason) => {
                 let mut step = step(manifest, action, reason, standing.live(), checkable);
                 step.let_go = if step.action.writes() { let_go } else { Vec::new() };
+                step.leaves = standing.live().map(|live| leaves(&step, live, input)).unwrap_or_default();
                 self.steps.push(step);
             }
             Decision::Refused { reason, hint } => self.refuse(manifest, reason, hint),
@@ -120,13 +129,17 @@ impl Draft {
         }
     }
 
-    /// An object whose definition changes in the same commit can't be checked against the definition that stands.
-    fn uncheck_what_changes(&mut self, brought: &Brought) {
+    /// An object whose definition changes in the same commit can't be checked against the definition that stands, and is applied anew under the one that
+    /// comes: a list may have become one of single elements, of which its entry does not know.
+    fn redo_what_changes(&mut self, brought: &Brought) {
         let changing = |step: &&Step| place::is_crd(&step.key.kind) && step.action.writes();
         let changing: HashSet<ObjectKey> = self.steps.iter().filter(changing).map(|step| step.key.clone()).collect();
         for step in &mut self.steps {
             if brought.crd_of(&step.key.kind).is_some_and(|crd| changing.contains(crd)) {
-                step.checkable = false;
+                (step.checkable, step.redefined) = (false, true);
+                if step.action == Action::Keep {
+                    (step.action, step.reason) = (Action::Update, Reason::Redefined);
+                }
             }
         }
     }
@@ -200,7 +213,23 @@ fn step(manifest: &Arc<Manifest>, action: Action, reason: Reason, live: Option<&
     let migrate = action.writes() && live.is_some_and(|live| live.client_side_applied);
     let precondition = live.filter(|_| action != Action::Hold).map(precondition);
     let (key, manifest) = (manifest.key.clone(), Some(Arc::clone(manifest)));
-    Step { key, action, reason, manifest, precondition, checkable, migrate, let_go: Vec::new() }
+    let (redefined, let_go, leaves) = (false, Vec::new(), FieldSet::default());
+    Step { key, action, reason, manifest, precondition, checkable, redefined, migrate, let_go, leaves }
+}
+
+/// The fields left to others that a write would drop: ours, and those of the environments that let the object go.
+fn leaves(step: &Step, live: &Live, input: &Input<'_>) -> FieldSet {
+    let paths = step.manifest.as_ref().map_or(&[][..], |manifest| manifest.left_alone());
+    if paths.is_empty() || !step.action.writes() {
+        return FieldSet::default();
+    }
+    let dropping = |manager: &str| {
+        manager == input.manager
+            || input.peers.environment_of_manager(manager).is_some_and(|environment| step.let_go.contains(&environment))
+    };
+    let entries = live.applied.iter().filter(|entry| dropping(&entry.manager));
+    let sets = entries.filter_map(|entry| FieldSet::parse(&entry.fields).ok());
+    sets.fold(FieldSet::default(), |all, set| all.union(&set.inside(paths)))
 }
 
 fn deletion(key: &ObjectKey, action: Action, reason: Reason, live: &Live) -> Step {
@@ -212,8 +241,10 @@ fn deletion(key: &ObjectKey, action: Action, reason: Reason, live: &Live) -> Ste
         manifest: None,
         precondition,
         checkable: true,
+        redefined: false,
         migrate: false,
         let_go: Vec::new(),
+        leaves: FieldSet::default(),
     }
 }
 

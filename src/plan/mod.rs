@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use crate::drift::fields::FieldSet;
 use crate::model::live::ResourceVersion;
 use crate::model::{Failure, Manifest, ObjectKey, Origin, Stage};
 
@@ -101,6 +102,8 @@ pub enum Reason {
     Drifted,
     /// plumb started and has not applied it yet in this life.
     NotVerified,
+    /// The definition of its kind changes in this commit.
+    Redefined,
     /// The API server's dry-run says that applying it changes something. Never in a fresh plan.
     Differs,
     /// It stands without being ours.
@@ -131,6 +134,7 @@ impl Reason {
             Self::Changed => "changed in git",
             Self::Drifted => "changed in the cluster",
             Self::NotVerified => "not yet verified since plumb started",
+            Self::Redefined => "the definition of its kind changed",
             Self::Differs => "differs from the cluster",
             Self::NotOurs => "stands already, not ours yet",
             Self::LeftGit => "left git",
@@ -164,12 +168,17 @@ pub struct Step {
     /// Whether the API server can be asked for a dry-run before the commit's first write: not when the commit itself must first make
     /// the namespace or the kind.
     pub checkable: bool,
+    /// Whether the definition of its kind is written in this commit: an API server may answer by the former one for a moment.
+    pub redefined: bool,
     /// Whether the fields that a client-side `kubectl apply` left must be migrated to our manager before the apply
     /// ([`crate::drift::ownership::migrate_client_side_apply`]).
     pub migrate: bool,
     /// Environments that let the object go and still own fields of it: after the write, the manager of each applies an empty body (with uid
     /// and resourceVersion), or its fields would stay for ever.
     pub let_go: Vec<Arc<str>>,
+    /// Fields that are left to others from now on and that we, or an environment of `let_go`, own: before the write somebody else must own them too, or
+    /// they would fall back to their defaults.
+    pub leaves: FieldSet,
 }
 
 /// The steps, in the order of execution: writes by phase, then what is handed over, then deletions in reverse.

@@ -94,6 +94,9 @@ pub struct StepView {
     pub checkable: bool,
     /// Whether the fields of a client-side apply are migrated with it.
     pub migrate: bool,
+    /// Fields of it that are left to others from now on, with the values they have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaves: Vec<String>,
 }
 
 /// One refusal.
@@ -230,6 +233,7 @@ impl From<&Step> for StepView {
             origin: step.manifest.as_ref().map(|manifest| manifest.origin.to_string()),
             checkable: step.checkable,
             migrate: step.migrate,
+            leaves: step.leaves.paths(),
         }
     }
 }
@@ -264,6 +268,9 @@ impl StepView {
         }
         if self.migrate {
             line.push_str(", with the fields of its client-side apply");
+        }
+        if !self.leaves.is_empty() {
+            line.push_str(&format!(", leaves {} to others", self.leaves.join(", ")));
         }
         if !self.checkable && self.sign() != '!' {
             line.push_str(", not checked");

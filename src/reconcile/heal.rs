@@ -131,10 +131,11 @@ impl Reconciler {
                 commit: crate::model::CommitId::new([0; 20]),
                 objects: Vec::new(),
                 reads: Reads::default(),
+                remarks: Vec::new(),
             };
         };
         let objects = target.objects.iter().filter(|manifest| keys.contains(&manifest.key)).cloned().collect();
-        Desired { commit: target.commit, objects, reads: Reads::default() }
+        Desired { commit: target.commit, objects, reads: Reads::default(), remarks: Vec::new() }
     }
 
     /// Puts objects back, each for itself.

@@ -3,7 +3,7 @@
 use super::collect::Files;
 use super::error::RenderError;
 use super::request::Request;
-use crate::model::environment::Allow;
+use crate::model::environment::{Allow, IgnoreRule};
 use crate::model::{Desired, Reads};
 use crate::source::Snapshot;
 
@@ -24,6 +24,7 @@ struct Context {
     path: String,
     values: Vec<String>,
     allow: Allow,
+    ignore: Vec<IgnoreRule>,
     kinds_generation: u64,
 }
 
@@ -37,6 +38,7 @@ impl Context {
             path: spec.path.clone(),
             values: spec.values.clone(),
             allow: spec.allow.clone(),
+            ignore: spec.ignore.clone(),
             kinds_generation: request.kinds_generation,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::RenderError;
-use super::finish::{Defined, Draft, Finisher, Nulls, Words, defines, expand, is_definition, is_other_hook};
+use super::finish::{Defined, Draft, Finisher, Nulls, Words, defines, expand, is_definition, is_other_hook, leave};
 use super::request::Request;
 use super::yaml::Budget;
 use crate::model::{CommitId, GroupKind, Manifest, ObjectKey, Origin};
@@ -53,6 +53,8 @@ pub struct Collector<'a> {
 /// All that a render yielded.
 pub(super) struct Collected {
     pub objects: Vec<Arc<Manifest>>,
+    /// Rules of the definition that are about nothing.
+    pub remarks: Vec<String>,
     pub files: Files,
     /// Whether every file was the same as in the last render, and none is gone.
     pub same: bool,
@@ -137,7 +139,9 @@ impl<'a> Collector<'a> {
         if objects.is_empty() && !self.request.spec.allow.empty {
             return Err(RenderError::Empty(self.request.spec.path.clone()));
         }
-        Ok(Collected { objects, files, same })
+        // Last, on all objects together: an autoscaler may stand in any file.
+        let left = leave(objects, &self.request.spec.ignore)?;
+        Ok(Collected { objects: left.objects, remarks: left.remarks, files, same })
     }
 
     fn finish(&mut self, draft: Draft) -> Result<Arc<Manifest>, RenderError> {

@@ -194,9 +194,8 @@ fn check(document: &Typed<Document>, directory: &str) -> Result<(), (String, Str
     )?;
     for (index, ignore) in spec.ignore.iter().enumerate() {
         rule(!ignore.fields.is_empty(), &format!("spec.ignore[{index}].fields"), "it must name at least one field")?;
-        let named =
-            !ignore.kind.is_empty() && !ignore.name.is_empty() && ignore.fields.iter().all(|field| !field.is_empty());
-        rule(named, &format!("spec.ignore[{index}]"), "kind, name and fields must not be empty")?;
+        let named = !ignore.kind.is_empty() && !ignore.name.is_empty();
+        rule(named, &format!("spec.ignore[{index}]"), "kind and name must not be empty")?;
     }
     for (index, namespace) in spec.allow.namespaces.iter().enumerate() {
         let path = format!("spec.allow.namespaces[{index}]");
@@ -259,6 +258,18 @@ mod tests {
             ("manifests/todo-app", "x\n  values: [a, ../b]", "9:15 spec.values[1]: it must be relative"),
             ("manifests/todo-app", "x\n  prune: {budget: 101%}", "9:11 spec.prune.budget: "),
             ("manifests/todo-app", "x\n  timeout: soon", "9:3 spec.timeout: "),
+            ("manifests/todo-app", "x\n  ignore: [{kind: A, fields: []}]", "9:22 spec.ignore[0].fields: it must name"),
+            ("manifests/todo-app", "x\n  ignore: [{kind: '', fields: [a]}]", "9:12 spec.ignore[0]: kind and name"),
+            (
+                "manifests/todo-app",
+                "x\n  ignore:\n  - kind: Deployment\n    fields:\n    - spec.replicas\n    - spec.ports[0]",
+                "13:7 spec.ignore[0].fields[1]: \"spec.ports[0]\" names an element by its place",
+            ),
+            (
+                "manifests/todo-app",
+                "x\n  ignore: [{kind: A, fields: [metadata.name]}]",
+                "9:31 spec.ignore[0].fields[0]: \"metadata.name\" can't be left to others",
+            ),
             ("manifests/todo-app", "x\n  serviceAccount: ''", "9:3 spec.serviceAccount: "),
             ("manifests/todo-app", "x\n  branch: main", "9:3 the key \"branch\" stands twice"),
             ("spec:", "status: {}\nspec:", "5:1 status: unknown field `status`"),

@@ -53,7 +53,8 @@ pub fn render(request: &Request<'_>, cache: &mut Cache) -> Result<Rendered, Rend
     let collected = out.done()?;
     let plumb = request.snapshot.entry(PLUMB_FILE)?.map(|entry| entry.id);
     reads.0.push((PLUMB_FILE.into(), plumb));
-    let desired = Desired { commit: request.snapshot.commit(), objects: collected.objects, reads };
+    let commit = request.snapshot.commit();
+    let desired = Desired { commit, objects: collected.objects, reads, remarks: collected.remarks };
     cache.keep(desired.clone(), collected.files);
     Ok(if collected.same { Rendered::Same(desired) } else { Rendered::New(desired) })
 }

@@ -39,7 +39,7 @@ impl FieldSet {
 
 impl Element {
     /// What a value has at this element. A list item is found by its key fields; one that the API server defaults may be missing in a manifest.
-    fn find<'a>(&self, value: &'a Value) -> Option<&'a Value> {
+    pub(super) fn find<'a>(&self, value: &'a Value) -> Option<&'a Value> {
         match self {
             Self::Field(name) => value.get(&**name),
             Self::Key(fields) => {
@@ -50,7 +50,8 @@ impl Element {
                         None => !strict,
                     })
                 };
-                items.iter().find(|item| is(item, true)).or_else(|| items.iter().find(|item| is(item, false)))
+                let nearly = |item: &&Value| is(item, false) && fields.keys().any(|name| item.get(name).is_some());
+                items.iter().find(|item| is(item, true)).or_else(|| items.iter().find(nearly))
             }
             Self::Item(wanted) => value.as_array()?.iter().find(|item| Canonical::of(item) == *wanted),
             Self::Index(index) => value.as_array()?.get(usize::try_from(*index).ok()?),

@@ -98,7 +98,7 @@ fn tree() -> impl Strategy<Value = Value> {
     })
 }
 
-fn set() -> impl Strategy<Value = FieldSet> {
+pub(super) fn set() -> impl Strategy<Value = FieldSet> {
     tree().prop_map(|value| FieldSet::from_value(&value).unwrap())
 }
 

@@ -1,10 +1,12 @@
 //! One case, one rule.
 
 use std::slice::from_ref;
+use std::sync::Arc;
 
 use super::world::*;
 use crate::model::live::ApplyEntry;
-use crate::model::{Live, ObjectKey};
+use crate::model::{LeftAlone, Live, ObjectKey};
+use crate::plan::show::PlanView;
 use crate::plan::{Action, NamespaceState, Planned, Reason, Wait};
 
 #[test]
@@ -298,5 +300,68 @@ fn writes_go_by_phase_in_file_order_and_deletions_in_reverse() {
             "Service/todo/svc",
             "Secret/todo/s",
         ]
+    );
+}
+
+#[test]
+fn what_is_left_to_others_is_named_while_we_own_it() {
+    let web = key("apps", "Deployment", "web");
+    let leaving = |left: &[&str]| {
+        let mut with = (*manifest(&web, 1)).clone();
+        let paths = left.iter().map(|path| path.parse().unwrap()).collect();
+        with.left_alone = Some(Arc::new(LeftAlone { paths, whole: None }));
+        Arc::new(with)
+    };
+    let owning = |environment: &str, fields: &str| {
+        let mut live = owned_by(environment, "1");
+        live.applied[0].fields = fields.into();
+        live
+    };
+    const REPLICAS: &str = r#"{"f:spec":{"f:replicas":{},"f:paused":{}}}"#;
+    let mut world = World::new([leaving(&["spec.replicas", "data"])]).with(&web, owning("dev", REPLICAS));
+    let step = world.step(&web);
+    assert_eq!((step.action, step.leaves.paths()), (Action::Update, vec!["spec.replicas".to_owned()]));
+    assert!(PlanView::from(&world.plan()).to_string().contains("leaves spec.replicas to others"));
+    world.carry_out(&world.ready());
+    assert!(world.step(&web).leaves.is_empty(), "nothing is left to be done");
+    // What another environment drops as it lets the object go falls back as well.
+    let moved =
+        World::new([leaving(&["spec.replicas"])]).with(&web, owning("prod", REPLICAS)).with_peer("prod", Some(&[]));
+    let step = moved.step(&web);
+    assert_eq!((step.action, step.leaves.len()), (Action::TakeOver { from: "prod".into() }, 1));
+    // What stands already and is nobody's has its owners.
+    assert!(World::new([leaving(&["spec.replicas"])]).with(&web, bare("1")).step(&web).leaves.is_empty());
+    assert!(World::new([leaving(&["spec.replicas"])]).step(&web).leaves.is_empty());
+}
+
+#[test]
+fn objects_are_applied_anew_when_the_definition_of_their_kind_changes() {
+    let widget = key("example.org", "Widget", "w");
+    let mut world = World::new([manifest(&widget, 1), crd("Widget")]);
+    world.kinds.add(
+        crate::model::GroupKind::new("example.org", "Widget"),
+        crate::model::kinds::KindInfo { version: "v1".into(), plural: "widgets".into(), namespaced: true },
+    );
+    world.carry_out(&world.ready());
+    assert!(world.ready().is_settled());
+    let mut changed = (*crd("Widget")).clone();
+    changed.digest = crate::model::Digest::of(b"another schema");
+    world.objects = vec![manifest(&widget, 1), Arc::new(changed)];
+    let step = world.step(&widget);
+    assert_eq!((step.action, step.reason), (Action::Update, Reason::Redefined));
+    assert!(step.redefined && !step.checkable);
+    world.carry_out(&world.ready());
+    assert!(world.ready().is_settled());
+}
+
+#[test]
+fn what_the_render_says_of_the_definition_is_a_note() {
+    let a = config_map("a");
+    let mut world = World::new([manifest(&a, 1)]);
+    world.remarks = vec!["spec.ignore[0]: about nothing".to_owned()];
+    let notes = world.ready().notes;
+    assert_eq!(
+        notes.iter().map(|note| format!("{}: {}", note.key, note.text)).collect::<Vec<_>>(),
+        ["Environment/dev: spec.ignore[0]: about nothing"]
     );
 }

@@ -45,6 +45,7 @@ pub fn manifest_of(key: &ObjectKey, version: &str, json: serde_json::Value) -> A
         digest: Digest::of(text.as_bytes()),
         json: serde_json::value::RawValue::from_string(text).unwrap(),
         replace_immutable: false,
+        left_alone: None,
     })
 }
 
@@ -107,6 +108,7 @@ pub struct World {
     pub inventory_complete: bool,
     pub confirmed: Option<CommitId>,
     pub object_by_object: bool,
+    pub remarks: Vec<String>,
 }
 
 impl World {
@@ -144,6 +146,7 @@ impl World {
             inventory_complete: true,
             confirmed: None,
             object_by_object: false,
+            remarks: Vec::new(),
         }
     }
 
@@ -165,7 +168,12 @@ impl World {
     pub fn with_input<R>(&self, read: impl FnOnce(&Input<'_>) -> R) -> R {
         let ours = part_of("dev");
         let is_member = |live: &Live| live.part_of.as_deref() == Some(&*ours);
-        let desired = Desired { commit: COMMIT, objects: self.objects.clone(), reads: Reads::default() };
+        let desired = Desired {
+            commit: COMMIT,
+            objects: self.objects.clone(),
+            reads: Reads::default(),
+            remarks: self.remarks.clone(),
+        };
         let split = |member: bool| {
             let all = self.cluster.iter().filter(|(_, live)| is_member(live) == member);
             all.map(|(key, live)| (key.clone(), live.clone())).collect::<HashMap<_, _>>()

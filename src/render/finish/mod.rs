@@ -5,6 +5,7 @@
 mod content;
 mod error;
 mod expand;
+mod leave;
 mod lists;
 mod names;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 pub use content::Nulls;
 pub use error::{ObjectError, Problem};
 pub use expand::{Defined, Draft, defines, expand, is_definition, is_other_hook};
+pub use leave::leave;
 
 use crate::model::applyset::PART_OF;
 use crate::model::kinds::Lookup;
@@ -106,7 +108,8 @@ impl Finisher<'_> {
         };
         let json = serialise(&value)?;
         let digest = Digest::of(json.get().as_bytes());
-        Ok(Manifest { key: key.clone(), version, origin: origin.clone(), json, digest, replace_immutable })
+        let (key, origin) = (key.clone(), origin.clone());
+        Ok(Manifest { key, version, origin, json, digest, replace_immutable, left_alone: None })
     }
 
     fn kind(&mut self, object: &Map<String, Value>) -> Result<(GroupKind, Arc<str>), Problem> {
