@@ -10,7 +10,7 @@ use tokio::sync::watch as channel;
 
 use crate::cluster::discovery::Known;
 use crate::cluster::execute::Done;
-use crate::cluster::gates::Gated;
+use crate::cluster::gates::{Former, Gated};
 use crate::cluster::parent::confirmed_prune;
 use crate::cluster::standing::Strangers;
 use crate::model::{CommitId, Deployment, Desired, Failure, Outcome, Stage};
@@ -86,8 +86,10 @@ impl Reconciler {
         let strangers = self.look_around(&desired, &known).await?;
         let planned = self.plan(&desired, &known, &strangers, mode, confirmed);
         clock.lap(Stage::Plan);
+        let plan = accepted(planned)?;
+        let former = self.former(store, commit, &known).await;
         let gated =
-            self.dry_run(accepted(planned)?, &known, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
+            self.dry_run(plan, &known, &former, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
         Ok(Verdict::Passed(Box::new(Prepared {
             desired: Arc::new(desired),
@@ -113,7 +115,9 @@ impl Reconciler {
         self.watch_kinds(&desired, &known).await?;
         let strangers = self.look_around(&desired, &known).await?;
         match self.plan(&desired, &known, &strangers, Mode::Commit, confirmed) {
-            Planned::Ready(plan) => Ok(Planned::Ready(self.dry_run(plan, &known, Mode::Commit).await?.plan)),
+            Planned::Ready(plan) => {
+                Ok(Planned::Ready(self.dry_run(plan, &known, &Former::new(), Mode::Commit).await?.plan))
+            }
             other => Ok(other),
         }
     }

@@ -1,6 +1,7 @@
 //! The writes on member objects: server-side apply, delete, and the few patches that move ownership. Each is one request, with the
 //! preconditions that make it safe.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Resource;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::{DynamicObject, ObjectList, PartialObjectMeta, Request};
@@ -16,6 +17,21 @@ use crate::plan::Precondition;
 
 /// The metadata of an object, `managedFields` included, without its content.
 pub type Metadata = PartialObjectMeta<DynamicObject>;
+
+/// A whole live object. It may be a Secret: never shown, never kept.
+pub struct Whole {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// All of it.
+    pub content: Value,
+}
+
+impl Whole {
+    /// Who owns its fields.
+    pub fn owners(&self) -> &[ManagedFieldsEntry] {
+        self.metadata.managed_fields.as_deref().unwrap_or_default()
+    }
+}
 
 /// Writes as one environment: its field manager and the rights it acts with.
 #[derive(Clone, Copy)]
@@ -152,6 +168,26 @@ impl Writer<'_> {
         let params = PatchParams::apply(former).force();
         let request = at(key, info).patch_metadata(&key.name, &params, &Patch::Apply(&body));
         self.caller.call(&|| format!("let the fields of {former} on {key} go"), self.by, request).await
+    }
+
+    /// Applies some fields of an object as another manager of plumb's, without force: a field that somebody else has set otherwise is a conflict.
+    pub async fn share(
+        &self,
+        key: &ObjectKey,
+        info: &KindInfo,
+        manager: &str,
+        body: &Value,
+    ) -> Result<Metadata, ClusterError> {
+        let request = at(key, info).patch_metadata(&key.name, &PatchParams::apply(manager), &Patch::Apply(body));
+        self.caller.call(&|| format!("share fields of {key} as {manager}"), self.by, request).await
+    }
+
+    /// One object as it is, with its owners; `None` if it does not stand.
+    pub async fn object(&self, key: &ObjectKey, info: &KindInfo) -> Result<Option<Whole>, ClusterError> {
+        let Some(content) = self.read(key, info).await? else { return Ok(None) };
+        let metadata = content.get("metadata").cloned().unwrap_or_default();
+        let unreadable = |source| ClusterError::Unreadable { what: format!("the metadata of {key}"), source };
+        Ok(Some(Whole { metadata: serde_json::from_value(metadata).map_err(unreadable)?, content }))
     }
 
     /// The live metadata of one object; `None` if it does not stand.

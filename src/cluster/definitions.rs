@@ -65,6 +65,6 @@ fn on(definition: &Manifest, reason: String) -> Failure {
 
 /// Whether a 404 says that the API server does not know the path, rather than a namespace or an object.
 pub fn is_unserved(error: &ClusterError) -> bool {
-    let details = error.status().map(|status| status.details.as_ref());
+    let details = error.status().filter(|status| status.code == 404).map(|status| status.details.as_ref());
     details.is_some_and(|details| details.is_none_or(|details| details.name.is_empty()))
 }

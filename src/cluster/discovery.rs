@@ -104,13 +104,13 @@ impl Discovered {
         Ok(self.publish(kinds))
     }
 
-    /// Adds what a custom resource definition that was just established defines: discovery lags behind it by a moment.
+    /// Takes in what a custom resource definition that was just established defines, and what it no longer does: discovery lags behind it by a moment.
     pub fn add_definition(&self, definition: &Manifest) {
         let value: Value = serde_json::from_str(definition.json.get()).unwrap_or_default();
         let known = self.known();
         let mut kinds = (*known.kinds).clone();
-        for (kind, info) in defined_kinds(&value) {
-            kinds.add(kind, info);
+        if let Some((kind, versions)) = defined_kind(&value) {
+            kinds.define(kind, versions);
         }
         self.publish(kinds);
     }
@@ -125,22 +125,14 @@ impl Discovered {
     }
 }
 
-/// The kinds that a CustomResourceDefinition defines: one for each served version.
-fn defined_kinds(definition: &Value) -> Vec<(GroupKind, KindInfo)> {
+/// The kind that a CustomResourceDefinition defines, in its served versions.
+fn defined_kind(definition: &Value) -> Option<(GroupKind, Vec<KindInfo>)> {
     let text = |pointer: &str| definition.pointer(pointer).and_then(Value::as_str);
-    let (Some(group), Some(kind), Some(plural)) =
-        (text("/spec/group"), text("/spec/names/kind"), text("/spec/names/plural"))
-    else {
-        return Vec::new();
-    };
+    let (group, kind, plural) = (text("/spec/group")?, text("/spec/names/kind")?, text("/spec/names/plural")?);
     let namespaced = text("/spec/scope") == Some("Namespaced");
     let versions = definition.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten();
     let served = versions.filter(|version| version.get("served") != Some(&Value::Bool(false)));
-    served
-        .filter_map(|version| version.get("name").and_then(Value::as_str))
-        .map(|version| {
-            let info = KindInfo { version: version.into(), plural: plural.into(), namespaced };
-            (GroupKind::new(group, kind), info)
-        })
-        .collect()
+    let served = served.filter_map(|version| version.get("name").and_then(Value::as_str));
+    let versions = served.map(|version| KindInfo { version: version.into(), plural: plural.into(), namespaced });
+    Some((GroupKind::new(group, kind), versions.collect()))
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use tokio::sync::watch as channel;
 
 use super::apply::{Metadata, Writer};
 use super::connect::Cluster;
 use super::error::ClusterError;
 use super::gates::Pinned;
+use super::heal::Attempts;
 use super::{definitions, failure, limiter};
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::Baseline;
@@ -25,6 +26,8 @@ use crate::model::live::ResourceVersion;
 use crate::model::{Failure, GroupKind, Live, Manifest, ObjectKey, Stage};
 use crate::plan::{Action, Plan, Step, order};
 
+/// How long it is waited, in milliseconds, for an API server to take a definition up.
+const PAUSES: [u64; 4] = [50, 200, 800, 2000];
 /// A replaced object may take this long to go.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -130,17 +133,24 @@ impl Executor<'_> {
         pinned: Option<&FieldSet>,
     ) -> Result<Live, ClusterError> {
         let info = served(kinds, manifest)?;
-        let uid = step.precondition.as_ref().map(|precondition| &*precondition.uid);
-        if step.migrate || pinned.is_some() {
-            self.release(manifest, info, step.migrate, pinned).await?;
+        if step.action != Action::Replace && (step.migrate || pinned.is_some() || !step.leaves.is_empty()) {
+            let mut attempts = Attempts::default();
+            loop {
+                let released = self.release(step, manifest, info, pinned).await;
+                if !attempts.overtaken(&released) {
+                    break released?;
+                }
+            }
         }
         let mut answer = match (&step.action, &step.precondition) {
             (Action::Replace, Some(precondition)) => {
                 self.writer.delete(&step.key, info, precondition, self.propagation).await?;
                 self.wait_gone(manifest, info, &precondition.uid).await?;
-                self.writer.apply(manifest, info, None, true).await?
+                let made = self.writer.apply(&manifest.as_made(), info, None, true).await?;
+                self.give_away(manifest, info, made).await?
             }
-            (action, _) => self.apply_defined(manifest, info, uid, *action != Action::Create).await?,
+            (_, Some(precondition)) => self.apply_standing(step, manifest, info, kinds, &precondition.uid).await?,
+            (_, None) => self.make(step, manifest, info).await?,
         };
         for former in &step.let_go {
             answer = self.writer.let_go(manifest, info, &applyset::manager(former), &answer).await?;
@@ -148,65 +158,88 @@ impl Executor<'_> {
         Ok(self.cluster.inventory.wrote(&step.key.kind, &answer))
     }
 
-    /// Applies. A kind that was defined a moment ago may still be answered 404 by an API server that has not taken it up; an object that was deleted
-    /// since the plan is made again.
-    async fn apply_defined(
-        &self,
-        manifest: &Manifest,
-        info: &KindInfo,
-        uid: Option<&str>,
-        force: bool,
-    ) -> Result<Metadata, ClusterError> {
-        let mut pauses = [50, 200, 800, 2000].into_iter();
+    /// Makes an object that does not stand.
+    async fn make(&self, step: &Step, manifest: &Manifest, info: &KindInfo) -> Result<Metadata, ClusterError> {
+        let mut pauses = PAUSES.into_iter();
         loop {
-            match self.writer.apply(manifest, info, uid, force).await {
-                Err(error) if error.code() == 404 && definitions::is_unserved(&error) => {
-                    let Some(pause) = pauses.next() else { return Err(error) };
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
-                Err(error) if error.code() == 409 && uid.is_some() => {
-                    return match self.writer.metadata(&manifest.key, info).await? {
-                        None => self.writer.apply(manifest, info, None, false).await,
-                        Some(_) => Err(error),
-                    };
-                }
-                other => return other,
+            match self.writer.apply(&manifest.as_made(), info, None, false).await {
+                Ok(made) => return self.give_away(manifest, info, made).await,
+                Err(error) => pause(&mut pauses, step.redefined, error).await?,
             }
         }
     }
 
-    /// Moves ownership before an apply: what client-side apply left becomes ours, and what we give up is taken from its co-owners, so that it leaves
-    /// the cluster when it leaves git.
-    async fn release(
+    /// Applies over an object that stands. One that was deleted since the plan is made again; a refusal that has a remedy is mended, once.
+    async fn apply_standing(
         &self,
+        step: &Step,
         manifest: &Manifest,
         info: &KindInfo,
-        migrate: bool,
+        kinds: &Kinds,
+        uid: &str,
+    ) -> Result<Metadata, ClusterError> {
+        let (mut pauses, mut mended) = (PAUSES.into_iter(), false);
+        loop {
+            let error = match self.writer.apply(manifest, info, Some(uid), true).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if error.code() == 409 {
+                return match self.writer.metadata(&manifest.key, info).await? {
+                    None => self.make(step, manifest, info).await,
+                    Some(_) => Err(error),
+                };
+            }
+            if !std::mem::replace(&mut mended, true) && self.mend(manifest, info, kinds, &error).await? {
+                continue;
+            }
+            pause(&mut pauses, step.redefined, error).await?;
+        }
+    }
+
+    /// Moves ownership before an apply: what client-side apply left becomes ours, what is left to others gets another owner, and what we give up is taken
+    /// from its co-owners, so that it leaves the cluster when it leaves git.
+    async fn release(
+        &self,
+        step: &Step,
+        manifest: &Manifest,
+        info: &KindInfo,
         pinned: Option<&FieldSet>,
     ) -> Result<(), ClusterError> {
         let Some(mut now) = self.writer.metadata(&manifest.key, info).await? else { return Ok(()) };
         let owners = |now: &Metadata| now.metadata.managed_fields.clone().unwrap_or_default();
-        if migrate && let Some(moved) = ownership::migrate_client_side_apply(&owners(&now), self.writer.manager)? {
-            now = self.move_ownership(manifest, info, &now, &moved).await?;
+        if step.migrate
+            && let Some(moved) = ownership::migrate_client_side_apply(&owners(&now), self.writer.manager)?
+        {
+            now = self.move_ownership(manifest, info, &now.metadata, &moved).await?;
+        }
+        if !manifest.left_alone().is_empty() {
+            let former: Vec<String> = step.let_go.iter().map(|environment| applyset::manager(environment)).collect();
+            let droppers: Vec<&str> = former.iter().map(String::as_str).chain([self.writer.manager]).collect();
+            self.hand_over(manifest, info, &droppers).await?;
+            let Some(handed_over) = self.writer.metadata(&manifest.key, info).await? else { return Ok(()) };
+            now = handed_over;
         }
         let Some(pinned) = pinned else { return Ok(()) };
         let answer = self.writer.dry_run(manifest, info, now.metadata.uid.as_deref()).await?;
         let lost = ownership::would_lose(&self.owned(&now)?, &self.owned(&answer)?).union(pinned);
+        let lost = lost.outside(manifest.left_alone());
         let released = ownership::release_pins(&owners(&now), self.writer.manager, &lost)?;
         if let Some(entries) = released.entries {
-            self.move_ownership(manifest, info, &now, &entries).await?;
+            self.move_ownership(manifest, info, &now.metadata, &entries).await?;
         }
         Ok(())
     }
 
-    async fn move_ownership(
+    pub(super) async fn move_ownership(
         &self,
         manifest: &Manifest,
         info: &KindInfo,
-        now: &Metadata,
+        now: &ObjectMeta,
         entries: &[ManagedFieldsEntry],
     ) -> Result<Metadata, ClusterError> {
-        let version = self.cluster.inventory.reduce(now).resource_version;
+        // 0 is a version that no object has.
+        let version = now.resource_version.as_deref().unwrap_or("0");
         let unreadable =
             |source| ClusterError::Unreadable { what: format!("the ownership of {}", manifest.key), source };
         let patch = ownership::managed_fields_patch(version, entries).map_err(unreadable)?;
@@ -272,6 +305,19 @@ impl Executor<'_> {
         };
         (step, self.writer.delete(&step.key, info, precondition, self.propagation).await)
     }
+}
+
+/// Waits where an API server may not have taken up yet what was defined a moment ago: it answers 404, or, if the kind was `redefined`, as the former definition
+/// has it. Any other error is given back, and this one when there was enough patience.
+async fn pause(
+    pauses: &mut impl Iterator<Item = u64>,
+    redefined: bool,
+    error: ClusterError,
+) -> Result<(), ClusterError> {
+    let lags = definitions::is_unserved(&error) || (redefined && matches!(error.code(), 400 | 422 | 500));
+    let Some(pause) = pauses.next().filter(|_| lags) else { return Err(error) };
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+    Ok(())
 }
 
 fn served<'a>(kinds: &'a Kinds, manifest: &Manifest) -> Result<&'a KindInfo, ClusterError> {

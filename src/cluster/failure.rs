@@ -67,7 +67,7 @@ fn redactor(manifest: &Manifest) -> Redactor {
     if !manifest.key.kind.is("", "Secret") {
         return Redactor::default();
     }
-    let value: serde_json::Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(manifest.as_made().json.get()).unwrap_or_default();
     let mut values = Vec::new();
     for encoded in value.get("data").and_then(|data| data.as_object()).into_iter().flat_map(|data| data.values()) {
         let Some(encoded) = encoded.as_str() else { continue };

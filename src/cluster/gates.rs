@@ -3,16 +3,18 @@
 //! One refusal and nothing is applied. An immutable field may turn an update into a replacement, if the policy allows; a field that leaves git while somebody
 //! else co-owns it is found here, since the answer to the dry-run names the owners.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use kube::core::response::StatusCause;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use tracing::warn;
 
 use super::apply::{Metadata, Writer};
 use super::error::ClusterError;
+use super::heal::causes;
 use super::inventory::Inventory;
 use super::{failure, limiter};
 use crate::drift::fields::FieldSet;
@@ -37,6 +39,8 @@ pub struct Gate<'a> {
     pub part_of: &'a str,
     /// The fields that our last apply of an object left us, in this life of plumb.
     pub applied: &'a (dyn Fn(&ObjectKey) -> Option<Arc<str>> + Sync),
+    /// What an earlier life applied, as long as this one has not applied anything.
+    pub former: &'a Former,
     /// The environment's replace policy.
     pub replace: ReplacePolicy,
     /// Each object passes or fails alone, and what does not stand yet is not asked for: there is nothing to protect.
@@ -57,6 +61,9 @@ pub struct Gated {
     /// Objects that the API server refuses, each alone; the plan no longer has them.
     pub refused: Vec<Failure>,
 }
+
+/// Objects as an earlier commit has them.
+pub type Former = HashMap<ObjectKey, Arc<Manifest>>;
 
 /// Objects with the fields that leave git.
 pub type Pinned = HashMap<ObjectKey, FieldSet>;
@@ -139,7 +146,10 @@ impl Gate<'_> {
             return Ok(Answer::Accepted); // Held back by the plan, or made by this very commit.
         };
         let uid = step.precondition.as_ref().map(|precondition| &*precondition.uid);
-        match self.writer.dry_run(manifest, info, uid).await {
+        // What is made is made whole. What gives fields away still has them: without them it might not be valid, and that is not what will be sent.
+        let whole = uid.is_none() || !step.leaves.is_empty();
+        let sent = if whole { manifest.as_made() } else { Cow::Borrowed(&**manifest) };
+        match self.writer.dry_run(&sent, info, uid).await {
             Ok(answer) => Ok(self.compare(step, manifest, &answer)),
             Err(error) if cannot_dry_run(&error) => {
                 warn!(object = %manifest.key, "a webhook does not support dry-run; the object could not be checked beforehand");
@@ -155,7 +165,10 @@ impl Gate<'_> {
         let before = self.inventory.with_members(self.part_of, |members| members.get(&step.key).cloned());
         let Some(before) = before else { return Answer::Accepted };
         let live = self.inventory.reduce(answer);
-        if step.reason == Reason::NotVerified && unchanged(&before, &live, self.writer.manager) {
+        if step.reason == Reason::NotVerified
+            && step.leaves.is_empty()
+            && unchanged(&before, &live, self.writer.manager)
+        {
             let baseline = Baseline::of(manifest.digest, &live, self.writer.manager);
             return baseline.map_or(Answer::Accepted, Answer::Same);
         }
@@ -166,10 +179,15 @@ impl Gate<'_> {
         if let Some(applied) = (self.applied)(&step.key).and_then(|fields| FieldSet::parse(&fields).ok()) {
             before = before.union(&applied);
         }
-        let lost = ownership::would_lose(&before, &after);
+        if let Some(former) = self.former.get(&step.key) {
+            before = before.union(&co_owned(owners, self.writer.manager, former));
+        }
+        let lost = ownership::would_lose(&before, &after).outside(manifest.left_alone());
         match ownership::release_pins(owners, self.writer.manager, &lost) {
             Ok(released) if released.entries.is_some() => Answer::Pinned(lost),
-            Ok(_) if step.reason == Reason::NotVerified => Answer::Differs(after.difference(&stood)),
+            Ok(_) if step.reason == Reason::NotVerified && step.leaves.is_empty() => {
+                Answer::Differs(after.difference(&stood))
+            }
             Ok(released) => {
                 for kept in released.kept {
                     let fields = kept.fields.paths().join(", ");
@@ -185,28 +203,37 @@ impl Gate<'_> {
     async fn refusal(&self, step: &Step, manifest: &Manifest, error: &ClusterError) -> Result<Answer, Failure> {
         let refused = |error: &ClusterError| failure::of_object(Stage::DryRun, manifest, error);
         match immutable::escalate(step, self.replace, &causes(error)) {
+            Escalation::NotImmutable if self.is_curable(manifest, error).await => match step.reason {
+                Reason::NotVerified => Ok(Answer::Differs(FieldSet::default())),
+                _ => Ok(Answer::Accepted),
+            },
             Escalation::NotImmutable => Err(refused(error)),
             Escalation::Refused(refusal) => Err(Failure { stage: Stage::DryRun, ..refusal.into() }),
             Escalation::Replace(replacement) => {
                 let Lookup::Served(info) = self.kinds.lookup(&manifest.key.kind, &manifest.version) else {
                     return Err(refused(error));
                 };
-                self.writer.could_create(manifest, info).await.map_err(|error| refused(&error))?;
+                self.writer.could_create(&manifest.as_made(), info).await.map_err(|error| refused(&error))?;
                 Ok(Answer::Replace(replacement))
             }
         }
     }
+
+    /// Whether a refusal is only about what stands beside the fields of git, or about who owns it: plumb can put that right, and git's object by itself is
+    /// one that the API server would take.
+    async fn is_curable(&self, manifest: &Manifest, error: &ClusterError) -> bool {
+        let Lookup::Served(info) = self.kinds.lookup(&manifest.key.kind, &manifest.version) else { return false };
+        let remedy = self.writer.remedy(manifest, info, self.kinds, error).await;
+        matches!(remedy, Ok(Some(_))) && self.writer.could_create(&manifest.as_made(), info).await.is_ok()
+    }
 }
 
-fn causes(error: &ClusterError) -> Vec<immutable::Cause> {
-    let details = error.status().filter(|status| status.code == 422).and_then(|status| status.details.as_ref());
-    let causes = details.map(|details| details.causes.as_slice()).unwrap_or_default();
-    let cause = |cause: &StatusCause| immutable::Cause {
-        reason: cause.reason.clone(),
-        field: cause.field.clone(),
-        message: cause.message.clone(),
+/// The fields that others own and that an earlier commit had: ours, until somebody changed them and changed them back.
+fn co_owned(owners: &[ManagedFieldsEntry], manager: &str, former: &Manifest) -> FieldSet {
+    let (Ok(others), Ok(former)) = (ownership::others(owners, manager), serde_json::from_str(former.json.get())) else {
+        return FieldSet::default();
     };
-    causes.iter().map(cause).collect()
+    others.present_in(&former)
 }
 
 /// Whether an apply would change nothing: the API server leaves our entry's time as it is then. Its time has a resolution of a second, so what was

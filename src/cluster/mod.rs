@@ -12,6 +12,8 @@ pub mod events;
 pub mod execute;
 pub mod failure;
 pub mod gates;
+mod handover;
+mod heal;
 pub mod inventory;
 pub mod limiter;
 pub mod parent;

@@ -2,6 +2,7 @@
 //! ([`fingerprint`]), what was changed and by whom ([`describe`]), and when it is put back ([`book`]).
 
 pub mod book;
+pub mod contested;
 pub mod describe;
 pub mod fields;
 pub mod fingerprint;

@@ -9,9 +9,9 @@ use json_patch::{Patch, PatchOperation, ReplaceOperation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 
 use super::fields::{FieldSet, FieldsError};
-use crate::model::Live;
-use crate::model::applyset::PART_OF;
-use crate::model::live::{ApplyEntry, Owner, ResourceVersion};
+use crate::model::applyset::{HANDOVER, PART_OF};
+use crate::model::live::{ApplyEntry, Owner};
+use crate::model::{FieldPath, Live};
 
 /// The annotation by which a person keeps an object from being pruned; its value is `disabled`.
 pub const PRUNE: &str = "plumb.dev/prune";
@@ -140,11 +140,11 @@ fn owner(meta: &ObjectMeta) -> Option<Owner> {
 }
 
 /// Whether it is an entry of this operation for the object itself, not for one of its subresources.
-fn is_main(entry: &ManagedFieldsEntry, operation: &str) -> bool {
+pub(super) fn is_main(entry: &ManagedFieldsEntry, operation: &str) -> bool {
     entry.operation.as_deref() == Some(operation) && entry.subresource.as_deref().unwrap_or_default().is_empty()
 }
 
-fn is_apply_of(entry: &ManagedFieldsEntry, manager: &str) -> bool {
+pub(super) fn is_apply_of(entry: &ManagedFieldsEntry, manager: &str) -> bool {
     is_main(entry, APPLY) && entry.manager.as_deref() == Some(manager)
 }
 
@@ -158,7 +158,7 @@ fn is_client_side(entry: &ManagedFieldsEntry) -> bool {
     is_main(entry, UPDATE) && (entry.manager.as_deref() == Some(CLIENT_SIDE_APPLY) || annotation().is_some())
 }
 
-fn fields(entry: &ManagedFieldsEntry) -> Result<FieldSet, FieldsError> {
+pub(super) fn fields(entry: &ManagedFieldsEntry) -> Result<FieldSet, FieldsError> {
     entry.fields_v1.as_ref().map_or_else(|| Ok(FieldSet::default()), |fields| FieldSet::from_value(&fields.0))
 }
 
@@ -214,7 +214,7 @@ pub struct Kept {
     pub fields: FieldSet,
 }
 
-/// Moves `lost` from what others own by plain updates to our entry, so that these fields go when we no longer apply them: an apply takes out only what
+/// Moves `lost` from what others own by plain updates, or plumb keeps on others' behalf, to our entry, so that these fields go when we no longer apply them: an apply takes out only what
 /// its manager owned, and our entry no longer has what was changed by hand and changed back.
 ///
 /// A co-owner by update has once written the value that we wrote too (a change and its undo, `kubectl create`, a wipe of managedFields) and
@@ -231,7 +231,7 @@ pub fn release_pins(entries: &[ManagedFieldsEntry], manager: &str, lost: &FieldS
         let pinned = owned.intersection(lost);
         if std::ptr::eq(entry, own) || pinned.is_empty() {
             after.push(entry.clone());
-        } else if is_main(entry, UPDATE) && entry.api_version == own.api_version {
+        } else if (is_main(entry, UPDATE) || is_apply_of(entry, HANDOVER)) && entry.api_version == own.api_version {
             changed = true;
             ours = ours.union(&pinned);
             let rest = owned.difference(lost);
@@ -250,19 +250,135 @@ pub fn release_pins(entries: &[ManagedFieldsEntry], manager: &str, lost: &FieldS
     Ok(released)
 }
 
+/// The `managedFields` with these paths in our Apply entry and in no other entry of the object itself, so that our next apply, which does not have them, takes
+/// them out. `None` if there is nothing to move.
+///
+/// Whoever owned them, an applier too: it is for what stands in the way of git, or must not stand beside it. Entries of another apiVersion keep what they have.
+pub fn claim(
+    entries: &[ManagedFieldsEntry],
+    manager: &str,
+    api_version: &str,
+    paths: &FieldSet,
+) -> Result<Option<Vec<ManagedFieldsEntry>>, FieldsError> {
+    let mut after = Vec::with_capacity(entries.len() + 1);
+    let mut ours = None;
+    for entry in entries {
+        let same_version = entry.api_version.as_deref() == Some(api_version);
+        let is_others = (is_main(entry, APPLY) || is_main(entry, UPDATE)) && same_version;
+        if is_apply_of(entry, manager) {
+            ours = Some(ManagedFieldsEntry { api_version: Some(api_version.to_owned()), ..entry.clone() });
+        } else if is_others {
+            let rest = fields(entry)?.difference(paths);
+            if !rest.is_empty() {
+                after.push(ManagedFieldsEntry { fields_v1: Some(FieldsV1(rest.to_value())), ..entry.clone() });
+            }
+        } else {
+            after.push(entry.clone());
+        }
+    }
+    let ours = ours.unwrap_or_else(|| ManagedFieldsEntry {
+        manager: Some(manager.to_owned()),
+        operation: Some(APPLY.to_owned()),
+        api_version: Some(api_version.to_owned()),
+        fields_type: Some("FieldsV1".to_owned()),
+        ..ManagedFieldsEntry::default()
+    });
+    let all = fields(&ours)?.union(paths);
+    after.insert(0, ManagedFieldsEntry { fields_v1: Some(FieldsV1(all.to_value())), ..ours });
+    let same = |entry: &ManagedFieldsEntry| entries.contains(entry);
+    Ok((after.len() != entries.len() || !after.iter().all(same)).then_some(after))
+}
+
+/// The fields that `droppers` alone own, of those left to others: what would fall back to its default as they drop it.
+pub fn last_owned(
+    entries: &[ManagedFieldsEntry],
+    droppers: &[&str],
+    left_alone: &[FieldPath],
+) -> Result<FieldSet, FieldsError> {
+    let (mut dropped, mut kept) = (FieldSet::default(), FieldSet::default());
+    for entry in entries {
+        let set = if droppers.iter().any(|manager| is_apply_of(entry, manager)) { &mut dropped } else { &mut kept };
+        *set = set.union(&fields(entry)?);
+    }
+    Ok(dropped.inside(left_alone).difference(&kept))
+}
+
+/// What others own of the object itself by plain updates.
+pub fn others(entries: &[ManagedFieldsEntry], manager: &str) -> Result<FieldSet, FieldsError> {
+    let others = entries.iter().filter(|entry| !is_apply_of(entry, manager) && is_main(entry, UPDATE));
+    others.map(fields).try_fold(FieldSet::default(), |all, set| Ok(all.union(&set?)))
+}
+
+/// What others added inside of our object: the fields that they own beside ours, and not the parts of the object that git says nothing of at all.
+///
+/// Not among them: `status` and what was written through a subresource, annotations, in which controllers and kubectl leave their marks, the fields that
+/// are left to others, and what plumb itself keeps on others' behalf.
+pub fn foreign(
+    entries: &[ManagedFieldsEntry],
+    manager: &str,
+    left_alone: &[FieldPath],
+) -> Result<FieldSet, FieldsError> {
+    let (mut ours, mut others) = (FieldSet::default(), FieldSet::default());
+    for entry in entries {
+        if is_apply_of(entry, manager) {
+            ours = ours.union(&fields(entry)?);
+        } else if (is_main(entry, APPLY) || is_main(entry, UPDATE)) && !is_plumb(entry) {
+            others = others.union(&fields(entry)?);
+        }
+    }
+    Ok(others.added_to(&ours).outside(left_alone))
+}
+
+fn is_plumb(entry: &ManagedFieldsEntry) -> bool {
+    is_main(entry, APPLY) && entry.manager.as_deref().is_some_and(|manager| manager.starts_with("plumb-"))
+}
+
+/// The `managedFields` with every entry of a version that is no longer served in this one, or `None` if there is none.
+///
+/// An entry that names a version its definition no longer has makes every apply of the object fail with 500, and any other write lose all ownership
+/// (kubernetes/kubernetes 111937).
+pub fn move_to_version(
+    entries: &[ManagedFieldsEntry],
+    is_served: impl Fn(&str) -> bool,
+    api_version: &str,
+) -> Result<Option<Vec<ManagedFieldsEntry>>, FieldsError> {
+    let is_gone = |entry: &ManagedFieldsEntry| entry.api_version.as_deref().is_some_and(|version| !is_served(version));
+    if !entries.iter().any(is_gone) {
+        return Ok(None);
+    }
+    let mut after: Vec<ManagedFieldsEntry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let moved = match is_gone(entry) {
+            true => ManagedFieldsEntry { api_version: Some(api_version.to_owned()), ..entry.clone() },
+            false => entry.clone(),
+        };
+        let same = |known: &&mut ManagedFieldsEntry| {
+            (&known.manager, &known.operation, &known.subresource, &known.api_version)
+                == (&moved.manager, &moved.operation, &moved.subresource, &moved.api_version)
+        };
+        match after.iter_mut().find(same) {
+            Some(known) => {
+                known.fields_v1 = Some(FieldsV1(fields(known)?.union(&fields(&moved)?).to_value()));
+            }
+            None => after.push(moved),
+        }
+    }
+    Ok(Some(after))
+}
+
 /// The JSON patch that puts these `managedFields` in place of the ones read at this resourceVersion.
 ///
 /// The resourceVersion is replaced, not tested: if the object moved on, the API server answers 409 Conflict, where a failed test would be
 /// 422 Invalid, like a patch that is wrong (csaupgrade does the same).
 pub fn managed_fields_patch(
-    resource_version: ResourceVersion,
+    resource_version: &str,
     entries: &[ManagedFieldsEntry],
 ) -> Result<Patch, serde_json::Error> {
     let replace = |field: &str, value| {
         PatchOperation::Replace(ReplaceOperation { path: PointerBuf::from_tokens(["metadata", field]), value })
     };
     Ok(Patch(vec![
-        replace("resourceVersion", resource_version.to_string().into()),
+        replace("resourceVersion", resource_version.into()),
         replace("managedFields", serde_json::to_value(entries)?),
     ]))
 }

@@ -11,7 +11,7 @@ use super::look::planning;
 use super::{Mode, Prepared, Reconciler};
 use crate::cluster::events::Regarding;
 use crate::cluster::execute::Done;
-use crate::cluster::gates::Gated;
+use crate::cluster::gates::{Former, Gated};
 use crate::cluster::inventory::{Changed, Members};
 use crate::cluster::limiter;
 use crate::drift::describe::Drift;
@@ -105,7 +105,7 @@ impl Reconciler {
         }
         // A dry-run tells of what has no baseline.
         let gated = match plan.steps.iter().any(|step| step.reason == Reason::NotVerified) {
-            true => self.dry_run(plan, &known, Mode::Restore).await?,
+            true => self.dry_run(plan, &known, &Former::new(), Mode::Restore).await?,
             false => Gated { plan, ..Gated::default() },
         };
         let mut found = examined.found.clone();

@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::{Mode, Reconciler};
 use crate::cluster::discovery::Known;
-use crate::cluster::gates::{Gate, Gated};
+use crate::cluster::gates::{Former, Gate, Gated};
 use crate::cluster::standing::{self, Strangers};
 use crate::cluster::{ClusterError, failure};
 use crate::model::kinds::{KindInfo, Lookup};
@@ -177,8 +179,34 @@ impl Reconciler {
         })
     }
 
+    /// What an earlier life of plumb deployed, while this one has not applied anything yet: it tells what a commit that came in between no longer has.
+    pub(super) async fn former(&self, store: &Store, commit: CommitId, known: &Known) -> Former {
+        if !self.memory().baselines.is_empty() {
+            return Former::new();
+        }
+        let environment = self.shared.parents.get(&self.name);
+        let target = environment.as_ref().and_then(|environment| environment.status.as_ref()?.target.as_ref());
+        let Some(target) = target.and_then(|target| target.parse().ok()).filter(|target| *target != commit) else {
+            return Former::new();
+        };
+        match self.render(store, target, known).await {
+            Ok(former) => former.objects.into_iter().map(|manifest| (manifest.key.clone(), manifest)).collect(),
+            Err(failure) => {
+                // Rewritten history may have taken it away. What a co-owner pins of it then stays.
+                debug!(environment = %self.name, commit = %target.short(), reason = %failure, "the commit before can't be rendered");
+                Former::new()
+            }
+        }
+    }
+
     /// The API server's own word on all that changed, before the first write of a new commit.
-    pub(super) async fn dry_run(&self, plan: Plan, known: &Known, mode: Mode) -> Result<Gated, Failure> {
+    pub(super) async fn dry_run(
+        &self,
+        plan: Plan,
+        known: &Known,
+        former: &Former,
+        mode: Mode,
+    ) -> Result<Gated, Failure> {
         self.pulse.step("asking the API server whether it would take a commit");
         let applied = |key: &_| self.memory().baselines.get(key).map(|baseline| Arc::clone(&baseline.fields));
         let gate = Gate {
@@ -187,6 +215,7 @@ impl Reconciler {
             inventory: &self.cluster.inventory,
             part_of: &self.part_of,
             applied: &applied,
+            former,
             replace: self.definition.spec.replace,
             object_by_object: mode == Mode::Restore,
         };

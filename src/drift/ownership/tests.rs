@@ -197,6 +197,139 @@ fn without_our_entry_or_pins_nothing_is_released() {
 }
 
 #[test]
+fn what_plumb_kept_for_others_is_released_like_an_update() {
+    let replicas = json!({"f:spec": {"f:replicas": {}}});
+    let entries = [entry(DEV, APPLY, replicas.clone()), entry(HANDOVER, APPLY, replicas.clone())];
+    let released = release_pins(&entries, DEV, &set(replicas)).unwrap();
+    assert_eq!(released.entries.unwrap(), entries[..1]);
+    assert!(released.kept.is_empty());
+}
+
+#[test]
+fn claimed_fields_are_ours_alone() {
+    let taken = json!({"f:spec": {"f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}}}});
+    let scale = ManagedFieldsEntry { subresource: Some("scale".into()), ..entry("hpa", UPDATE, taken.clone()) };
+    let older = ManagedFieldsEntry { api_version: Some("v1beta1".into()), ..entry("old", UPDATE, taken.clone()) };
+    let entries = [
+        entry("applier", APPLY, taken.clone()),
+        entry(DEV, APPLY, json!({"f:spec": {"f:strategy": {"f:type": {}}}})),
+        entry(
+            "kubectl-edit",
+            UPDATE,
+            json!({"f:spec": {"f:strategy": {"f:type": {}, "f:rollingUpdate": {"f:maxSurge": {}}}}}),
+        ),
+        scale.clone(),
+        older.clone(),
+    ];
+    let paths_of = |entries: &[ManagedFieldsEntry]| -> Vec<(String, Vec<String>)> {
+        entries.iter().map(|entry| (entry.manager.clone().unwrap(), paths(entry))).collect()
+    };
+    let after = claim(&entries, DEV, "v1", &set(taken)).unwrap().unwrap();
+    let rolling = ["spec.strategy.rollingUpdate", "spec.strategy.rollingUpdate.maxSurge"].map(str::to_owned);
+    let ours = [&rolling[..], &["spec.strategy.type".to_owned()]].concat();
+    assert_eq!(
+        paths_of(&after),
+        [
+            (DEV.to_owned(), ours),
+            ("kubectl-edit".to_owned(), vec!["spec.strategy.type".to_owned()]),
+            ("hpa".to_owned(), rolling.to_vec()),
+            ("old".to_owned(), rolling.to_vec()),
+        ]
+    );
+    assert_eq!(
+        claim(&after, DEV, "v1", &set(json!({"f:spec": {"f:strategy": {"f:type": {}}}}))).unwrap().unwrap().len(),
+        3
+    );
+    assert_eq!(claim(&entries[1..2], DEV, "v1", &FieldSet::default()).unwrap(), None);
+    let adopted = claim(&entries[2..3], DEV, "v1", &set(json!({"f:spec": {"f:strategy": {"f:type": {}}}}))).unwrap();
+    assert!(is_apply_of(&adopted.unwrap()[0], DEV), "what is not ours yet gets our entry");
+}
+
+#[test]
+fn a_field_is_handed_over_only_by_its_last_owners() {
+    let replicas = json!({"f:spec": {"f:replicas": {}, "f:paused": {}}});
+    let left = ["spec.replicas".parse().unwrap()];
+    let last =
+        |entries: &[ManagedFieldsEntry], droppers: &[&str]| last_owned(entries, droppers, &left).unwrap().paths();
+    let ours = entry(DEV, APPLY, replicas.clone());
+    let scale = ManagedFieldsEntry { subresource: Some("scale".into()), ..entry("hpa", UPDATE, replicas.clone()) };
+    assert_eq!(last(std::slice::from_ref(&ours), &[DEV]), ["spec.replicas"]);
+    assert!(last(&[ours.clone(), scale], &[DEV]).is_empty(), "the autoscaler has it");
+    assert!(last(&[ours.clone(), entry(HANDOVER, APPLY, replicas.clone())], &[DEV]).is_empty(), "handed over before");
+    let prod = entry("plumb-prod", APPLY, replicas);
+    assert!(last(&[ours.clone(), prod.clone()], &[DEV]).is_empty());
+    assert_eq!(last(&[ours, prod], &["plumb-prod", DEV]), ["spec.replicas"]);
+}
+
+#[test]
+fn additions_are_what_others_own_beside_ours() {
+    const APP: &str = r#"k:{"name":"app"}"#;
+    let app = |fields: Value| json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {APP: fields}}}}});
+    let entries = [
+        entry(
+            DEV,
+            APPLY,
+            json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": app(json!({".": {}, "f:image": {}, "f:env": {"k:{\"name\":\"X\"}": {".": {}, "f:value": {}}}}))["f:spec"]}),
+        ),
+        entry(
+            "kubectl-edit",
+            UPDATE,
+            app(json!({"f:image": {}, "f:env": {".": {}, "k:{\"name\":\"Y\"}": {".": {}, "f:value": {}}}})),
+        ),
+        entry(
+            "operator",
+            APPLY,
+            json!({"f:metadata": {"f:finalizers": {".": {}, "v:\"x\"": {}}, "f:labels": {".": {}, "f:b": {}}}}),
+        ),
+        entry(
+            "kubectl-rollout",
+            UPDATE,
+            json!({"f:spec": {"f:template": {"f:metadata": {"f:annotations": {".": {}, "f:restartedAt": {}}}}}}),
+        ),
+        entry(
+            "kube-controller-manager",
+            UPDATE,
+            json!({"f:metadata": {"f:annotations": {"f:revision": {}}}, "f:status": {"f:x": {}}}),
+        ),
+        entry("aggregation", APPLY, json!({"f:rules": {}, "f:data": {"f:a": {}}})),
+        entry(HANDOVER, APPLY, json!({"f:spec": {"f:replicas": {}}})),
+        ManagedFieldsEntry {
+            subresource: Some("scale".into()),
+            ..entry("hpa", UPDATE, json!({"f:spec": {"f:paused": {}}}))
+        },
+        entry("sidecars", UPDATE, json!({"f:spec": {"f:template": {"f:spec": {"f:nodeName": {}}}}})),
+    ];
+    let left = ["spec.template.spec.nodeName".parse().unwrap()];
+    assert_eq!(
+        foreign(&entries, DEV, &left).unwrap().paths(),
+        [
+            "metadata.finalizers",
+            "metadata.finalizers[=x]",
+            "metadata.labels.b",
+            "spec.template.spec.containers[name=app].env[name=Y]",
+            "spec.template.spec.containers[name=app].env[name=Y].value",
+        ]
+    );
+}
+
+#[test]
+fn entries_of_a_version_that_is_gone_move() {
+    let at =
+        |version: &str, entry: ManagedFieldsEntry| ManagedFieldsEntry { api_version: Some(version.into()), ..entry };
+    let entries = [
+        at("x.dev/v1alpha1", entry(DEV, APPLY, json!({"f:spec": {"f:a": {}}}))),
+        at("x.dev/v1", entry("kubectl-edit", UPDATE, json!({"f:spec": {"f:b": {}}}))),
+        at("x.dev/v1alpha1", entry("kubectl-edit", UPDATE, json!({"f:spec": {"f:c": {}}}))),
+    ];
+    let after = move_to_version(&entries, |version| version == "x.dev/v1", "x.dev/v1").unwrap().unwrap();
+    assert_eq!(
+        after.iter().map(|entry| (entry.api_version.as_deref().unwrap(), paths(entry).join(" "))).collect::<Vec<_>>(),
+        [("x.dev/v1", "spec.a".to_owned()), ("x.dev/v1", "spec.b spec.c".to_owned()),]
+    );
+    assert_eq!(move_to_version(&after, |version| version == "x.dev/v1", "x.dev/v1").unwrap(), None);
+}
+
+#[test]
 fn what_would_be_lost_is_what_the_new_set_lacks() {
     let old = set(json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}}));
     assert_eq!(would_lose(&old, &set(json!({"f:data": {".": {}, "f:a": {}}}))).paths(), ["data.b"]);
@@ -213,7 +346,7 @@ fn entries_that_cannot_be_read_are_an_error_not_a_loss() {
 #[test]
 fn the_patch_guards_by_resource_version_and_applies() {
     let entries = [entry(DEV, APPLY, json!({"f:data": {}}))];
-    let patch = managed_fields_patch(42, &entries).unwrap();
+    let patch = managed_fields_patch("42", &entries).unwrap();
     let operations = serde_json::to_value(&patch).unwrap();
     assert_eq!(operations[0], json!({"op": "replace", "path": "/metadata/resourceVersion", "value": "42"}));
     let mut object = json!({"metadata": {"resourceVersion": "41", "managedFields": []}});
@@ -253,6 +386,30 @@ fn all(entries: &[ManagedFieldsEntry]) -> FieldSet {
 }
 
 proptest! {
+    /// Claiming moves exactly what is claimed: it is ours afterwards, nobody else's where it can be taken, and nothing else moved.
+    #[test]
+    fn claiming_takes_exactly_what_is_claimed(entries in some_entries(), wanted in some_fields()) {
+        let wanted = set(wanted);
+        let after = claim(&entries, DEV, "v1", &wanted).unwrap().unwrap_or_else(|| entries.clone());
+        prop_assert_eq!(all(&after).difference(&wanted), all(&entries).difference(&wanted));
+        let others = after.iter().filter(|e| !is_apply_of(e, DEV) && (is_main(e, APPLY) || is_main(e, UPDATE)));
+        prop_assert!(all(&others.cloned().collect::<Vec<_>>()).intersection(&wanted).is_empty());
+        if !wanted.is_empty() {
+            let ours = after.iter().find(|entry| is_apply_of(entry, DEV)).unwrap();
+            prop_assert!(wanted.difference(&fields(ours).unwrap()).is_empty());
+        }
+        prop_assert_eq!(claim(&after, DEV, "v1", &wanted).unwrap().filter(|again| all(again) != all(&after)), None);
+    }
+
+    /// What is foreign is nobody of plumb's, and no place of ours.
+    #[test]
+    fn what_is_foreign_is_not_ours(entries in some_entries()) {
+        let ours = entries.iter().filter(|entry| is_apply_of(entry, DEV)).cloned().collect::<Vec<_>>();
+        let foreign = foreign(&entries, DEV, &[]).unwrap();
+        prop_assert!(foreign.intersection(&all(&ours)).is_empty());
+        prop_assert!(foreign.difference(&all(&entries)).is_empty());
+    }
+
     /// In one apiVersion, migrating moves ownership and loses none; and it is done once.
     #[test]
     fn migrating_loses_no_field(entries in some_entries()) {
