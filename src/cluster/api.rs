@@ -86,6 +86,27 @@ impl Caller {
         by: As<'_>,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, ClusterError> {
+        let answer = self.answer(what, by, request).await?;
+        serde_json::from_slice(&answer).map_err(|source| ClusterError::Unreadable { what: what(), source })
+    }
+
+    /// Sends a request whose answer is plain text: a container's log, which may be in any encoding.
+    pub async fn text(
+        &self,
+        what: &(dyn Fn() -> String + Sync),
+        by: As<'_>,
+        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<String, ClusterError> {
+        let answer = self.answer(what, by, request).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    async fn answer(
+        &self,
+        what: &(dyn Fn() -> String + Sync),
+        by: As<'_>,
+        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Vec<u8>, ClusterError> {
         let mut request = request.map_err(|source| ClusterError::Unbuildable { what: what(), source })?;
         impersonate(&mut request, by).map_err(|()| ClusterError::BlankImpersonation { what: what() })?;
         let verb = verb(&request);
@@ -117,7 +138,7 @@ impl Caller {
             if !(200..300).contains(&code) {
                 return Err(ClusterError::Refused { what: what(), status: Box::new(status_of(code, &text)) });
             }
-            return serde_json::from_slice(&text).map_err(|source| ClusterError::Unreadable { what: what(), source });
+            return Ok(text);
         }
         Err(ClusterError::TimedOut { what: what(), after: TIME_LIMIT })
     }

@@ -4,7 +4,7 @@ use kube::core::Status;
 
 use super::error::ClusterError;
 use crate::model::secret::Redactor;
-use crate::model::{Failure, Manifest, Stage};
+use crate::model::{Desired, Failure, Manifest, Stage};
 
 /// The failure of one object's write. Values of a Secret are taken out of the server's words.
 pub fn of_object(stage: Stage, manifest: &Manifest, error: &ClusterError) -> Failure {
@@ -63,9 +63,18 @@ pub fn is_terminating(error: &ClusterError) -> bool {
 
 /// A redactor for all values of a Secret, as they are and in base64; for other kinds one that changes nothing.
 fn redactor(manifest: &Manifest) -> Redactor {
+    Redactor::new(secret_values(manifest))
+}
+
+/// The same for all Secrets of a commit.
+pub fn redactor_of(desired: &Desired) -> Redactor {
+    Redactor::new(desired.objects.iter().flat_map(|manifest| secret_values(manifest)))
+}
+
+fn secret_values(manifest: &Manifest) -> Vec<String> {
     use base64::Engine as _;
     if !manifest.key.kind.is("", "Secret") {
-        return Redactor::default();
+        return Vec::new();
     }
     let value: serde_json::Value = serde_json::from_str(manifest.as_made().json.get()).unwrap_or_default();
     let mut values = Vec::new();
@@ -80,5 +89,5 @@ fn redactor(manifest: &Manifest) -> Redactor {
         }
         values.push(encoded.to_owned());
     }
-    Redactor::new(values)
+    values
 }

@@ -1,12 +1,15 @@
-//! What stands in the cluster and bears an environment's label: kept up to date by one metadata-only watch a kind, for all environments together.
+//! What stands in the cluster and bears an environment's label: kept up to date by one watch a kind, for all environments together. It is metadata-only, but for
+//! kinds whose status says how they are.
 //!
-//! Memory is the point: an object is reduced to a [`Live`] as it arrives, and the field sets that thousands of objects share are kept once.
+//! Memory is the point: an object is reduced to a [`Live`] as it arrives, of its status only what is not well stays, and the field sets that thousands of
+//! objects share are kept once.
 //! The plan borrows an environment's members in place; nothing is copied.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::{DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::discovery::ApiResource;
@@ -17,6 +20,7 @@ use super::api::Caller;
 use super::error::ClusterError;
 use super::watch::Sink;
 use crate::drift::ownership::{Interner, reduce};
+use crate::health::{self, Object};
 use crate::model::applyset::PART_OF;
 use crate::model::kinds::KindInfo;
 use crate::model::live::ResourceVersion;
@@ -41,6 +45,8 @@ pub type Changed = HashMap<ObjectKey, bool>;
 #[derive(Default)]
 struct Follower {
     changed: Changed,
+    /// Whether the health of any of them changed.
+    health: bool,
     wake: channel::Sender<()>,
 }
 
@@ -83,7 +89,8 @@ impl Inventory {
                 continue;
             }
             let path = DynamicObject::url_path(&resource(kind, info), None);
-            let sink = KindSink { inventory: self.clone(), kind: kind.clone(), path, named: HashSet::new() };
+            let (reads_status, named) = (health::reads_status(kind), HashSet::new());
+            let sink = KindSink { inventory: self.clone(), kind: kind.clone(), reads_status, path, named };
             let task = tokio::spawn(super::watch::run(self.caller.clone(), sink));
             let watched =
                 Watched { listed: false, seen: 0, trouble: None, forbidden: false, task: task.abort_handle() };
@@ -163,6 +170,11 @@ impl Inventory {
         keys.into_iter().for_each(|(key, traceless)| state.tell(part_of, key, traceless));
     }
 
+    /// Whether the health of any member changed since this was asked last.
+    pub fn take_health_changed(&self, part_of: &str) -> bool {
+        self.state().followers.get_mut(part_of).is_some_and(|follower| std::mem::take(&mut follower.health))
+    }
+
     /// Changes of this environment are of interest no more.
     pub fn unfollow(&self, part_of: &str) {
         self.state().followers.remove(part_of);
@@ -180,7 +192,9 @@ impl Inventory {
         let live = reduce(&object.metadata, &mut state.interner);
         let delivered = |watched: &Watched| watched.listed && watched.seen >= live.resource_version;
         if !state.kinds.get(kind).is_some_and(delivered) {
-            state.put(key_of(kind, object), live.clone(), false);
+            // The answer has no status: what the write makes of the object, the watch will show.
+            let health = health::reads_status(kind).then(|| Box::new(health::unseen()));
+            state.put(key_of(kind, &object.metadata), Live { health, ..live.clone() }, false);
         }
         live
     }
@@ -196,6 +210,14 @@ impl State {
     fn tell(&mut self, part_of: &str, key: ObjectKey, traceless: bool) {
         if let Some(follower) = self.followers.get_mut(part_of) {
             *follower.changed.entry(key).or_default() |= traceless;
+            follower.wake.send_replace(());
+        }
+    }
+
+    /// Notes that the health of a member changed, and wakes whoever follows the environment.
+    fn tell_health(&mut self, part_of: &str) {
+        if let Some(follower) = self.followers.get_mut(part_of).filter(|follower| !follower.health) {
+            follower.health = true;
             follower.wake.send_replace(());
         }
     }
@@ -216,13 +238,20 @@ impl State {
             let former =
                 |(part_of, members): (&Arc<str>, &mut Members)| members.remove(&key).map(|_| Arc::clone(part_of));
             let former: Vec<Arc<str>> = self.members.iter_mut().filter_map(former).collect();
-            former.iter().for_each(|part_of| self.tell(part_of, key.clone(), false));
+            for part_of in &former {
+                self.tell(part_of, key.clone(), false);
+                self.tell_health(part_of);
+            }
         }
         if let Some(part_of) = live.part_of.clone() {
             let known = self.members.get(&part_of).and_then(|members| members.get(&key));
+            let health = known.is_none_or(|known| known.health != live.health || known.terminating != live.terminating);
             let traceless = known.is_some_and(|known| live.touched_since(known));
             if tell && (traceless || known.is_none_or(|known| differs(known, &live))) {
                 self.tell(&part_of, key.clone(), traceless);
+            }
+            if health {
+                self.tell_health(&part_of);
             }
             self.members.entry(part_of).or_default().insert(key, live);
         }
@@ -237,8 +266,18 @@ impl State {
         for (part_of, members) in &mut self.members {
             gone.extend(members.extract_if(|key, live| goes(key, live)).map(|(key, _)| (Arc::clone(part_of), key)));
         }
-        gone.into_iter().for_each(|(part_of, key)| self.tell(&part_of, key, false));
+        for (part_of, key) in gone {
+            self.tell(&part_of, key, false);
+            self.tell_health(&part_of);
+        }
     }
+}
+
+/// Reduces an object as the watch brings it. Of one that is well, nothing of its status is kept.
+fn take_in(kind: &GroupKind, object: &Object, interner: &mut Interner) -> Live {
+    let health = health::assess(kind, object);
+    let health = (!health.is_settled()).then(|| Box::new(health));
+    Live { health, ..reduce(&object.metadata, interner) }
 }
 
 /// Whether anything changed that drift is read from.
@@ -250,6 +289,7 @@ fn differs(known: &Live, live: &Live) -> bool {
 struct KindSink {
     inventory: Inventory,
     kind: GroupKind,
+    reads_status: bool,
     path: String,
     /// What the list that is under way has named so far.
     named: HashSet<ObjectKey>,
@@ -264,7 +304,7 @@ impl KindSink {
 }
 
 impl Sink for KindSink {
-    type Object = PartialObjectMeta<DynamicObject>;
+    type Object = Object;
 
     fn kind(&self) -> String {
         self.kind.to_string()
@@ -279,7 +319,7 @@ impl Sink for KindSink {
     }
 
     fn metadata_only(&self) -> bool {
-        true
+        !self.reads_status
     }
 
     fn relisting(&mut self) {
@@ -288,9 +328,9 @@ impl Sink for KindSink {
     }
 
     fn observe(&mut self, object: Self::Object) {
-        let key = key_of(&self.kind, &object);
+        let key = key_of(&self.kind, &object.metadata);
         let mut state = self.inventory.state();
-        let live = reduce(&object.metadata, &mut state.interner);
+        let live = take_in(&self.kind, &object, &mut state.interner);
         if !state.kinds.get(&self.kind).is_some_and(|watched| watched.listed) {
             self.named.insert(key.clone());
         }
@@ -300,7 +340,7 @@ impl Sink for KindSink {
     fn gone(&mut self, object: Self::Object) {
         let mut state = self.inventory.state();
         let version = reduce(&object.metadata, &mut state.interner).resource_version;
-        state.remove(&key_of(&self.kind, &object), version);
+        state.remove(&key_of(&self.kind, &object.metadata), version);
     }
 
     /// What the list did not name and is not newer is gone.
@@ -357,8 +397,7 @@ pub(super) fn resource(kind: &GroupKind, info: &KindInfo) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&kind.group, &info.version, &kind.kind), &info.plural)
 }
 
-pub(super) fn key_of(kind: &GroupKind, object: &PartialObjectMeta<DynamicObject>) -> ObjectKey {
-    let metadata = &object.metadata;
+pub(super) fn key_of(kind: &GroupKind, metadata: &ObjectMeta) -> ObjectKey {
     ObjectKey {
         kind: kind.clone(),
         namespace: metadata.namespace.as_deref().map(Into::into),

@@ -6,6 +6,7 @@ pub mod api;
 pub mod apply;
 pub mod connect;
 pub mod definitions;
+pub mod diagnose;
 pub mod discovery;
 pub mod error;
 pub mod events;

@@ -7,7 +7,7 @@ use kube::core::params::GetParams;
 use serde::Deserialize;
 
 use super::api::As;
-use super::apply::Writer;
+use super::apply::{Metadata, Writer};
 use super::error::ClusterError;
 use super::inventory::{Inventory, key_of};
 use crate::model::kinds::{Kinds, Lookup};
@@ -52,8 +52,8 @@ pub async fn strangers(
             continue;
         }
         let wanted: HashSet<&ObjectKey> = keys.iter().copied().collect();
-        let take = |object| {
-            let key = key_of(&kind, &object);
+        let take = |object: Metadata| {
+            let key = key_of(&kind, &object.metadata);
             if wanted.contains(&key) {
                 found.insert(key, inventory.reduce(&object));
             }

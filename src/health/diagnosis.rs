@@ -83,22 +83,26 @@ pub struct Log {
 
 /// Picks the pod of this workload, or of its newest ReplicaSet, that says most: one that has failed, then the one restarted most often.
 pub fn culprit(owner: &Object, pods: &[Object], now: i64) -> Option<Culprit> {
-    let mut ill: Vec<(bool, Reverse<i64>, &str, &Object, Health)> = Vec::new();
-    for pod in pods.iter().filter(|pod| is_controlled_by(pod, owner)) {
-        let health = super::assess(&GroupKind::new("", "Pod"), pod);
-        let failed = match health.status(now) {
-            Status::Failed => true,
-            Status::InProgress => false,
-            Status::Current | Status::Terminating => continue,
-        };
-        let restarts: i64 = pod::containers(pod).map(|container| container.at("/restartCount").count()).sum();
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        ill.push((!failed, Reverse(restarts), name, pod, health));
+    let ill =
+        pods.iter().filter(|pod| is_controlled_by(pod, owner)).filter_map(|pod| Some((restarts(pod), ill(pod, now)?)));
+    let first = ill.min_by_key(|(restarts, culprit)| {
+        (culprit.health.status(now) != Status::Failed, Reverse(*restarts), culprit.name.clone())
+    });
+    first.map(|(_, culprit)| culprit)
+}
+
+/// What is wrong with a pod, unless it is well or being deleted.
+pub fn ill(pod: &Object, now: i64) -> Option<Culprit> {
+    let health = super::assess(&GroupKind::new("", "Pod"), pod);
+    if matches!(health.status(now), Status::Current | Status::Terminating) {
+        return None;
     }
-    let (.., name, pod, health) =
-        ill.into_iter().min_by_key(|(waits, restarts, name, ..)| (*waits, *restarts, *name))?;
-    let uid = pod.metadata.uid.clone().unwrap_or_default();
-    Some(Culprit { name: name.to_owned(), uid, health, log: log(pod) })
+    let [name, uid] = [&pod.metadata.name, &pod.metadata.uid].map(|text| text.clone().unwrap_or_default());
+    Some(Culprit { name, uid, health, log: log(pod) })
+}
+
+fn restarts(pod: &Object) -> i64 {
+    pod::containers(pod).map(|container| container.at("/restartCount").count()).sum()
 }
 
 /// The first container that has run and is not well. Before its first run it has no log.

@@ -79,6 +79,11 @@ fn before_all(object: &Object) -> Option<Health> {
         .or_else(|| stalled.map(|condition| condition.health(Status::Failed)))
 }
 
+/// What is known of an object that was written and not seen since.
+pub fn unseen() -> Health {
+    Health::new(Status::InProgress, "NotSeen", "it was just written")
+}
+
 /// The controller has not seen the newest spec.
 fn unobserved() -> Health {
     Health::new(Status::InProgress, "NotObserved", "its controller has not taken up the newest spec yet")

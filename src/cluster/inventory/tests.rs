@@ -1,6 +1,8 @@
 //! Which state of an object counts, and which changes are told to whom.
 
 use super::*;
+use crate::model::Health;
+use crate::model::health::Status;
 
 fn live(part_of: Option<&str>, resource_version: ResourceVersion) -> Live {
     Live { uid: "u".into(), resource_version, part_of: part_of.map(Into::into), ..Live::default() }
@@ -36,6 +38,59 @@ fn a_deletion_older_than_the_object_that_took_its_name_is_passed_over() {
     assert_eq!(where_is(&state, &key).len(), 1);
     state.remove(&key, 10);
     assert!(where_is(&state, &key).is_empty());
+}
+
+#[test]
+fn a_change_of_health_is_told_and_other_changes_of_status_are_not() {
+    let (mut state, key) = (State::default(), ObjectKey::new("apps", "Deployment", "n", "a"));
+    state.followers.insert("dev".into(), Follower::default());
+    let told = |state: &mut State| std::mem::take(&mut state.followers.get_mut("dev").unwrap().health);
+    let with = |version, message: Option<&str>| {
+        let health = message.map(|message| Box::new(Health::new(Status::InProgress, "TooFewReady", message)));
+        Live { health, counted: true, ..live(Some("dev"), version) }
+    };
+    state.put(key.clone(), with(1, Some("0 of 2")), false);
+    assert!(told(&mut state), "it is new");
+    state.put(key.clone(), with(2, Some("0 of 2")), true);
+    assert!(!told(&mut state));
+    for message in [Some("1 of 2"), None] {
+        state.put(key.clone(), with(3, message), true);
+        assert!(told(&mut state), "{message:?}");
+    }
+    state.put(key.clone(), Live { terminating: true, ..with(4, None) }, true);
+    assert!(told(&mut state), "it goes");
+    state.remove(&key, 5);
+    assert!(told(&mut state), "it is gone");
+}
+
+/// What one object costs: the entry of the map, and what belongs to it alone on the heap. What objects share is interned.
+fn bytes(key: &ObjectKey, live: &Live) -> usize {
+    let health =
+        live.health.as_ref().map_or(0, |health| size_of::<Health>() + health.reason.len() + health.message.len());
+    let applied = live.applied.capacity() * size_of::<crate::model::live::ApplyEntry>();
+    let name = key.name.len() + 2 * size_of::<usize>();
+    size_of::<(ObjectKey, Live)>() + name + live.uid.len() + applied + health
+}
+
+#[test]
+#[allow(clippy::print_stdout, reason = "the figures are what one runs it for")]
+fn of_a_whole_object_little_is_kept() {
+    let text = include_str!("../../health/tests/objects/deployment.yaml");
+    let (kind, mut state) = (GroupKind::new("apps", "Deployment"), State::default());
+    let mut kept = |title: &str| {
+        let document = text.split("\n---\n").find(|document| document.contains(title)).unwrap();
+        let object: serde_json::Value = serde_yaml::from_str(document).unwrap();
+        let sent = object.to_string().len();
+        let object = serde_json::from_value(object).unwrap();
+        let live = take_in(&kind, &object, &mut state.interner);
+        let bytes = bytes(&key_of(&kind, &object.metadata), &live);
+        println!("{title}: {bytes} bytes of {sent} that were sent, managedFields and pod template not counted");
+        (live.health.is_some(), bytes)
+    };
+    let (says, well) = kept("recorded: all pods ready");
+    assert!(!says && well < 512, "{well}");
+    let (says, waits) = kept("recorded: one of two pods ready");
+    assert!(says && waits < well + 160, "{waits}");
 }
 
 fn changes(state: &mut State) -> Vec<(String, bool)> {
