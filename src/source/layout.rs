@@ -92,7 +92,7 @@ fn git_directory(path: &Path) -> Result<PathBuf, SourceError> {
 }
 
 /// The path in a one-line file such as `.git` of a worktree or `commondir`; nothing if the file or its prefix is missing.
-fn read_pointer(file: &Path, prefix: &str) -> Result<Option<PathBuf>, SourceError> {
+pub(super) fn read_pointer(file: &Path, prefix: &str) -> Result<Option<PathBuf>, SourceError> {
     match std::fs::read_to_string(file) {
         Ok(text) => Ok(text.strip_prefix(prefix).map(|path| PathBuf::from(path.trim_end_matches(['\r', '\n'])))),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),

@@ -22,7 +22,7 @@ pub struct SourceSettings {
     pub credentials: Credentials,
     /// How long asking a remote for its branches may take. Default: 30 s.
     pub ask_timeout: Duration,
-    /// How long a fetch may take. Default: 10 min.
+    /// How long a fetch or a push may take. Default: 10 min.
     pub fetch_timeout: Duration,
     /// The longest time between two attempts at a remote that fails. Default: 5 min.
     pub longest_delay: Duration,

@@ -41,10 +41,21 @@ impl Store {
         Ok(Commit {
             id,
             branch: branch.to_owned(),
-            author: String::from_utf8_lossy(author.name_bytes()).into_owned(),
+            author: plain(author.name_bytes()),
             time: chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
             summary: first_line(commit.message_bytes()),
         })
+    }
+
+    /// The branch's own line: a commit, its first parent, and so on; newest first, at most `limit` of them.
+    pub fn line(&self, head: CommitId, limit: usize) -> Result<Vec<CommitId>, SourceError> {
+        let repository = self.repository()?;
+        let (mut line, mut next) = (Vec::new(), Some(head));
+        while let Some(id) = next.filter(|_| line.len() < limit) {
+            line.push(id);
+            next = find_commit(&repository, id)?.parent_ids().next().map(commit_id);
+        }
+        Ok(line)
     }
 
     /// Whether `newer` is `older` or was built on it. A commit that is no longer in the repository is nobody's ancestor.
@@ -100,10 +111,15 @@ pub(super) fn find_commit(repository: &git2::Repository, id: CommitId) -> Result
     })
 }
 
-/// The first line that isn't blank, as `git log --oneline` shows it, lossy where it is not UTF-8.
+/// The first line that isn't blank, as `git log --oneline` shows it.
 fn first_line(message: &[u8]) -> String {
-    let text = String::from_utf8_lossy(message);
-    text.trim_start().lines().next().unwrap_or_default().trim_end().to_owned()
+    plain(message.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default())
+}
+
+/// What somebody wrote into a commit, as it may be printed: lossy where it is not UTF-8, and without control characters, which would
+/// do as they please with a terminal.
+pub(super) fn plain(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
 }
 
 pub(super) fn oid(id: CommitId) -> git2::Oid {

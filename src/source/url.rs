@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::model::secret::Masked;
@@ -57,6 +57,12 @@ pub struct RemoteUrl {
 }
 
 impl RemoteUrl {
+    /// A directory of this machine, spoken to as if it were remote.
+    pub(super) fn directory(path: &Path) -> Self {
+        let (text, path) = (path.display().to_string(), Some(path.to_owned()));
+        Self { scheme: Scheme::File, text, host: None, path, user: None, password: None }
+    }
+
     /// The URL as git gets it.
     pub(super) fn as_str(&self) -> &str {
         &self.text

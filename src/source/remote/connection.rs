@@ -88,6 +88,22 @@ impl Connection {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        let ended = self.run(directory, arguments, action, limit).await?;
+        if ended.status.success() { Ok(ended.output) } else { Err(self.failure(action, &ended.errors)) }
+    }
+
+    /// Runs git, and gives how it ended: what it printed as errors has no secret any more.
+    pub async fn run<I, S>(
+        &self,
+        directory: Option<&Path>,
+        arguments: I,
+        action: &'static str,
+        limit: Duration,
+    ) -> Result<Ended, RemoteError>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
         let mut command = Command::new("git");
         command.env_clear().current_dir("/").args(arguments);
         let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -99,11 +115,13 @@ impl Connection {
         if let Some(directory) = directory {
             command.env("GIT_DIR", directory);
         }
-        let Ended { status, output, errors } = child::run(command, action, limit).await?;
-        if status.success() {
-            return Ok(output);
-        }
-        Err(RemoteError::of_git(action, &self.redactor.redact(&errors), &self.known_hosts))
+        let ended = child::run(command, action, limit).await?;
+        Ok(Ended { errors: self.redactor.redact(&ended.errors), ..ended })
+    }
+
+    /// Why git failed, from what [`Self::run`] gave.
+    pub fn failure(&self, action: &'static str, errors: &str) -> RemoteError {
+        RemoteError::of_git(action, errors, &self.known_hosts)
     }
 
     fn set(&mut self, name: &str, value: impl Into<OsString>) {

@@ -123,7 +123,11 @@ impl RemoteError {
         if has("terminal prompts disabled") || has("Authentication failed") || has("returned error: 403") {
             return Self::Credentials {
                 reason: reason(),
-                hint: "Give a user and a password or token that may read it",
+                hint: if action == super::push::PUSHING {
+                    "Give a user and a password or token that may push to it"
+                } else {
+                    "Give a user and a password or token that may read it"
+                },
             };
         }
         if has("certificate verif") || has("SSL certificate problem") || has("certificate subject name") {

@@ -9,12 +9,26 @@ mod child;
 mod connection;
 mod error;
 mod mirror;
+pub(super) mod push;
 
 use super::watch::Publisher;
-use super::{RemoteUrl, SourceError, SourceSettings};
+use super::{Heads, RemoteUrl, SourceError, SourceSettings, Store};
+use crate::telemetry::Pulse;
 use backoff::Backoff;
 pub use error::RemoteError;
 use mirror::Mirror;
+
+/// Fetches once.
+pub(super) async fn look(url: &RemoteUrl, settings: &SourceSettings) -> Result<(Heads, Store), SourceError> {
+    let mut mirror = Mirror::new(url.clone(), settings.clone(), Pulse::default());
+    let synced = mirror.sync().await;
+    let (heads, store, fetched) =
+        synced.map_err(|source| SourceError::Remote { url: url.to_string(), source: Box::new(source) })?;
+    if fetched {
+        mirror.tidy().await;
+    }
+    Ok((heads, store))
+}
 
 /// Fetches until dropped, which also ends a fetch that runs.
 pub(super) async fn run(url: RemoteUrl, settings: &SourceSettings, publisher: &Publisher) {

@@ -8,3 +8,4 @@ mod servers;
 mod store;
 mod support;
 mod watch;
+mod write;

@@ -132,7 +132,7 @@ fn revisions_name_commits() {
 fn a_commit_has_author_time_and_summary() {
     let scratch = Scratch::new();
     let work = scratch.work_tree("work");
-    let message = "\n\nscale the backend  \n\nBody.";
+    let message = "\n\nscale \u{1b}[31mthe backend  \n\nBody.";
     let output = git_command(&work)
         .args(["commit", "-q", "--allow-empty", "--cleanup=verbatim", "-m", message])
         .args(["--author", "Grace H <grace@example.com>", "--date", "2026-01-02T03:04:05Z"])
@@ -142,10 +142,27 @@ fn a_commit_has_author_time_and_summary() {
     let id = head(&work, "HEAD");
     let commit = open(&work).commit(id, "dev").unwrap();
     assert_eq!((commit.id, commit.branch.as_str()), (id, "dev"));
-    assert_eq!((commit.author.as_str(), commit.summary.as_str()), ("Grace H", "scale the backend"));
+    assert_eq!((commit.author.as_str(), commit.summary.as_str()), ("Grace H", "scale [31mthe backend"));
     assert_eq!(commit.time.to_rfc3339(), "2026-01-02T03:04:05+00:00");
     let none = CommitId::new([7; 20]);
     assert!(matches!(open(&work).commit(none, "dev"), Err(SourceError::NoSuchCommit(id)) if id == none));
+}
+
+#[test]
+fn the_line_of_a_branch_leaves_out_what_was_merged() {
+    let scratch = Scratch::new();
+    let work = scratch.work_tree("work");
+    let first = head(&work, "HEAD");
+    git(&work, &["switch", "-qc", "side"]);
+    commit(&work, "b.txt", "beside");
+    git(&work, &["switch", "-q", "dev"]);
+    let second = commit(&work, "a.txt", "two");
+    git(&work, &["merge", "-q", "--no-ff", "-m", "merge", "side"]);
+    let merge = head(&work, "HEAD");
+    let store = open(&work);
+    assert_eq!(store.line(merge, 10).unwrap(), [merge, second, first]);
+    assert_eq!(store.line(merge, 2).unwrap(), [merge, second]);
+    assert!(store.line(CommitId::new([7; 20]), 2).is_err());
 }
 
 #[test]
