@@ -2,7 +2,7 @@
 //!
 //! refs → [`source`] → commit → [`render`] → manifests → [`plan`] → steps → [`cluster`] → applied objects → [`report`].
 //!
-//! [`model`], [`plan`], [`drift`] and [`health`] decide and have no I/O; `ARCHITECTURE.md` has the map and the invariants.
+//! [`model`], [`plan`], [`drift`], [`health`] and [`history`] decide and have no I/O; `ARCHITECTURE.md` has the map and the invariants.
 
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod cli;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod daemon;
 pub mod drift;
 pub mod health;
+pub mod history;
 pub mod model;
 pub mod plan;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]

@@ -11,8 +11,8 @@ use super::error::RenderError;
 use super::finish::Draft;
 use super::request::Request;
 use super::yaml::{self, Notation};
-use crate::model::{CommitId, Origin, Reads};
-use crate::source::{Entry, EntryKind};
+use crate::model::{EnvironmentSpec, Origin, Reads};
+use crate::source::{Entry, EntryKind, Snapshot};
 
 /// More files than this are no environment, but a mistake in its path.
 const FILES: usize = 100_000;
@@ -24,10 +24,8 @@ pub struct Directory;
 
 impl Renderer for Directory {
     fn render(&self, request: &Request<'_>, out: &mut Collector<'_>) -> Result<Reads, RenderError> {
-        let path = &request.spec.path;
         let mut files = Vec::new();
-        let root = normal(path);
-        walk(request, &root, 0, &mut files)?;
+        walk(request, &normal(&request.spec.path), 0, &mut files)?;
         for File { path, notation, entry } in files {
             if out.take_known(&path, entry.id) {
                 continue;
@@ -42,7 +40,12 @@ impl Renderer for Directory {
             let drafts = documents.into_iter().map(draft).collect();
             out.add(file.clone(), Some(entry.id), drafts).map_err(|error| precise(error, &bytes, notation))?;
         }
-        let tree: Option<CommitId> = request.snapshot.entry(path)?.map(|entry| entry.id);
+        self.reads(request.snapshot, request.spec)
+    }
+
+    fn reads(&self, snapshot: &Snapshot, spec: &EnvironmentSpec) -> Result<Reads, RenderError> {
+        let root = normal(&spec.path);
+        let tree = snapshot.entry(&root)?.map(|entry| entry.id);
         Ok(Reads(vec![(root.into(), tree)]))
     }
 }

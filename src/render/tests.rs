@@ -37,7 +37,11 @@ impl TestRepository {
         let who = git2::Signature::new("t", "t@t", &git2::Time::new(0, 0)).unwrap();
         let id = self.repository.commit(None, &who, &who, "c", &tree, &[]).unwrap();
         let id: CommitId = id.to_string().parse().unwrap();
-        Store::open(self.directory.path(), &Trust::default()).unwrap().at(id).unwrap()
+        self.store().at(id).unwrap()
+    }
+
+    fn store(&self) -> Store {
+        Store::open(self.directory.path(), &Trust::default()).unwrap()
     }
 
     fn tree(&self, prefix: &str, files: &[(&str, &[u8], i32)]) -> git2::Oid {
@@ -111,7 +115,10 @@ pub(super) fn render_with(
     let (environment, part_of, kinds_generation) = ("dev", "applyset-x-v1", 1);
     let request =
         Request { snapshot, environment, spec, part_of, kinds: &kinds, kinds_generation, tools, cancel: &cancel };
-    render(&request, cache)
+    let rendered = render(&request, cache)?;
+    let (Rendered::Same(desired) | Rendered::New(desired)) = &rendered;
+    assert_eq!(reads(snapshot, spec).unwrap(), desired.reads, "what a render reads is known without it");
+    Ok(rendered)
 }
 
 fn plain(snapshot: &Snapshot, spec: &EnvironmentSpec, cache: &mut Cache) -> Result<Rendered, RenderError> {
@@ -165,6 +172,34 @@ fn the_root_may_be_a_directory_of_manifests_beside_plumbs_own_files() {
     ]);
     let desired = plain(&snapshot, &spec(json!({"path": "."})), &mut Cache::default()).unwrap().into_desired();
     assert_eq!(shown(&desired), ["ConfigMap/dev/one a.yaml:1"]);
+}
+
+#[test]
+fn commits_that_ask_for_the_same_are_known() {
+    let repository = TestRepository::new();
+    let store = repository.store();
+    let (spec, tools) = (spec(json!({})), Tools::default());
+    let mut contents = Contents::new(&store, "dev", &spec, &tools);
+    let one = map("one", "1");
+    let base = repository.commit(&[("m/a.yaml", &one)]).commit();
+    let beside = repository.commit(&[("m/a.yaml", &one), ("README", "x")]).commit();
+    let comment = repository.commit(&[("m/a.yaml", &format!("# why\n{one}"))]).commit();
+    let other = repository.commit(&[("m/a.yaml", &map("one", "2"))]).commit();
+    let broken = repository.commit(&[("m/a.yaml", "kind: [")]).commit();
+    let broken_again = repository.commit(&[("m/a.yaml", "kind: ["), ("README", "x")]).commit();
+    for (a, b, same) in [
+        (base, base, true),
+        (base, beside, true),
+        (comment, base, true),
+        (base, other, false),
+        (other, comment, false),
+        (base, broken, false),
+        (broken, broken_again, true),
+        (base, CommitId::new([7; 20]), false),
+    ] {
+        assert_eq!(contents.same(a, b), same, "{a} {b}");
+        assert_eq!(contents.same(b, a), same, "{b} {a}");
+    }
 }
 
 #[test]

@@ -26,7 +26,8 @@ use super::process::{self, Ended, ProcessError};
 use super::request::Request;
 use super::yaml::{self, Budget, Notation};
 use crate::model::secret::Redactor;
-use crate::model::{Origin, Reads};
+use crate::model::{EnvironmentSpec, Origin, Reads};
+use crate::source::Snapshot;
 use chart::Chart;
 
 /// The renderer of Helm charts.
@@ -36,7 +37,6 @@ impl Renderer for Helm {
     fn render(&self, request: &Request<'_>, out: &mut Collector<'_>) -> Result<Reads, RenderError> {
         let path = normal(&request.spec.path);
         let program = request.tools.helm.as_deref().ok_or_else(|| HelmError::NoProgram(request.spec.path.clone()))?;
-        let mut reads = vec![(path.as_str().into(), request.snapshot.entry(&path)?.map(|entry| entry.id))];
         let chart = Chart::read(request.snapshot, &path)?;
         let mut workshop = Workshop::new()?;
         workshop.write_tree(request.snapshot, &path)?;
@@ -46,7 +46,6 @@ impl Renderer for Helm {
         for file in &request.spec.values {
             let file = normal(file);
             let entry = request.snapshot.entry(&file)?;
-            reads.push((file.as_str().into(), entry.map(|entry| entry.id)));
             let missing = || RenderError::Missing { field: "spec.values", path: file.clone() };
             let entry = entry.ok_or_else(missing)?;
             workshop.write_file(request.snapshot, &file, &entry)?;
@@ -64,7 +63,13 @@ impl Renderer for Helm {
         out.nulls(Nulls::LeaveOut);
         let drafts = drafts(&stdout, &chart, &path, &mut out.budget)?;
         out.add(path.as_str().into(), None, drafts)?;
-        Ok(Reads(reads))
+        self.reads(request.snapshot, request.spec)
+    }
+
+    fn reads(&self, snapshot: &Snapshot, spec: &EnvironmentSpec) -> Result<Reads, RenderError> {
+        let files = std::iter::once(&spec.path).chain(&spec.values).map(|path| normal(path));
+        let read = |path: String| Ok((path.as_str().into(), snapshot.entry(&path)?.map(|entry| entry.id)));
+        files.map(read).collect::<Result<_, RenderError>>().map(Reads)
     }
 }
 

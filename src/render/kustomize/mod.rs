@@ -27,7 +27,7 @@ use super::process;
 use super::request::{self, Request};
 use super::yaml::{self, Budget, Notation};
 use crate::model::secret::Redactor;
-use crate::model::{Origin, Reads};
+use crate::model::{EnvironmentSpec, Origin, Reads};
 use crate::source::Snapshot;
 use closure::Closure;
 
@@ -66,6 +66,10 @@ impl Renderer for Kustomization {
         let drafts = drafts(&ended.stdout, &main, &mut out.budget)?;
         out.add(main.into(), None, drafts)?;
         Ok(closure.reads())
+    }
+
+    fn reads(&self, snapshot: &Snapshot, spec: &EnvironmentSpec) -> Result<Reads, RenderError> {
+        Ok(Closure::of(snapshot, &normal(&spec.path))?.reads())
     }
 }
 
