@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     match plumb::cli::Cli::parse().run() {
         Ok(exit) => exit.into(),
         Err(error) => {
-            anstream::eprintln!("plumb: {error:#}");
+            anstream::eprintln!("plumb: {}", plumb::cli::words(&error));
             ExitCode::FAILURE
         }
     }

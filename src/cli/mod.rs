@@ -8,13 +8,17 @@ use crate::config::{ClusterArgs, LogFormat, RepositoryArgs};
 
 mod apply;
 mod approve;
+mod history;
 mod init;
 mod open;
 mod plan;
+mod promote;
 mod render;
+mod rollback;
 mod run;
 mod status;
 mod validate;
+mod write;
 
 /// Keep a Kubernetes cluster equal to git: a commit deploys, a revert rolls back, drift is named.
 ///
@@ -44,6 +48,9 @@ enum Verb {
     Apply(apply::Args),
     Render(render::Args),
     Status(status::Args),
+    History(history::Args),
+    Rollback(rollback::Args),
+    Promote(promote::Args),
     Validate(validate::Args),
     Approve(approve::Args),
     Init(init::Args),
@@ -92,6 +99,9 @@ impl Cli {
                 Verb::Apply(args) => apply::run(repository, cluster, args).await,
                 Verb::Render(args) => render::run(repository, cluster, args).await,
                 Verb::Status(args) => status::run(cluster, args).await,
+                Verb::History(args) => history::run(repository, cluster, args).await,
+                Verb::Rollback(args) => write::unless_interrupted(rollback::run(repository, cluster, args)).await,
+                Verb::Promote(args) => write::unless_interrupted(promote::run(repository, cluster, args)).await,
                 Verb::Validate(args) => validate::run(repository, args).await,
                 Verb::Approve(args) => approve::run(repository, cluster, args).await,
                 Verb::Init(args) => init::run(&args),
@@ -125,6 +135,17 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "plumb", &mut script);
     print(&String::from_utf8_lossy(&script))
+}
+
+/// An error with its causes, each said once: some errors name their cause themselves.
+pub fn words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// The one way to standard output. A reader that went away (`plumb render dev | head`) is no error.

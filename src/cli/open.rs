@@ -6,19 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::sync::watch as channel;
 
+use super::{Exit, print};
 use crate::cluster::Cluster;
 use crate::cluster::parent::{Instance, Parent};
 use crate::config::{ClusterArgs, Output, RepositoryArgs};
 use crate::model::{CommitId, Failure, Kinds};
+use crate::plan::Planned;
 use crate::reconcile::{Reconciler, Shared};
-use crate::render::{Definition, Definitions, Tools};
-use crate::source::{Heads, SourceState, Store, watch};
-use crate::telemetry::Telemetry;
-
-/// How long a verb that is not `run` waits for the repository.
-const REPOSITORY_WITHIN: Duration = Duration::from_secs(60);
+use crate::render::{Definition, Definitions, Tools, yaml};
+use crate::source::{Draft, Heads, Store, look};
 
 impl ClusterArgs {
     /// The cluster; nothing is sent yet.
@@ -52,7 +49,9 @@ impl Subject {
 pub(super) struct Opened {
     pub(super) heads: Arc<Heads>,
     pub(super) store: Store,
-    /// The commit that the definitions are from.
+    /// The branch that the definitions are from.
+    pub(super) config_branch: String,
+    /// Its commit.
     pub(super) configuration: CommitId,
     /// The definitions; a bad one spoils only itself.
     pub(super) definitions: BTreeMap<String, Result<Arc<Definition>, Failure>>,
@@ -61,29 +60,31 @@ pub(super) struct Opened {
 impl Opened {
     /// Reads the repository once.
     pub(super) async fn open(args: &RepositoryArgs) -> anyhow::Result<Self> {
-        let (_running, shutdown) = channel::channel(false);
-        let (mut source, _task) = watch(args.settings()?, &Telemetry::default(), shutdown);
-        let ready = source.wait_for(|state| !matches!(**state, SourceState::Waiting { .. }));
-        let state = match tokio::time::timeout(REPOSITORY_WITHIN, ready).await {
-            Ok(state) => Arc::clone(&*state?),
-            Err(_) => bail!("the repository {:?} could not be read within {REPOSITORY_WITHIN:?}", args.repo),
-        };
-        let (heads, store) = match &*state {
-            SourceState::Ready { heads, store } => (Arc::clone(heads), store.clone()),
-            other => bail!("{}", other.trouble().unwrap_or("the repository can't be read")),
-        };
+        let (heads, store) = look(&args.settings()?).await?;
         let branch = args.config_branch.as_ref().or(heads.default_branch.as_ref());
         let branch = branch
             .context("the repository's HEAD names no branch; name the one with environments/ by --config-branch")?;
-        let configuration = *heads.branches.get(branch).with_context(|| {
-            format!("the configuration branch {branch:?} does not exist; push it, or name another by --config-branch")
+        Self::at(heads.clone(), store, branch)
+    }
+
+    /// The repository with these heads.
+    fn at(heads: Heads, store: Store, config_branch: &str) -> anyhow::Result<Self> {
+        let configuration = *heads.branches.get(config_branch).with_context(|| {
+            format!(
+                "the configuration branch {config_branch:?} does not exist; push it, or name another by --config-branch"
+            )
         })?;
-        let snapshot = store.at(configuration)?;
-        let definitions = Definitions::default().at(&snapshot)?;
+        let definitions = Definitions::default().at(&store.at(configuration)?)?;
         let definitions =
             definitions.into_iter().map(|(name, read)| (name, read.map_err(|error| error.failure()))).collect();
-        drop(snapshot);
-        Ok(Self { heads, store, configuration, definitions })
+        Ok(Self { heads: Arc::new(heads), store, config_branch: config_branch.to_owned(), configuration, definitions })
+    }
+
+    /// The repository as it will be with this draft.
+    pub(super) fn with(&self, draft: &Draft) -> anyhow::Result<Self> {
+        let mut heads = (*self.heads).clone();
+        heads.branches.extend(draft.head().map(|head| (draft.branch().to_owned(), head)));
+        Self::at(heads, draft.store().clone(), &self.config_branch)
     }
 
     /// One environment's definition.
@@ -103,6 +104,7 @@ impl Opened {
     pub(super) fn commit(&self, definition: &Definition, at: Option<&str>) -> anyhow::Result<CommitId> {
         let branch = &definition.spec.branch;
         match at {
+            None if self.heads.unreadable.contains(branch) => bail!("the branch {branch:?} can't be read"),
             None => self.heads.branches.get(branch).copied().with_context(|| format!("there is no branch {branch:?}")),
             Some(at) => {
                 let from_head = at.strip_prefix("HEAD").map(|rest| format!("refs/heads/{branch}{rest}"));
@@ -163,7 +165,7 @@ pub(super) async fn kinds(cluster: &ClusterArgs, offline: bool) -> Arc<Kinds> {
 }
 
 /// A reconciler that knows what the other environments ask for, for a verb that writes nothing.
-pub(super) async fn reconciler(
+async fn reconciler(
     cluster: Cluster,
     repository: &RepositoryArgs,
     opened: &Opened,
@@ -188,4 +190,29 @@ pub(super) async fn reconciler(
         }
     }
     Ok(reconciler)
+}
+
+/// What deploying a commit would do: what `plumb plan` shows.
+pub(super) async fn plan(
+    cluster: &ClusterArgs,
+    repository: &RepositoryArgs,
+    opened: &Opened,
+    name: &str,
+    commit: CommitId,
+) -> anyhow::Result<Planned> {
+    let reconciler = reconciler(cluster.connect().await?, repository, opened, name).await?;
+    Ok(reconciler.preview(&opened.store, commit, reconciler.confirmed_prune()).await?)
+}
+
+/// Text as it is, or the same as data.
+pub(super) fn show<T: serde::Serialize>(
+    output: Output,
+    data: &T,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<Exit> {
+    match output {
+        Output::Json => print(&serde_json::to_string_pretty(data)?),
+        Output::Yaml => print(&yaml::write(data)?),
+        Output::Text => print(&text(data)),
+    }
 }

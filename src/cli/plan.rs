@@ -1,8 +1,8 @@
 //! `plumb plan`: what `plumb run` would do.
 
+use super::Exit;
 use super::open::{self, Subject};
-use super::{Exit, print};
-use crate::config::{ClusterArgs, Output, RepositoryArgs};
+use crate::config::{ClusterArgs, RepositoryArgs};
 use crate::plan::Planned;
 use crate::plan::show::PlanView;
 
@@ -21,15 +21,8 @@ pub(super) struct Args {
 pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
     let opened = open::Opened::open(&repository).await?;
     let (definition, commit) = args.subject.of(&opened)?;
-    let reconciler = open::reconciler(cluster.connect().await?, &repository, &opened, &definition.name).await?;
-    let confirmed = reconciler.confirmed_prune();
-    let planned = reconciler.preview(&opened.store, commit, confirmed).await?;
-    let view = PlanView::from(&planned);
-    match args.subject.output {
-        Output::Json => print(&serde_json::to_string_pretty(&view)?)?,
-        Output::Yaml => print(&crate::render::yaml::write(&view)?)?,
-        Output::Text => print(&view.to_string())?,
-    };
+    let planned = open::plan(&cluster, &repository, &opened, &definition.name, commit).await?;
+    open::show(args.subject.output, &PlanView::from(&planned), ToString::to_string)?;
     Ok(match planned {
         Planned::Ready(plan) if args.exit_code && !plan.is_settled() => Exit::Differences,
         Planned::Ready(_) => Exit::Done,

@@ -27,5 +27,6 @@ mod overtaken;
 mod prune;
 mod replace;
 mod rights;
+mod rollback;
 mod serve;
 mod sync;
