@@ -20,6 +20,7 @@ use crate::telemetry::{Pulse, pulse};
 
 mod course;
 mod environment;
+mod rollout;
 #[cfg(test)]
 mod tests;
 

@@ -19,6 +19,7 @@ use crate::source::Store;
 
 mod clock;
 pub mod heal;
+mod health;
 mod look;
 mod memory;
 pub mod peers;
@@ -169,6 +170,8 @@ impl Reconciler {
         self.make_namespace().await?;
         self.pulse.step(format!("applying {}", prepared.desired.commit.short()));
         self.apply(&prepared.gated, stop, done).await;
+        // Kinds that this very commit defined are watched from now on.
+        self.watched_kinds(&prepared.desired, &self.cluster.discovered.known());
         clock.lap(Stage::Apply);
         if done.stopped || !done.failures.is_empty() {
             return Ok(());

@@ -56,16 +56,20 @@ fn commit(environment: &Environment) -> &str {
 
 fn table(environments: &[Environment]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["NAME", "BRANCH", "COMMIT", "SYNCED", "OBJECTS", "MESSAGE"]);
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["NAME", "BRANCH", "COMMIT", "SYNCED", "HEALTHY", "OBJECTS", "MESSAGE"]);
     for environment in environments {
         let objects = environment.status.as_ref().and_then(|status| status.objects);
-        let (synced, message) = condition(environment, "Synced")
-            .map_or(("-", ""), |condition| (condition.status.as_str(), condition.message.as_str()));
+        let [synced, healthy] = ["Synced", "Healthy"]
+            .map(|type_| condition(environment, type_).map_or("-", |condition| condition.status.as_str()));
+        let message = condition(environment, "Ready").map_or("", |condition| condition.message.as_str());
         table.add_row([
             environment.name_any().as_str(),
             environment.spec.branch.as_str(),
             commit(environment),
             synced,
+            healthy,
             &objects.map_or_else(|| "-".to_owned(), |objects| objects.to_string()),
             message,
         ]);

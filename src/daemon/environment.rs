@@ -25,9 +25,11 @@ use crate::telemetry::pulse;
 
 mod claim;
 mod drift;
+mod health;
 mod tell;
 
 use drift::Drifts;
+use health::Health;
 
 /// What an environment should be, as the newest definitions and heads say.
 #[derive(Clone)]
@@ -61,6 +63,7 @@ pub(super) struct Task {
     changes: channel::Receiver<()>,
     /// What drifted.
     drifts: Drifts,
+    health: Health,
     course: Course,
     /// The count of `peers` that was last planned beside.
     planned_beside: u64,
@@ -109,6 +112,7 @@ impl Task {
         let definition = Arc::clone(&wanted.borrow().definition);
         let (parents, peers) = (shared.parents.subscribe(), shared.peers.subscribe());
         let course = Course::new(definition.spec.resync.get(), Instant::now(), jitter());
+        let health = Health::new(definition.spec.timeout.get());
         let pulse = shared.telemetry.pulses.enter(format!("environment {}", definition.name), pulse::BOUND);
         let reconciler = Reconciler::new(shared, definition).with_pulse(pulse);
         let changes = reconciler.cluster.inventory.follow(&reconciler.part_of);
@@ -121,6 +125,7 @@ impl Task {
             stop,
             changes,
             drifts: Drifts::default(),
+            health,
             course,
             planned_beside: 0,
             told: None,
@@ -148,7 +153,10 @@ impl Task {
             self.tell_untold().await;
             match self.next() {
                 Some(job) => self.carry_out(job).await,
-                None => self.wait().await,
+                None => {
+                    self.follow_health().await;
+                    self.wait().await;
+                }
             }
         }
         self.release_claim().await;
@@ -177,7 +185,14 @@ impl Task {
     async fn wait(&mut self) {
         let suspended = self.wanted.borrow().definition.spec.suspend;
         let untold = self.untold.as_ref().map(|(_, at)| *at);
-        let at = self.course.wake_at(suspended).into_iter().chain(untold).chain(self.drifts.wake_at()).min();
+        let at = self
+            .course
+            .wake_at(suspended)
+            .into_iter()
+            .chain(untold)
+            .chain(self.drifts.wake_at())
+            .chain(self.health.wake_at())
+            .min();
         let timer = async move {
             match at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -191,6 +206,7 @@ impl Task {
                 _ = self.parents.changed() => {}
                 _ = self.peers.changed() => {}
                 _ = self.changes.changed() => {}
+                () = self.health.looked() => {}
                 _ = self.stop.changed() => {}
                 () = timer => {}
             }
@@ -206,6 +222,7 @@ impl Task {
             self.reconciler = self.reconciler.redefined(Arc::clone(&wanted.definition));
             self.reconciler.shared.peers.enter(&self.reconciler.name, spec);
             self.course.redefined(spec.resync.get());
+            self.health.rollout.redefined(spec.timeout.get());
             self.look_again();
         }
         match wanted.head {
@@ -318,6 +335,7 @@ impl Task {
                 _ => {
                     let failure = if let Outcome::Failed(failure) = &deployment.outcome { Some(failure) } else { None };
                     self.course.written(failure, self.planned_beside, Instant::now(), jitter());
+                    self.health_after(&deployment);
                 }
             }
             match std::mem::take(&mut quiet) {

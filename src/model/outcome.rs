@@ -22,6 +22,8 @@ pub enum Stage {
     Apply,
     /// Deleting what left git.
     Prune,
+    /// Waiting until everything is ready: the rollout.
+    Health,
 }
 
 impl Stage {
@@ -35,6 +37,7 @@ impl Stage {
             Self::DryRun => "dry-run",
             Self::Apply => "apply",
             Self::Prune => "prune",
+            Self::Health => "health",
         }
     }
 }

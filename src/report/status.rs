@@ -1,10 +1,13 @@
 //! The next status from the last one and a deployment that ended. Pure: the same inputs give the same status, and an unchanged one costs no request.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::drift::Standing;
+use super::health;
+use crate::health::environment::Word;
 use crate::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
 use crate::model::{CommitId, Deployment, Failure, Outcome};
 
@@ -13,11 +16,12 @@ const HISTORY: usize = 10;
 /// Condition messages may be 32 KiB; a person reads less.
 const LONGEST: usize = 2000;
 
-/// The status after this deployment. `target` is the commit that last passed the gates.
+/// The status after this deployment. `target` is the commit that last passed the gates; `health` is how the environment stands, once anything was deployed.
 pub fn next(
     last: &EnvironmentStatus,
     deployment: &Deployment,
     target: Option<CommitId>,
+    health: Option<&Word>,
     generation: Option<i64>,
     now: DateTime<Utc>,
 ) -> EnvironmentStatus {
@@ -31,12 +35,20 @@ pub fn next(
         status.objects = i64::try_from(deployment.objects).ok();
     }
     let (synced, reason, message) = synced(deployment);
-    for type_ in ["Synced", "Ready"] {
-        set(&mut status.conditions, type_, synced, reason, &message, generation, now);
+    set(&mut status.conditions, "Synced", synced, reason, &message, generation, now);
+    if let Some(word) = health {
+        health::set_healthy(&mut status.conditions, word, generation, now);
     }
+    health::set_ready(&mut status.conditions, generation, now);
     let entry = entry(deployment, now);
     // A commit ends once: trying it again replaces how it ended before. Coming back to one that was deployed does not undo that.
     let stays = |former: &HistoryEntry| deployment.outcome == Outcome::Unchanged && former.outcome == "Deployed";
+    // Nor is a rollout that failed undone by a restart, which finds everything as it left it.
+    let wrote = deployment.applied > 0 || deployment.pruned > 0;
+    let failed = |former: &HistoryEntry| former.commit == entry.commit && health::failed_at_health(former);
+    if deployment.outcome == Outcome::Deployed && !wrote && status.history.iter().any(failed) {
+        return status;
+    }
     status.history.retain(|former| former.commit != entry.commit || stays(former));
     status.history.insert(0, entry);
     status.history.truncate(HISTORY);
@@ -76,7 +88,7 @@ fn synced(deployment: &Deployment) -> (&'static str, &'static str, String) {
 }
 
 fn reason_word(failure: &Failure) -> &'static str {
-    use crate::model::Stage::{Apply, Definition, DryRun, Plan, Prune, Render, Source};
+    use crate::model::Stage::{Apply, Definition, DryRun, Health, Plan, Prune, Render, Source};
     match failure.stage {
         Source => "SourceFailed",
         Definition => "DefinitionInvalid",
@@ -85,10 +97,11 @@ fn reason_word(failure: &Failure) -> &'static str {
         DryRun => "DryRunRefused",
         Apply => "ApplyFailed",
         Prune => "PruneStopped",
+        Health => "RolloutFailed",
     }
 }
 
-fn set(
+pub(super) fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
     status: &str,
@@ -104,7 +117,7 @@ fn set(
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
-        message: message.chars().take(LONGEST).collect(),
+        message: cut(message),
         last_transition_time,
         observed_generation: generation,
     };
@@ -116,11 +129,8 @@ fn set(
 
 fn entry(deployment: &Deployment, now: DateTime<Utc>) -> HistoryEntry {
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let milliseconds = |took: std::time::Duration| i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     let (stage, message) = match &deployment.outcome {
-        Outcome::Failed(failure) => {
-            (Some(failure.stage.to_string()), Some(failure.to_string().chars().take(LONGEST).collect()))
-        }
+        Outcome::Failed(failure) => (Some(failure.stage.to_string()), Some(cut(&failure.to_string()))),
         Outcome::SupersededBy(by) => (None, Some(by.to_string())),
         _ => (None, None),
     };
@@ -138,17 +148,24 @@ fn entry(deployment: &Deployment, now: DateTime<Utc>) -> HistoryEntry {
     }
 }
 
-fn stamp(time: DateTime<Utc>) -> String {
+pub(super) fn milliseconds(took: Duration) -> i64 {
+    i64::try_from(took.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn cut(message: &str) -> String {
+    message.chars().take(LONGEST).collect()
+}
+
+pub(super) fn stamp(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::Stage;
-    use std::time::Duration;
 
-    fn ended(commit: u8, outcome: Outcome) -> Deployment {
+    pub(in super::super) fn ended(commit: u8, outcome: Outcome) -> Deployment {
         let commit = CommitId::new([commit; 20]);
         let took = Duration::from_millis(41);
         Deployment {
@@ -163,7 +180,7 @@ mod tests {
         }
     }
 
-    fn at(second: i64) -> DateTime<Utc> {
+    pub(in super::super) fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).unwrap()
     }
 
@@ -171,9 +188,9 @@ mod tests {
     fn ten_are_kept_newest_first_and_a_commit_ends_once() {
         let mut status = EnvironmentStatus::default();
         for commit in 0..15 {
-            status = next(&status, &ended(commit, Outcome::Deployed), None, None, at(commit.into()));
+            status = next(&status, &ended(commit, Outcome::Deployed), None, None, None, at(commit.into()));
         }
-        status = next(&status, &ended(14, Outcome::Deployed), None, None, at(99));
+        status = next(&status, &ended(14, Outcome::Deployed), None, None, None, at(99));
         assert_eq!(status.history.len(), 10);
         assert_eq!(status.history[0].time, stamp(at(99)));
         assert!(status.history[1].commit.starts_with("0d0d"));
@@ -187,11 +204,12 @@ mod tests {
             &ended(1, Outcome::Deployed),
             Some(CommitId::new([1; 20])),
             None,
+            None,
             at(1),
         );
         let failure = Failure::new(Stage::Render, "bad indentation");
-        let bad = next(&good, &ended(2, Outcome::Failed(failure.clone())), None, None, at(2));
-        let worse = next(&bad, &ended(3, Outcome::Failed(failure)), None, None, at(3));
+        let bad = next(&good, &ended(2, Outcome::Failed(failure.clone())), None, None, None, at(2));
+        let worse = next(&bad, &ended(3, Outcome::Failed(failure)), None, None, None, at(3));
         assert_eq!(worse.short_commit.as_deref(), Some("0101010"));
         assert_eq!(worse.target, good.target);
         let ready = worse.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();

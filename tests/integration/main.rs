@@ -21,6 +21,7 @@ mod definition;
 mod drift;
 mod handover;
 mod heals;
+mod health;
 mod killed;
 mod leave_alone;
 mod overtaken;

@@ -19,6 +19,7 @@ use crate::model::{CommitId, Failure, ObjectKey, Outcome};
 use crate::reconcile::heal::{DESCRIBED, Restoring};
 use crate::reconcile::{Mode, Prepared, Verdict};
 use crate::report::drift::{self as report, Action, Noticed, Standing};
+use crate::report::health::failed_at_health;
 
 /// The first pause after a heal that failed in a way that may pass; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -375,7 +376,8 @@ impl Task {
         status.is_some_and(|status| {
             let last = status.history.iter().find(|entry| entry.outcome != "Suspended");
             last.is_some_and(|entry| {
-                entry.commit == commit && matches!(entry.outcome.as_str(), "Deployed" | "Unchanged")
+                let all_written = matches!(entry.outcome.as_str(), "Deployed" | "Unchanged") || failed_at_health(entry);
+                entry.commit == commit && all_written
             })
         })
     }

@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 use super::Task;
 use crate::cluster::events::{self, Regarding};
 use crate::cluster::parent::Parent;
+use crate::health::environment::Verdict;
 use crate::model::{CommitId, Deployment, Failure, Outcome};
 use crate::report;
 
@@ -85,7 +86,9 @@ impl Task {
         let parent = Parent { caller: &self.reconciler.cluster.caller, name: &name };
         let last = environment.status.clone().unwrap_or_default();
         let generation = environment.metadata.generation;
-        let status = report::status::next(&last, &deployment, self.course.target(), generation, chrono::Utc::now());
+        let word = self.health.rollout.word(Instant::now());
+        let target = self.course.target();
+        let status = report::status::next(&last, &deployment, target, word.as_ref(), generation, chrono::Utc::now());
         match parent.apply_status(&status).await {
             Ok(written) => shared.parents.wrote(written),
             Err(error) => {
@@ -96,6 +99,10 @@ impl Task {
         }
         self.status = Some(status);
         self.untold = None;
+        if let Some(word) = word {
+            shared.telemetry.metrics.health(&name, word.verdict == Verdict::Healthy);
+            self.health.rollout.told_with_deployment(word, Instant::now());
+        }
         if let Some(event) = report::event(&deployment) {
             let about = Regarding::environment(&name, environment.metadata.uid.as_deref());
             if let Err(error) = events::post(&shared.cluster.caller, &about, &event, &shared.instance.name).await {

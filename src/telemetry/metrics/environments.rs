@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use crate::model::{CommitId, Outcome};
+use crate::model::{CommitId, Outcome, Stage};
 
 /// The environments. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,7 @@ pub(super) struct Seen {
     ended: BTreeMap<&'static str, u64>,
     failed: BTreeMap<&'static str, u64>,
     synced: Option<bool>,
+    pub(super) healthy: Option<bool>,
     /// By class and action.
     drift: BTreeMap<(&'static str, &'static str), u64>,
     /// How many stand.
@@ -54,6 +55,11 @@ impl Seen {
             }
             Outcome::SupersededBy(_) | Outcome::Suspended => {}
         }
+    }
+
+    /// It has failed at that stage, though the commit was deployed.
+    pub(super) fn rollout_failed(&mut self) {
+        *self.failed.entry(Stage::Health.as_str()).or_default() += 1;
     }
 
     pub(super) fn drift(&mut self, class: &'static str, action: &'static str) {
@@ -113,6 +119,8 @@ impl Collector for Environments {
         })?;
         let help = "1: the commit that ended last is deployed; 0: it failed";
         sheet.gauges("plumb_environment_synced", help, |seen| seen.synced.map(f64::from))?;
+        let help = "1: all objects are ready; 0: some are not";
+        sheet.gauges("plumb_environment_healthy", help, |seen| seen.healthy.map(f64::from))?;
         let help = "How long the environment's head has waited for its end; 0: there is nothing to do";
         let age = |since: Instant| now.saturating_duration_since(since).as_secs_f64();
         sheet.gauges("plumb_queue_age_seconds", help, |seen| Some(seen.waits.map_or(0.0, age)))?;

@@ -19,7 +19,7 @@ use crate::model::{CommitId, Outcome, Stage};
 mod environments;
 mod process;
 
-use environments::Environments;
+use environments::{Environments, Seen};
 
 /// From a render out of the cache to a rollout, in seconds.
 const DURATIONS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
@@ -131,7 +131,7 @@ impl Metrics {
 
     /// The environment has nothing to do: whatever its head was, it does not wait.
     pub fn at_rest(&self, environment: &str) {
-        self.environments.with(environment, environments::Seen::at_rest);
+        self.environments.with(environment, Seen::at_rest);
     }
 
     /// A commit's deployment ended.
@@ -140,6 +140,19 @@ impl Metrics {
         for (stage, took) in stages {
             self.durations.get_or_create(&OfStage { stage: stage.as_str() }).observe(took.as_secs_f64());
         }
+    }
+
+    /// Whether all objects of an environment are ready.
+    pub fn health(&self, environment: &str, healthy: bool) {
+        self.environments.with(environment, |seen| seen.healthy = Some(healthy));
+    }
+
+    /// The rollout of a commit that was deployed ended after so long: well, or because time was over.
+    pub fn rolled_out(&self, environment: &str, well: bool, took: Duration) {
+        if !well {
+            self.environments.with(environment, Seen::rollout_failed);
+        }
+        self.durations.get_or_create(&OfStage { stage: Stage::Health.as_str() }).observe(took.as_secs_f64());
     }
 
     /// An environment's object is not as git says. `class` and `action` are words of this program.

@@ -41,6 +41,24 @@ fn commits_are_counted_by_how_they_ended() {
 }
 
 #[test]
+fn a_rollout_that_fails_is_counted_at_its_stage_and_the_commit_stays_deployed() {
+    let metrics = Metrics::default();
+    metrics.head("dev", Some(commit(1)));
+    metrics.ended("dev", &Outcome::Deployed, &[]);
+    let healthy = r#"plumb_environment_healthy{environment="dev"}"#;
+    assert!(!metrics.text().unwrap().contains(healthy), "nothing is known");
+    metrics.health("dev", false);
+    assert_eq!(value(&metrics, healthy), 0.0);
+    metrics.rolled_out("dev", false, Duration::from_secs(300));
+    metrics.rolled_out("dev", true, Duration::from_secs(8));
+    metrics.health("dev", true);
+    assert_eq!(value(&metrics, healthy), 1.0);
+    assert_eq!(value(&metrics, r#"plumb_deployment_failures_total{environment="dev",stage="health"}"#), 1.0);
+    assert_eq!(value(&metrics, r#"plumb_environment_synced{environment="dev"}"#), 1.0);
+    assert_eq!(value(&metrics, r#"plumb_deployment_stage_duration_seconds_count{stage="health"}"#), 2.0);
+}
+
+#[test]
 fn a_head_waits_until_there_is_nothing_left_to_do() {
     let environments = Environments::default();
     let start = std::time::Instant::now();
@@ -54,7 +72,7 @@ fn a_head_waits_until_there_is_nothing_left_to_do() {
     let second = |seconds| start + Duration::from_secs(seconds);
     environments.head("dev", Some(commit(2)), second(5));
     assert_eq!(waits(&environments), Some(start), "it is behind since the first of them");
-    environments.with("dev", environments::Seen::at_rest);
+    environments.with("dev", Seen::at_rest);
     environments.head("dev", Some(commit(2)), second(9));
     assert_eq!(waits(&environments), None, "that head is done");
     environments.head("dev", Some(commit(1)), second(10));
