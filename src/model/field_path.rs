@@ -8,16 +8,20 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::applyset::PART_OF;
 
 /// A path to a field, or to all elements of a keyed list that it matches, with everything below.
+///
+/// Deserialized, any text is one: an Environment in the cluster may be edited by hand, and must be readable to be put back. What is no path names
+/// nothing; [`FieldPath::refusal`] says why.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FieldPath {
     /// As it was written.
     text: Box<str>,
+    /// Empty if the text is no path.
     steps: Vec<PathStep>,
 }
 
@@ -61,9 +65,14 @@ const REQUIRED: [&[&str]; 5] =
     [&["apiVersion"], &["kind"], &["metadata", "name"], &["metadata", "namespace"], &["metadata", "labels", PART_OF]];
 
 impl FieldPath {
-    /// The steps, at least one.
+    /// The steps; none if it is no path.
     pub fn steps(&self) -> &[PathStep] {
         &self.steps
+    }
+
+    /// Why the text that was deserialized is no path.
+    pub fn refusal(&self) -> Option<FieldPathError> {
+        self.text.parse::<Self>().err()
     }
 
     /// Takes the field out of an object, and with it what is left empty by that: an empty map that is applied would be lost to whoever adds to it.
@@ -230,7 +239,7 @@ impl Serialize for FieldPath {
 impl<'de> Deserialize<'de> for FieldPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
+        Ok(text.parse().unwrap_or_else(|_| Self { text: text.into(), steps: Vec::new() }))
     }
 }
 
@@ -318,6 +327,16 @@ mod tests {
         for fine in ["metadata.labels.app", "metadata.annotations", "spec", "data", "metadata.finalizers"] {
             path(fine);
         }
+    }
+
+    #[test]
+    fn what_is_no_path_can_be_read_and_written_and_names_nothing() {
+        let odd: FieldPath = serde_json::from_value(json!("spec.ports[0]")).unwrap();
+        assert!(odd.steps().is_empty() && matches!(odd.refusal(), Some(FieldPathError::Index(_))));
+        assert_eq!(serde_json::to_value(&odd).unwrap(), "spec.ports[0]");
+        assert!(!odd.remove_from(&mut json!({"spec": {"ports": [1]}})));
+        assert_eq!(path("spec.replicas").refusal(), None);
+        assert!(serde_json::from_value::<FieldPath>(json!(3)).is_err());
     }
 
     #[test]

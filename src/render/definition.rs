@@ -194,6 +194,14 @@ fn check(document: &Typed<Document>, directory: &str) -> Result<(), (String, Str
     )?;
     for (index, ignore) in spec.ignore.iter().enumerate() {
         rule(!ignore.fields.is_empty(), &format!("spec.ignore[{index}].fields"), "it must name at least one field")?;
+        for (at, field) in ignore.fields.iter().enumerate() {
+            let refusal = field.refusal().map(|refusal| refusal.to_string());
+            rule(
+                refusal.is_none(),
+                &format!("spec.ignore[{index}].fields[{at}]"),
+                refusal.as_deref().unwrap_or_default(),
+            )?;
+        }
         let named = !ignore.kind.is_empty() && !ignore.name.is_empty();
         rule(named, &format!("spec.ignore[{index}]"), "kind and name must not be empty")?;
     }

@@ -109,7 +109,7 @@ async fn an_autoscaler_takes_replicas_over_and_gives_them_back_without_a_dip() {
     let Some(audit) = scene.env.audit() else { return };
     let ours = format!("plumb-{}", scene.name);
     let first = scene.push([("web.yaml", deployment("a", "1"))]);
-    let _plumb = scene.run();
+    let plumb = scene.run();
     scene.deployed(first).await;
     let before = web(&scene).await;
     assert_eq!((replicas(&before), owners(&before, &["spec", "replicas"])), (3, vec![ours.clone()]));
@@ -133,6 +133,8 @@ async fn an_autoscaler_takes_replicas_over_and_gives_them_back_without_a_dip() {
     assert_eq!((replicas(&scaled), scaled.annotations()["example.com/note"].as_str()), (5, "2"));
     let writes = audit.since(mark).await.of("deployments").writes();
     assert_eq!(writes.len(), 1, "nothing was left to hand over: {writes:?}");
+    let told: Vec<_> = plumb.log().into_iter().filter(|line| line.contains("drift") || line.contains("WARN")).collect();
+    assert!(told.is_empty(), "{told:?}");
 
     // Without the autoscaler, git says again how many there are.
     let fourth = scene.push([("hpa.yaml", crate::harness::Change::Remove)]);
@@ -179,6 +181,8 @@ async fn what_is_made_with_its_autoscaler_has_gits_replicas_from_the_start() {
     let third = scene.push([("web.yaml", deployment("a", "2"))]);
     let _plumb = scene.run();
     scene.deployed(third).await;
+    let (code, output) = scene.verb(&["render", &scene.name]).await;
+    assert!(code == Some(0) && output.contains("name: web") && !output.contains(" replicas:"), "{output}");
     assert_eq!(replicas(&web(&scene).await), 3);
     assert_eq!(audit.since(mark).await.of("deployments").writes().len(), 1);
 }
@@ -328,4 +332,20 @@ async fn a_rule_that_cannot_be_is_refused_with_its_place() {
     assert_ne!(code, Some(0));
     let place = format!("environments/{}/environment.yaml:10:", scene.name);
     assert!(output.contains(&place) && output.contains("by its place"), "{output}");
+
+    // Written into the Environment by hand it is drift like any other, and plumb can read on.
+    scene.define("");
+    let _plumb = scene.run();
+    let first = scene.push([("c.yaml", config_map("c", &[("a", "2")]))]);
+    scene.deployed(first).await;
+    let bad = json!({"spec": {"ignore": [{"kind": "Deployment", "name": "*", "fields": ["spec.ports[0]"]}]}});
+    let environments: Api<plumb::model::Environment> = Api::all(scene.env.admin());
+    environments.patch(&scene.name, &PatchParams::default(), &Patch::Merge(bad)).await.unwrap();
+    eventually(SOON, || async {
+        ensure!(environments.get(&scene.name).await?.spec.ignore.is_empty(), "not put back yet");
+        Ok(())
+    })
+    .await;
+    let second = scene.push([("c.yaml", config_map("c", &[("a", "3")]))]);
+    scene.deployed(second).await;
 }
