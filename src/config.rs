@@ -10,6 +10,7 @@ use crate::source::{Credentials, SecretSource, SourceSettings, Trust, UrlError};
 
 /// Which repository, and how it is read.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Repository")]
 pub struct RepositoryArgs {
     /// The repository: a directory (bare, non-bare or a work tree), or an https://, ssh:// or file:// URL
     #[arg(long, env = "PLUMB_REPO", default_value = ".", value_name = "PATH|URL", global = true)]
@@ -89,6 +90,7 @@ impl RepositoryArgs {
 
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
 pub struct ClusterArgs {
     /// The kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]
     #[arg(long, value_name = "FILE", global = true)]

@@ -27,7 +27,7 @@ const FAR: usize = 1000;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  plumb history dev             newest first
+  plumb history dev                newest first
   plumb history dev -n 3 -o wide   the last three, with the time of each stage
   plumb history dev -o json | jq -r '.deployments[] | select(.outcome == \"Failed\") | .message'")]
 pub(super) struct Args {

@@ -32,10 +32,10 @@ pub struct Cli {
     #[command(flatten)]
     cluster: ClusterArgs,
     /// How log lines look [default: text on a terminal and on a laptop, json in a pod]
-    #[arg(long, env = "PLUMB_LOG_FORMAT", value_enum, global = true)]
+    #[arg(long, env = "PLUMB_LOG_FORMAT", value_enum, global = true, help_heading = "Logging")]
     log_format: Option<LogFormat>,
     /// What is logged: error, warn, info, debug, or directives such as plumb=debug [default: info for run and apply, else warn]
-    #[arg(long, env = "PLUMB_LOG", value_name = "LEVEL", global = true)]
+    #[arg(long, env = "PLUMB_LOG", value_name = "LEVEL", global = true, help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
     verb: Verb,

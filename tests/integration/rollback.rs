@@ -1,6 +1,7 @@
 //! Going back and going on: `plumb rollback`, `plumb promote` and `plumb history`, with the daemon that deploys what they write.
 
 use std::path::Path;
+use std::process::Command;
 
 use git2::{Oid, Repository};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -284,4 +285,62 @@ async fn without_a_name_a_repository_or_a_cluster_it_says_so() {
     assert!(said.contains("the commit before the head") && said.contains("/nowhere"), "{said}");
     let back = scene.env.repository().open().find_commit(scene.head("dev")).unwrap().tree_id();
     assert_eq!(back, scene.env.repository().open().find_commit(first).unwrap().tree_id());
+}
+
+/// Runs git, which must go well, and gives what it prints.
+fn git(directory: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.current_dir(directory).env("GIT_CONFIG_GLOBAL", "/dev/null").args(args);
+    let output = command.output().expect("git starts");
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn what_is_to_be_typed_in_a_work_tree_does_the_same() {
+    let scene = Scene::new("byhand").await;
+    scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
+    let scratch = tempfile::tempdir().unwrap();
+    let work = scratch.path().join("Ada's work");
+    git(scratch.path(), &["clone", "-q", "-b", "dev", scene.env.repository().path().to_str().unwrap(), "Ada's work"]);
+    git(&work, &["config", "user.name", "Ada"]);
+    git(&work, &["config", "user.email", "ada@example.org"]);
+    git(&work, &["branch", "main", "origin/main"]);
+    let commit = |file: &str| {
+        std::fs::write(work.join(file), file).unwrap();
+        git(&work, &["add", "--all"]);
+        git(&work, &["commit", "-qm", file]);
+    };
+    let target = git(&work, &["rev-parse", "HEAD"]);
+    commit("one");
+    git(&work, &["switch", "-qc", "side"]);
+    commit("beside");
+    git(&work, &["switch", "-q", "dev"]);
+    commit("two");
+    git(&work, &["merge", "-q", "--no-ff", "-m", "merge", "side"]);
+    commit("three");
+    let head = git(&work, &["rev-parse", "HEAD"]);
+    for (squash, commits) in [(None, "4"), (Some("--squash"), "1")] {
+        let args =
+            ["rollback", &scene.name, "--to", &target, "--config-branch", "main", "--repo", work.to_str().unwrap()];
+        let mut rollback = Plumb::spawn(scene.env.kubeconfig(), args.into_iter().chain(squash));
+        assert_eq!(rollback.wait(SOON).await.code(), Some(1));
+        let said = rollback.output().await;
+        assert!(said.contains("branch dev is checked out in"), "{said}");
+        assert_eq!(git(&work, &["rev-parse", "HEAD"]), head);
+        let commands: Vec<&str> = said.lines().filter(|line| line.starts_with("  git -C ")).collect();
+        for command in &commands {
+            let done =
+                Command::new("sh").arg("-c").arg(command).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+            assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        let tree = |of: &str| git(&work, &["rev-parse", &format!("{of}^{{tree}}")]);
+        assert_eq!(
+            (tree("HEAD"), git(&work, &["status", "--porcelain"])),
+            (tree(&target), String::new()),
+            "{commands:?}"
+        );
+        assert_eq!(git(&work, &["rev-list", "--count", &format!("{head}..HEAD")]), commits, "{commands:?}");
+        git(&work, &["reset", "-q", "--hard", &head]);
+    }
 }
