@@ -203,7 +203,7 @@ fn table(lines: &[Line], wide: bool) -> String {
 
 /// How long each stage took, in their order.
 fn stages(line: &Line) -> String {
-    const ORDER: [&str; 7] = ["source", "definition", "render", "plan", "dry-run", "apply", "prune"];
+    const ORDER: [&str; 8] = ["source", "definition", "render", "plan", "dry-run", "apply", "prune", "health"];
     let place = |stage: &str| ORDER.iter().position(|known| *known == stage).unwrap_or(ORDER.len());
     let mut stages: Vec<(&String, &i64)> = line.took_ms.iter().collect();
     stages.sort_by_key(|(stage, _)| place(stage));

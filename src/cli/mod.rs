@@ -18,6 +18,7 @@ mod rollback;
 mod run;
 mod status;
 mod validate;
+mod watch;
 mod write;
 
 /// Keep a Kubernetes cluster equal to git: a commit deploys, a revert rolls back, drift is named.
@@ -148,13 +149,19 @@ pub fn words(error: &anyhow::Error) -> String {
     text
 }
 
-/// The one way to standard output. A reader that went away (`plumb render dev | head`) is no error.
+/// Prints. A reader that went away (`plumb render dev | head`) is no error.
 fn print(text: &str) -> anyhow::Result<Exit> {
+    print_to_reader(text).map(|_| Exit::Done)
+}
+
+/// The one way to standard output; false if nobody reads any more.
+fn print_to_reader(text: &str) -> anyhow::Result<bool> {
     let mut out = anstream::stdout().lock();
     let written =
         out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
     match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(Exit::Done),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

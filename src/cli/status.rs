@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 use kube::core::{ObjectList, Request, params::ListParams};
 use kube::{Resource, ResourceExt as _};
 
-use super::{Exit, print};
+use super::{Exit, print, watch};
 use crate::cluster::api::As;
 use crate::config::{ClusterArgs, Output};
 use crate::model::Environment;
@@ -17,6 +17,9 @@ use crate::render::yaml;
 pub(super) struct Args {
     /// The environment [default: all]
     environment: Option<String>,
+    /// Go on, and print what changes as it comes, until Ctrl-C
+    #[arg(long, short)]
+    watch: bool,
     /// How it is printed
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -38,6 +41,9 @@ pub(super) async fn run(cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit
             anyhow::bail!("the cluster has no environment {name:?}");
         }
     }
+    if args.watch {
+        return watch::follow(&cluster, args.environment.as_deref(), environments, args.output).await;
+    }
     match (args.output, &args.environment, environments.first()) {
         (Output::Json, _, _) => print(&serde_json::to_string_pretty(&environments)?),
         (Output::Yaml, _, _) => print(&yaml::write(&environments)?),
@@ -54,7 +60,7 @@ fn commit(environment: &Environment) -> &str {
     environment.status.as_ref().and_then(|status| status.short_commit.as_deref()).unwrap_or("-")
 }
 
-fn table(environments: &[Environment]) -> String {
+pub(super) fn table(environments: &[Environment]) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -77,7 +83,7 @@ fn table(environments: &[Environment]) -> String {
     table.trim_fmt()
 }
 
-fn details(environment: &Environment) -> Result<String, std::fmt::Error> {
+pub(super) fn details(environment: &Environment) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let spec = &environment.spec;
     writeln!(

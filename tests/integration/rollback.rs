@@ -1,4 +1,4 @@
-//! Going back and going on: `plumb rollback`, `plumb promote` and `plumb history`, with the daemon that deploys what they write.
+//! The verbs for people: `plumb rollback`, `promote`, `history` and `status --watch`, beside the daemon that deploys what they write.
 
 use std::path::Path;
 use std::process::Command;
@@ -342,5 +342,34 @@ async fn what_is_to_be_typed_in_a_work_tree_does_the_same() {
         );
         assert_eq!(git(&work, &["rev-list", "--count", &format!("{head}..HEAD")]), commits, "{commands:?}");
         git(&work, &["reset", "-q", "--hard", &head]);
+    }
+}
+
+#[tokio::test]
+async fn status_prints_what_changes_until_it_is_interrupted() {
+    let scene = Scene::new("follow").await;
+    let first = scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let mut one = Plumb::spawn(scene.env.kubeconfig(), ["status", &scene.name, "--watch"]);
+    let mut all = Plumb::spawn(scene.env.kubeconfig(), ["status", "-w", "-o", "json"]);
+    one.wait_for_log(|line| line.contains(&short(first)) && line.contains("Deployed"), SOON).await;
+    let is = |line: &str, commit: Oid| {
+        line.contains(&scene.name) && line.contains(&format!("\"shortCommit\":\"{}\"", short(commit)))
+    };
+    all.wait_for_log(|line| is(line, first), SOON).await;
+
+    let printed = one.log_len();
+    let second = scene.push([("a.yaml", config_map("a", &[("x", "2")]))]);
+    one.wait_for_log_after(printed, |line| line.contains(&short(second)) && line.contains("applied=1"), SOON).await;
+    all.wait_for_log(|line| is(line, second), SOON).await;
+    let again = one.log()[printed..]
+        .iter()
+        .filter(|line| line.contains("Deployed applied=1") && line.contains(&short(first)))
+        .count();
+    assert_eq!(again, 0, "what stays is not printed again: {:#?}", one.log());
+    for plumb in [&mut one, &mut all] {
+        plumb.signal(rustix::process::Signal::INT);
+        assert_eq!(plumb.wait(SOON).await.code(), Some(0));
     }
 }
