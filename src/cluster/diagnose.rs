@@ -50,12 +50,16 @@ impl Diagnosis<'_> {
     async fn evidence(&self, key: &ObjectKey) -> Result<Evidence, ClusterError> {
         let namespace = key.namespace_or_empty();
         let object = self.object(key).await?;
+        let mut evidence = Evidence::default();
         let (owner, culprit) = match key.kind.is("", "Pod") {
             true => (None, diagnosis::ill(&object, self.now)),
-            false if diagnosis::has_pods(&key.kind) => self.culprit(key, &object).await?,
+            false if diagnosis::has_pods(&key.kind) => {
+                let read = self.culprit(key, &object).await;
+                evidence.denied = read.as_ref().err().filter(|error| error.code() == 403).map(ToString::to_string);
+                read.inspect_err(|error| debug!(object = %key, %error, "no pods")).unwrap_or_default()
+            }
             false => (None, None),
         };
-        let mut evidence = Evidence::default();
         if let Some(Culprit { name, log: Some(log), .. }) = &culprit {
             let read = self.log(namespace, name, log).await;
             // There is no node to ask, or its log is gone with the container.

@@ -127,6 +127,8 @@ pub struct Evidence {
     pub log: String,
     /// Warning events of the pod, or of the object if it has no pods.
     pub events: Vec<Event>,
+    /// What plumb has no right to read, in words.
+    pub denied: Option<String>,
 }
 
 impl Evidence {
@@ -142,6 +144,7 @@ impl Evidence {
         }
         let known = parts.join(" ");
         parts.extend(newest_events(&self.events).filter(|text| !known.contains(text.as_str())));
+        parts.extend(self.denied.clone());
         let text = parts.join("; ");
         (!text.is_empty()).then(|| scrub(&redact(&text)))
     }

@@ -53,6 +53,12 @@ impl Summary {
         summary
     }
 
+    /// The same with what the objects say cleaned: a controller may repeat a credential, a pod its container's last words.
+    pub fn cleaned(mut self, clean: impl Fn(&str) -> String) -> Self {
+        self.named.iter_mut().for_each(|unready| unready.message = clean(&unready.message).into());
+        self
+    }
+
     /// All is as it should be.
     pub fn is_current(&self) -> bool {
         self.unready == 0

@@ -1,12 +1,16 @@
 //! How the target stands, and what is behind what is not ready.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
 
 use super::Reconciler;
 use crate::cluster::diagnose::Diagnosis;
 use crate::cluster::failure::redactor_of;
 use crate::health::environment::{Finding, Summary};
-use crate::model::{CommitId, ObjectKey};
+use crate::model::scrub::scrub;
+use crate::model::secret::Redactor;
+use crate::model::{CommitId, Desired, ObjectKey};
 
 impl Reconciler {
     /// How the objects of the target stand at this second since the epoch, without a request. `None`: nothing was deployed in this life.
@@ -15,7 +19,27 @@ impl Reconciler {
         let summary = self.cluster.inventory.with_members(&self.part_of, |members| {
             Summary::of(target.objects.iter().map(|manifest| (&manifest.key, members.get(&manifest.key))), now)
         });
+        let summary = match summary.is_current() {
+            true => summary,
+            false => {
+                let redactor = self.redactor(&target);
+                summary.cleaned(|text| scrub(&redactor.redact(text)))
+            }
+        };
         Some((target.commit, summary))
+    }
+
+    /// Takes out the values of the target's Secrets. Made once for each target.
+    fn redactor(&self, target: &Arc<Desired>) -> Arc<Redactor> {
+        let mut memory = self.memory();
+        match &memory.redactor {
+            Some((of, redactor)) if Arc::ptr_eq(of, target) => Arc::clone(redactor),
+            _ => {
+                let redactor = Arc::new(redactor_of(target));
+                memory.redactor = Some((Arc::clone(target), Arc::clone(&redactor)));
+                redactor
+            }
+        }
     }
 
     /// Finds out why these objects are not ready: a few requests for each.
@@ -23,7 +47,7 @@ impl Reconciler {
         let Some(target) = self.memory().target.clone() else { return Vec::new() };
         // With plumb's own rights, and without a sign of life of the task, which waits for something else meanwhile.
         let cluster = &self.shared.cluster;
-        let redactor = redactor_of(&target);
+        let redactor = self.redactor(&target);
         let diagnosis =
             Diagnosis { caller: &cluster.caller, discovered: &cluster.discovered, redactor: &redactor, now };
         let diagnosis = &diagnosis;

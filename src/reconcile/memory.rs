@@ -13,6 +13,7 @@ use crate::cluster::apply::Writer;
 use crate::cluster::parent::{Instance, Parents};
 use crate::drift::fingerprint::Baseline;
 use crate::model::live::ResourceVersion;
+use crate::model::secret::Redactor;
 use crate::model::{Desired, Digest, GroupKind, ObjectKey, applyset};
 use crate::plan::NamespaceState;
 use crate::render::{Cache, Definition, Tools};
@@ -89,6 +90,8 @@ pub(super) struct Memory {
     pub(super) written: BTreeMap<GroupKind, ResourceVersion>,
     /// What the commit asks for that passed its gates last: what drift restores.
     pub(super) target: Option<Arc<Desired>>,
+    /// Takes the secret values of this target out of what others say.
+    pub(super) redactor: Option<(Arc<Desired>, Arc<Redactor>)>,
     /// The content that stands wholly; a commit with the same changes nothing.
     pub(super) settled: Option<Digest>,
 }

@@ -3,9 +3,11 @@
 //! The controllers are real; there is no node. Where a test says that it plays the kubelet it writes the status of pods as a kubelet would.
 
 use anyhow::{Context as _, ensure};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt as _;
-use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use plumb::model::Environment;
 use plumb::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
 use serde_json::{Value, json};
 
@@ -120,9 +122,24 @@ async fn a_rollout_is_followed_until_it_is_ready_with_the_test_as_kubelet() {
     let entry = scene.deployed(first).await;
     assert!(entry.took_ms.contains_key("health"), "{entry:?}");
 
-    // A new template: the old pods are still well, and it is a rollout all the same.
+    // A new template: the old pods are still well, and it is a rollout all the same, from the first status that has the commit.
+    let environments: Api<Environment> = Api::all(scene.env.admin());
+    let from = environments.get(&scene.name).await.unwrap().resource_version().unwrap();
+    let params = WatchParams::default().fields(&format!("metadata.name={}", scene.name));
+    let mut seen = environments.watch(&params, &from).await.unwrap().boxed();
     let second = scene.push([("web.yaml", deployment("web", 2, 2))]);
-    scene.deployed(second).await;
+    let first_status = async {
+        loop {
+            let Some(Ok(WatchEvent::Modified(environment))) = seen.next().await else { continue };
+            let status = environment.status.unwrap_or_default();
+            if status.short_commit == Some(short(second)) {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(SOON, first_status).await.expect("a status of the second commit");
+    let healthy_then = status.conditions.iter().find(|condition| condition.type_ == "Healthy").unwrap();
+    assert_eq!(healthy_then.status, "Unknown", "{healthy_then:?}");
     healthy(&scene, "Unknown", &["1 of 2 replicas are updated"]).await;
 }
 
@@ -141,7 +158,7 @@ async fn a_rollout_costs_no_request_but_its_status_and_what_is_at_rest_none_with
     }
     healthy(&scene, "True", &[]).await;
     told(&scene, "Healthy", &[&short(first)]).await;
-    let requests = audit.since(mark).await;
+    let requests = audit.since(mark).await.writes();
     let on = |resource: &str, subresource: &str| {
         let object = |event: &crate::harness::AuditEvent| {
             (event.object_ref.resource.clone(), event.object_ref.subresource.clone())
@@ -175,7 +192,7 @@ async fn a_newer_commit_does_not_wait_for_a_rollout() {
 
 #[tokio::test]
 async fn a_rollout_that_runs_out_of_time_fails_and_says_why_with_the_test_as_kubelet() {
-    let scene = Scene::with("rollout-late", "timeout: 6s").await;
+    let scene = Scene::with("rollout-late", "timeout: 10s").await;
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {password: hunter2-of-git}\n";
     let commit = scene.push([("web.yaml", deployment("web", 1, 1)), ("secret.yaml", secret.to_owned())]);
     let mut plumb = scene.run();
@@ -191,7 +208,7 @@ async fn a_rollout_that_runs_out_of_time_fails_and_says_why_with_the_test_as_kub
     })
     .await;
     assert_eq!(entry.stage.as_deref(), Some("health"), "{entry:?}");
-    let is = healthy(&scene, "False", &["not ready within 6s"]).await;
+    let is = healthy(&scene, "False", &["not ready within 10s"]).await;
     assert_eq!(is.reason, "TimedOut");
     let line = line(&mut plumb, &["ERROR failed", "stage=health", "object=Deployment/"]).await;
     told(&scene, "DeploymentFailed", &[&short(commit), "failed at health"]).await;
@@ -208,7 +225,7 @@ async fn a_rollout_that_runs_out_of_time_fails_and_says_why_with_the_test_as_kub
     plumb.kill();
     let mut plumb = scene.run();
     plumb.wait_for_log(|line| line.contains("deployed"), SOON).await;
-    healthy(&scene, "False", &["not ready within 6s", &why]).await;
+    healthy(&scene, "False", &["not ready within 10s", &why]).await;
     assert_eq!(failed_at(&scene, commit).await.stage.as_deref(), Some("health"));
     assert!(!plumb.log().iter().any(|line| line.contains("drift")), "{:#?}", plumb.log());
 
@@ -291,10 +308,11 @@ async fn a_custom_resource_is_as_its_conditions_say() {
          x-kubernetes-preserve-unknown-fields: true}}}}}}]\n"
     );
     let widget = format!("apiVersion: {group}/v1\nkind: Widget\nmetadata: {{name: w}}\nspec: {{size: 1}}\n");
-    let commit = scene.push([("crd.yaml", definition), ("widget.yaml", widget)]);
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {key: hunter2-of-git}\n".to_owned();
+    let commit = scene.push([("crd.yaml", definition), ("widget.yaml", widget), ("secret.yaml", secret)]);
     let _plumb = scene.run();
     scene.deployed(commit).await;
-    healthy(&scene, "True", &["all 2 objects are ready"]).await;
+    healthy(&scene, "True", &["all 3 objects are ready"]).await;
     let widgets = scene.objects(&group, "v1", "Widget");
     let say = async |status: &str, reason: &str, message: &str| {
         let condition = json!({
@@ -303,8 +321,8 @@ async fn a_custom_resource_is_as_its_conditions_say() {
         let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
         widgets.patch_status("w", &PatchParams::default(), &patch).await.expect("a status");
     };
-    say("False", "Issuing", "the certificate is being issued").await;
-    let is = healthy(&scene, "Unknown", &["Widget/", "/w: the certificate is being issued"]).await;
+    say("False", "Issuing", "the issuer knows no hunter2-of-git, password=hunter3").await;
+    let is = healthy(&scene, "Unknown", &["Widget/", "/w: the issuer knows no ••••••, password=••••••"]).await;
     assert_eq!(is.reason, "Progressing", "it was healthy before");
     say("True", "Issued", "").await;
     healthy(&scene, "True", &[]).await;

@@ -100,10 +100,13 @@ fn it_reads_as_one_line_without_credentials() {
             event("BackOff", "Back-off restarting failed container app in pod web-1", 3),
             event("FailedMount", "MountVolume.SetUp failed:\n  no such secret", 2),
         ],
+        denied: None,
     };
     let words = evidence.words(|text| text.replace("told-secret", "••••••")).unwrap();
     insta::assert_snapshot!(words, @"Pod web-1: CrashLoopBackOff: container app ended with exit code 1, restarted 4 times; its log ends: starting | connecting to postgres://••••••@db/todo | •••••• is wrong; FailedMount: MountVolume.SetUp failed: no such secret");
     assert_eq!(Evidence::default().words(str::to_owned), None);
+    let denied = Evidence { denied: Some("list pods: forbidden".to_owned()), ..Evidence::default() };
+    assert_eq!(denied.words(str::to_owned).unwrap(), "list pods: forbidden");
 }
 
 #[test]

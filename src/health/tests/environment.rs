@@ -38,6 +38,13 @@ fn the_failed_are_named_before_the_waiting_and_the_rest_is_counted() {
 }
 
 #[test]
+fn what_the_objects_say_is_cleaned() {
+    let (key, live) = (key("a"), live(Some(Health::new(Status::Failed, "Error", "it said hunter2"))));
+    let summary = Summary::of([(&key, Some(&live))], 0).cleaned(|text| text.replace("hunter2", "••••••"));
+    assert_eq!(summary.words(&[]), "0 of 1 objects are ready; Deployment/n/a: it said ••••••");
+}
+
+#[test]
 fn an_object_turns_at_its_second() {
     let pending = Health::new(Status::InProgress, "Unschedulable", "no room").turning(Some(20), Status::Failed);
     let (key, live) = (key("a"), live(Some(pending)));
