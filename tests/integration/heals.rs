@@ -282,8 +282,22 @@ async fn in_a_namespace_that_is_being_deleted_it_waits_and_then_everything_is_ba
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     scene.config_maps().patch("hold", &PatchParams::default(), &release).await.unwrap();
     scene.deployed(second).await;
-    assert_ne!(namespaces.get(&scene.namespace).await.unwrap().uid(), uid);
+    let again = namespaces.get(&scene.namespace).await.unwrap().uid();
+    assert_ne!(again, uid);
     assert_eq!((scene.data("a").await.as_deref(), scene.data("b").await.as_deref()), (Some("x=2"), Some("x=2")));
+
+    // The same without a commit: what is gone is drift, and waits for its namespace.
+    namespaces.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    eventually(SOON, || async {
+        let namespace = namespaces.get_opt(&scene.namespace).await?.context("no namespace")?;
+        ensure!(namespace.uid() != again, "still the old one");
+        ensure!(
+            scene.data("a").await.as_deref() == Some("x=2") && scene.data("b").await.as_deref() == Some("x=2"),
+            "not back yet"
+        );
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
