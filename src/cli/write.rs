@@ -173,7 +173,7 @@ impl View {
         text.push_str(&match self.suspended {
             true => format!(". {name} is suspended: nothing is deployed until its definition says otherwise.\n"),
             false => {
-                format!("; plumb deploys it like any push. `plumb status {name}` shows how it ends.\n")
+                format!("; plumb deploys it like any push. `plumb status {name} --watch` shows how it ends.\n")
             }
         });
         if let Some(remote) = &self.remote {

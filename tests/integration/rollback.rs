@@ -195,6 +195,13 @@ async fn what_is_promoted_is_deployed_in_the_other_environment() {
     let said = scene.say(1, &["promote", from, to]).await;
     assert!(said.contains("manifests/a.yaml") && said.contains("Nothing was written"), "{said}");
     assert_eq!(scene.head("staging"), hotfix);
+    // What failed where it comes from is not kept from going on, but said.
+    let bad = scene.push([("c.yaml", "kind: [")]);
+    scene.failed(bad).await;
+    scene.env.repository().set_branch("staging", merge);
+    let said = scene.say(1, &["promote", from, to, "--dry-run"]).await;
+    assert!(said.contains(&format!("! {} failed in {from}: manifests/c.yaml", short(bad))), "{said}");
+    assert!(said.contains("! no plan: manifests/c.yaml") && said.contains("Nothing was written"), "{said}");
     let said = scene.say(1, &["promote", from, from]).await;
     assert!(said.contains("the same branch"), "{said}");
 }

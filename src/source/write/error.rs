@@ -96,7 +96,7 @@ pub enum WriteError {
         reason: String,
     },
     /// It did not come to an answer.
-    #[error("whether branch {branch} moved is not known (git ls-remote says): the push ended early")]
+    #[error("branch {branch} could not be pushed (git ls-remote says whether it moved all the same)")]
     Push {
         /// The branch.
         branch: String,
