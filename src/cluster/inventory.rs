@@ -222,9 +222,12 @@ impl State {
         }
     }
 
-    /// Takes an object in as it is now. What we have written ourselves is no change to `tell`.
+    /// Takes an object in as it is now. What we have written ourselves is no change to `tell`, and nothing new once the watch has shown it: the answer to a
+    /// write knows no status.
     fn put(&mut self, key: ObjectKey, live: Live, tell: bool) {
-        let newer = |known: &Live| known.resource_version > live.resource_version;
+        let newer = |known: &Live| {
+            known.resource_version > live.resource_version || !tell && known.resource_version == live.resource_version
+        };
         let at_home =
             live.part_of.as_ref().and_then(|part_of| self.members.get(part_of)).and_then(|members| members.get(&key));
         if at_home.is_some_and(newer) {

@@ -63,6 +63,20 @@ fn a_change_of_health_is_told_and_other_changes_of_status_are_not() {
     assert!(told(&mut state), "it is gone");
 }
 
+#[test]
+fn the_answer_to_a_write_does_not_hide_what_the_watch_has_shown() {
+    let (mut state, key) = (State::default(), ObjectKey::new("", "Service", "n", "a"));
+    let unseen = |version| Live { health: Some(Box::new(health::unseen())), ..live(Some("dev"), version) };
+    let says = |state: &State| state.members["dev"][&key].health.is_some();
+    state.put(key.clone(), live(Some("dev"), 1), true);
+    state.put(key.clone(), unseen(2), false);
+    assert!(says(&state), "what the write makes of it is not known");
+    state.put(key.clone(), live(Some("dev"), 2), true);
+    assert!(!says(&state));
+    state.put(key.clone(), unseen(2), false);
+    assert!(!says(&state), "the answer came after the event");
+}
+
 /// What one object costs: the entry of the map, and what belongs to it alone on the heap. What objects share is interned.
 fn bytes(key: &ObjectKey, live: &Live) -> usize {
     let health =
