@@ -23,6 +23,7 @@ mod health;
 mod look;
 mod memory;
 pub mod peers;
+pub mod survey;
 mod write;
 
 use clock::Clock;

@@ -8,6 +8,7 @@ use crate::config::{ClusterArgs, LogFormat, RepositoryArgs};
 
 mod apply;
 mod approve;
+mod drift;
 mod history;
 mod init;
 mod open;
@@ -49,6 +50,7 @@ enum Verb {
     Apply(apply::Args),
     Render(render::Args),
     Status(status::Args),
+    Drift(drift::Args),
     History(history::Args),
     Rollback(rollback::Args),
     Promote(promote::Args),
@@ -69,7 +71,7 @@ pub enum Exit {
     Done,
     /// 1
     Failed,
-    /// 3: `plan --exit-code` found differences.
+    /// 3: `plan --exit-code` or `drift --exit-code` found differences.
     Differences,
 }
 
@@ -99,6 +101,7 @@ impl Cli {
                 Verb::Plan(args) => plan::run(repository, cluster, args).await,
                 Verb::Apply(args) => apply::run(repository, cluster, args).await,
                 Verb::Render(args) => render::run(repository, cluster, args).await,
+                Verb::Drift(args) => drift::run(repository, cluster, args).await,
                 Verb::Status(args) => status::run(cluster, args).await,
                 Verb::History(args) => history::run(repository, cluster, args).await,
                 Verb::Rollback(args) => write::unless_interrupted(rollback::run(repository, cluster, args)).await,
@@ -121,6 +124,8 @@ impl Cli {
             .map_err(|error| anyhow::anyhow!("--log {level:?}: {error}"))?;
         // kube logs each refused request as an ERROR without saying which; plumb says it in full.
         let filter = if level.contains("kube") { filter } else { filter.add_directive("kube_client=off".parse()?) };
+        // A directory that vanished is told by the source.
+        let filter = if level.contains("notify") { filter } else { filter.add_directive("notify=off".parse()?) };
         let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let format = self.log_format.unwrap_or(if in_pod { LogFormat::Json } else { LogFormat::Text });
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);

@@ -31,7 +31,7 @@ pub(super) struct Subject {
     environment: String,
     /// The commit: an id, a branch, or HEAD~1 and the like counted from the environment's branch [default: its head]
     #[arg(long, value_name = "REVISION")]
-    at: Option<String>,
+    pub(super) at: Option<String>,
     /// How it is printed
     #[arg(long, short, value_enum, default_value_t)]
     pub(super) output: Output,
@@ -165,7 +165,7 @@ pub(super) async fn kinds(cluster: &ClusterArgs, offline: bool) -> Arc<Kinds> {
 }
 
 /// A reconciler that knows what the other environments ask for, for a verb that writes nothing.
-async fn reconciler(
+pub(super) async fn reconciler(
     cluster: Cluster,
     repository: &RepositoryArgs,
     opened: &Opened,

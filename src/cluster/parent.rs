@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kube::Resource;
-use kube::core::Request;
 use kube::core::params::{GetParams, Patch, PatchParams};
+use kube::core::{DynamicObject, Request};
 use serde_json::{Value, json};
 use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
+use tracing::warn;
 
 use super::api::{As, Caller};
 use super::error::ClusterError;
@@ -103,7 +104,7 @@ struct ParentSink {
 }
 
 impl Sink for ParentSink {
-    type Object = Environment;
+    type Object = DynamicObject;
 
     fn kind(&self) -> String {
         "Environment.plumb.dev".to_owned()
@@ -125,15 +126,17 @@ impl Sink for ParentSink {
         self.listing = Some(Environments::new());
     }
 
-    fn observe(&mut self, mut object: Environment) {
+    /// One that somebody made unreadable, in a way that its schema lets pass, is as good as none: it is put back.
+    fn observe(&mut self, mut object: DynamicObject) {
         object.metadata.managed_fields = None; // Never asked for here, and the largest part.
+        let Some(object) = readable(&object) else { return self.gone(object) };
         match &mut self.listing {
             Some(listing) => _ = listing.insert(object.metadata.name.clone().unwrap_or_default(), Arc::new(object)),
             None => self.parents.wrote(object),
         }
     }
 
-    fn gone(&mut self, object: Environment) {
+    fn gone(&mut self, object: DynamicObject) {
         let name = object.metadata.name.unwrap_or_default();
         self.parents.known.send_modify(|known| _ = known.environments.remove(&name));
     }
@@ -164,9 +167,15 @@ impl Sink for ParentSink {
         });
     }
 
-    fn version_of(object: &Environment) -> Option<&str> {
+    fn version_of(object: &DynamicObject) -> Option<&str> {
         object.metadata.resource_version.as_deref()
     }
+}
+
+fn readable(object: &DynamicObject) -> Option<Environment> {
+    let read = serde_json::to_value(object).and_then(serde_json::from_value);
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    read.inspect_err(|error| warn!(environment = name, %error, "the Environment in the cluster can't be read")).ok()
 }
 
 /// Who writes: the installation, and this run of it. A restart of the same installation takes over at once; another installation is refused.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::ensure;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
@@ -9,7 +10,7 @@ use kube::core::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
-use crate::harness::Plumb;
+use crate::harness::{Plumb, eventually};
 use crate::scene::{SOON, Scene, config_map, short};
 
 #[tokio::test]
@@ -167,4 +168,24 @@ async fn a_first_definition_is_written_validated_rendered_and_taken() {
     let environment = scene.environment_of(&name).await.unwrap();
     assert!(environment.annotations().get("plumb.dev/instance").is_none(), "the claim is given up");
     assert_eq!(environment.status.unwrap().objects, Some(1));
+}
+
+#[tokio::test]
+async fn an_environment_that_was_made_unreadable_is_put_back_and_the_others_go_on() {
+    let scene = Scene::new("unreadable").await;
+    let commit = scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
+    let _plumb = scene.run();
+    scene.deployed(commit).await;
+    // The schema takes any text of this form; no duration is that long.
+    let spec = json!({"spec": {"timeout": "99999999999999999999999s"}});
+    scene.kubectl_ok(&["patch", "environment", &scene.name, "--type=merge", "--patch", &spec.to_string()], "").await;
+    eventually(SOON, || async {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("plumb.dev", "v1alpha1", "Environment"));
+        let now = Api::<DynamicObject>::all_with(scene.env.admin(), &kind).get(&scene.name).await?;
+        ensure!(now.data["spec"]["timeout"] == "5m", "{:?}", now.data["spec"]);
+        Ok(())
+    })
+    .await;
+    let commit = scene.push([("a.yaml", config_map("a", &[("x", "2")]))]);
+    scene.deployed(commit).await;
 }

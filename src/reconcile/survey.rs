@@ -1,0 +1,31 @@
+//! A look at all objects of a commit, which writes nothing: for a verb.
+
+use super::heal::DESCRIBED;
+use super::{Mode, Reconciler, Verdict};
+use crate::drift::describe::Drift;
+use crate::model::{CommitId, Failure};
+use crate::source::Store;
+
+/// What a look at all objects of a commit found.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// What is not as it says, by key.
+    pub drifts: Vec<Drift>,
+    /// What could not be looked at.
+    pub refused: Vec<Failure>,
+}
+
+impl Reconciler {
+    /// Asks by dry-runs how the objects of a commit stand.
+    pub async fn survey(&self, store: &Store, commit: CommitId) -> Result<Survey, Failure> {
+        let Verdict::Passed(prepared) = self.prepare(store, commit, Mode::Restore, None).await? else {
+            return Ok(Survey::default());
+        };
+        let mut drifts = Vec::new();
+        for some in prepared.drifted().chunks(DESCRIBED) {
+            drifts.extend(self.describe(some, |key| prepared.manifest(key)).await);
+        }
+        drifts.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Survey { drifts, refused: prepared.gated.refused.clone() })
+    }
+}
