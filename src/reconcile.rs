@@ -60,6 +60,8 @@ pub struct Prepared {
     confirmed: Option<CommitId>,
     known: Known,
     strangers: Strangers,
+    /// What an earlier life of plumb deployed, if that was another commit and this life has applied nothing yet.
+    former: Former,
     stages: Vec<(Stage, Duration)>,
 }
 
@@ -93,15 +95,13 @@ impl Reconciler {
         let gated =
             self.dry_run(plan, &known, &former, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
-        Ok(Verdict::Passed(Box::new(Prepared {
-            desired: Arc::new(desired),
-            gated,
-            mode,
-            confirmed,
-            known,
-            strangers,
-            stages: clock.laps,
-        })))
+        let desired = Arc::new(desired);
+        let stages = clock.laps;
+        let mut prepared = Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, former, stages });
+        if !self.definition.spec.self_heal && self.deployed_target().is_some() {
+            prepared.leave_drifted();
+        }
+        Ok(Verdict::Passed(prepared))
     }
 
     /// What a commit would do, for people: also when it is refused, or asks first.

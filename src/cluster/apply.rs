@@ -1,10 +1,13 @@
 //! The writes on member objects: server-side apply, delete, and the few patches that move ownership. Each is one request, with the
 //! preconditions that make it safe.
 
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Resource;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::{DynamicObject, ObjectList, PartialObjectMeta, Request};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::api::{As, Caller};
@@ -49,6 +52,17 @@ fn at(key: &ObjectKey, info: &KindInfo) -> Request {
     Request::new(DynamicObject::url_path(&resource(&key.kind, info), key.namespace.as_deref()))
 }
 
+/// What is sent of a manifest; with a `uid` the API server refuses it to any other object.
+fn body<'a>(manifest: &'a Manifest, uid: Option<&str>) -> Result<Cow<'a, RawValue>, ClusterError> {
+    let Some(uid) = uid else { return Ok(Cow::Borrowed(&manifest.json)) };
+    let unreadable = |source| ClusterError::Unreadable { what: format!("the manifest of {}", manifest.key), source };
+    let mut body: Value = serde_json::from_str(manifest.json.get()).map_err(unreadable)?;
+    if let Some(Value::Object(metadata)) = body.get_mut("metadata") {
+        metadata.insert("uid".to_owned(), uid.into());
+    }
+    to_raw_value(&body).map(Cow::Owned).map_err(unreadable)
+}
+
 impl Writer<'_> {
     /// Applies an object. With a `uid` it must be that very object: server-side apply would silently make a deleted one again. Without `force`, fields that
     /// another manager has set otherwise are a conflict: for an object that should not stand yet.
@@ -59,8 +73,10 @@ impl Writer<'_> {
         uid: Option<&str>,
         force: bool,
     ) -> Result<Metadata, ClusterError> {
-        let params = PatchParams { force, ..PatchParams::apply(self.manager) };
-        self.patch(&|| format!("apply {}", manifest.key), manifest, info, uid, params).await
+        let params = PatchParams { force, ..PatchParams::apply(self.manager) }.validation_strict();
+        let body = Patch::Apply(body(manifest, uid)?);
+        let request = at(&manifest.key, info).patch_metadata(&manifest.key.name, &params, &body);
+        self.caller.call(&|| format!("apply {}", manifest.key), self.by, request).await
     }
 
     /// Asks what applying an object would do.
@@ -70,31 +86,18 @@ impl Writer<'_> {
         info: &KindInfo,
         uid: Option<&str>,
     ) -> Result<Metadata, ClusterError> {
-        let params = PatchParams::apply(self.manager).force().dry_run();
-        self.patch(&|| format!("dry-run of {}", manifest.key), manifest, info, uid, params).await
+        let params = PatchParams::apply(self.manager).force().dry_run().validation_strict();
+        let body = Patch::Apply(body(manifest, uid)?);
+        let request = at(&manifest.key, info).patch_metadata(&manifest.key.name, &params, &body);
+        self.caller.call(&|| format!("dry-run of {}", manifest.key), self.by, request).await
     }
 
-    async fn patch(
-        &self,
-        what: &(dyn Fn() -> String + Sync),
-        manifest: &Manifest,
-        info: &KindInfo,
-        uid: Option<&str>,
-        params: PatchParams,
-    ) -> Result<Metadata, ClusterError> {
-        let (params, name) = (params.validation_strict(), &manifest.key.name);
-        let request = match uid {
-            None => at(&manifest.key, info).patch_metadata(name, &params, &Patch::Apply(&manifest.json)),
-            Some(uid) => {
-                let unreadable = |source| ClusterError::Unreadable { what: what(), source };
-                let mut body: Value = serde_json::from_str(manifest.json.get()).map_err(unreadable)?;
-                if let Some(Value::Object(metadata)) = body.get_mut("metadata") {
-                    metadata.insert("uid".to_owned(), uid.into());
-                }
-                at(&manifest.key, info).patch_metadata(name, &params, &Patch::Apply(&body))
-            }
-        };
-        self.caller.call(what, self.by, request).await
+    /// What applying an object would make of it, whole. It may be a Secret: to be compared, never to be shown.
+    pub async fn would_become(&self, manifest: &Manifest, info: &KindInfo, uid: &str) -> Result<Value, ClusterError> {
+        let params = PatchParams::apply(self.manager).force().dry_run().validation_strict();
+        let body = Patch::Apply(body(manifest, Some(uid))?);
+        let request = at(&manifest.key, info).patch(&manifest.key.name, &params, &body);
+        self.caller.call(&|| format!("dry-run of {}", manifest.key), self.by, request).await
     }
 
     /// Deletes exactly the object that was planned for: another uid or a newer resourceVersion is a conflict. Gone already is done.

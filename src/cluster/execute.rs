@@ -307,14 +307,14 @@ impl Executor<'_> {
     }
 }
 
-/// Waits where an API server may not have taken up yet what was defined a moment ago: it answers 404, or, if the kind was `redefined`, as the former definition
-/// has it. Any other error is given back, and this one when there was enough patience.
+/// Waits where an API server may not have taken up yet what was `redefined` a moment ago: it answers 404, or as the former definition has it. Any other error is
+/// given back, and this one when there was enough patience.
 async fn pause(
     pauses: &mut impl Iterator<Item = u64>,
     redefined: bool,
     error: ClusterError,
 ) -> Result<(), ClusterError> {
-    let lags = definitions::is_unserved(&error) || (redefined && matches!(error.code(), 400 | 422 | 500));
+    let lags = redefined && (definitions::is_unserved(&error) || matches!(error.code(), 400 | 422 | 500));
     let Some(pause) = pauses.next().filter(|_| lags) else { return Err(error) };
     tokio::time::sleep(Duration::from_millis(pause)).await;
     Ok(())

@@ -18,10 +18,10 @@ use super::heal::causes;
 use super::inventory::Inventory;
 use super::{failure, limiter};
 use crate::drift::fields::FieldSet;
-use crate::drift::fingerprint::{Baseline, Class, Found};
+use crate::drift::fingerprint::{Baseline, Class, Effect, Found, effect};
 use crate::drift::ownership;
 use crate::model::environment::ReplacePolicy;
-use crate::model::kinds::{Kinds, Lookup};
+use crate::model::kinds::{KindInfo, Kinds, Lookup};
 use crate::model::{Failure, Live, Manifest, ObjectKey, Stage};
 use crate::plan::immutable::{self, Escalation};
 use crate::plan::{Action, Plan, Reason, Step};
@@ -76,6 +76,8 @@ enum Answer {
     Differs(FieldSet),
     /// It would take it, and nothing would change.
     Same(Baseline),
+    /// It would take it; whether anything would change only the content can tell.
+    Unclear(Baseline),
     /// It would take it, and others hold some of these fields that leave git.
     Pinned(FieldSet),
     /// It would take it as a replacement.
@@ -104,7 +106,7 @@ impl Gate<'_> {
         for (index, answer) in answers {
             let Some(step) = plan.steps.get_mut(index) else { continue };
             match answer {
-                Ok(Answer::Accepted) => {}
+                Ok(Answer::Accepted | Answer::Unclear(_)) => {}
                 Ok(Answer::Differs(paths)) => {
                     step.reason = Reason::Differs;
                     differing.push(Found { key: step.key.clone(), class: Class::ValueChanged, paths });
@@ -150,7 +152,10 @@ impl Gate<'_> {
         let whole = uid.is_none() || !step.leaves.is_empty();
         let sent = if whole { manifest.as_made() } else { Cow::Borrowed(&**manifest) };
         match self.writer.dry_run(&sent, info, uid).await {
-            Ok(answer) => Ok(self.compare(step, manifest, &answer)),
+            Ok(answer) => match self.compare(step, manifest, &answer) {
+                Answer::Unclear(baseline) => Ok(self.compare_content(manifest, info, baseline).await),
+                clear => Ok(clear),
+            },
             Err(error) if cannot_dry_run(&error) => {
                 warn!(object = %manifest.key, "a webhook does not support dry-run; the object could not be checked beforehand");
                 Ok(Answer::Accepted)
@@ -162,18 +167,11 @@ impl Gate<'_> {
     /// Whether nothing would change, and whether fields that we give up are held by others too: those would stay in the cluster although they left git.
     fn compare(&self, step: &Step, manifest: &Manifest, answer: &Metadata) -> Answer {
         let owners = answer.metadata.managed_fields.as_deref().unwrap_or_default();
-        let before = self.inventory.with_members(self.part_of, |members| members.get(&step.key).cloned());
-        let Some(before) = before else { return Answer::Accepted };
+        let known = self.inventory.with_members(self.part_of, |members| members.get(&step.key).cloned());
+        let Some(known) = known else { return Answer::Accepted };
         let live = self.inventory.reduce(answer);
-        if step.reason == Reason::NotVerified
-            && step.leaves.is_empty()
-            && unchanged(&before, &live, self.writer.manager)
-        {
-            let baseline = Baseline::of(manifest.digest, &live, self.writer.manager);
-            return baseline.map_or(Answer::Accepted, Answer::Same);
-        }
         let owned = |live: &Live| live.entry(self.writer.manager).and_then(|entry| FieldSet::parse(&entry.fields).ok());
-        let (Some(stood), Some(after)) = (owned(&before), owned(&live)) else { return Answer::Accepted };
+        let (Some(stood), Some(after)) = (owned(&known), owned(&live)) else { return Answer::Accepted };
         let mut before = stood.clone();
         // What was changed by hand since, and changed back, is in our entry no more.
         if let Some(applied) = (self.applied)(&step.key).and_then(|fields| FieldSet::parse(&fields).ok()) {
@@ -183,20 +181,35 @@ impl Gate<'_> {
             before = before.union(&co_owned(owners, self.writer.manager, former));
         }
         let lost = ownership::would_lose(&before, &after).outside(manifest.left_alone());
-        match ownership::release_pins(owners, self.writer.manager, &lost) {
-            Ok(released) if released.entries.is_some() => Answer::Pinned(lost),
-            Ok(_) if step.reason == Reason::NotVerified && step.leaves.is_empty() => {
-                Answer::Differs(after.difference(&stood))
-            }
-            Ok(released) => {
-                for kept in released.kept {
-                    let fields = kept.fields.paths().join(", ");
-                    warn!(object = %step.key, manager = kept.manager, fields, "fields that left git stay: another applier owns them too");
-                }
-                Answer::Accepted
-            }
-            Err(_) => Answer::Accepted, // An entry that can't be read pins nothing that we could release.
+        // An entry that can't be read pins nothing that we could release.
+        let Ok(released) = ownership::release_pins(owners, self.writer.manager, &lost) else { return Answer::Accepted };
+        if released.entries.is_some() {
+            return Answer::Pinned(lost);
         }
+        if step.reason == Reason::NotVerified && step.leaves.is_empty() {
+            let Some(baseline) = Baseline::of(manifest.digest, &live, self.writer.manager) else {
+                return Answer::Accepted;
+            };
+            return match effect(&known, &live, self.writer.manager, chrono::Utc::now().timestamp()) {
+                Effect::Nothing => Answer::Same(baseline),
+                Effect::Changes => Answer::Differs(after.difference(&stood)),
+                Effect::Unclear => Answer::Unclear(baseline),
+            };
+        }
+        for kept in released.kept {
+            let fields = kept.fields.paths().join(", ");
+            warn!(object = %step.key, manager = kept.manager, fields, "fields that left git stay: another applier owns them too");
+        }
+        Answer::Accepted
+    }
+
+    /// Compares an object, as far as it is ours, with what it would become. One that can't be read is accepted: an apply that changes nothing does no harm.
+    async fn compare_content(&self, manifest: &Manifest, info: &KindInfo, baseline: Baseline) -> Answer {
+        let Ok(Some(live)) = self.writer.read(&manifest.key, info).await else { return Answer::Accepted };
+        let Ok(after) = self.writer.would_become(manifest, info, &baseline.uid).await else { return Answer::Accepted };
+        let Ok(owned) = FieldSet::parse(&baseline.fields) else { return Answer::Accepted };
+        let differing = owned.differing(&live, &after);
+        if differing.is_empty() { Answer::Same(baseline) } else { Answer::Differs(differing) }
     }
 
     /// A refusal of an immutable field may become a replacement, if that passes its own dry-run.
@@ -234,14 +247,6 @@ fn co_owned(owners: &[ManagedFieldsEntry], manager: &str, former: &Manifest) -> 
         return FieldSet::default();
     };
     others.present_in(&former)
-}
-
-/// Whether an apply would change nothing: the API server leaves our entry's time as it is then. Its time has a resolution of a second, so what was
-/// written just now can't be told.
-fn unchanged(before: &Live, after: &Live, manager: &str) -> bool {
-    let (Some(before), Some(after)) = (before.entry(manager), after.entry(manager)) else { return false };
-    let settled = before.time.is_some_and(|time| time + 5 < chrono::Utc::now().timestamp());
-    settled && before == after
 }
 
 /// An admission webhook with side effects refuses dry-runs: `admission webhook "…" does not support dry run`.

@@ -38,8 +38,9 @@ pub struct Inventory {
     progress: Arc<channel::Sender<u64>>,
 }
 
-/// Objects that changed since they were last looked at. True: in a way that their `managedFields` do not show.
-pub type Changed = HashMap<ObjectKey, bool>;
+/// Objects that changed since they were last looked at, with the newest resourceVersion of theirs that was written in a way that their `managedFields` do not
+/// show.
+pub type Changed = HashMap<ObjectKey, Option<ResourceVersion>>;
 
 /// The changes of one environment's members that nobody has looked at yet.
 #[derive(Default)]
@@ -165,9 +166,9 @@ impl Inventory {
     }
 
     /// Has these looked at again.
-    pub fn change_again(&self, part_of: &str, keys: impl IntoIterator<Item = (ObjectKey, bool)>) {
+    pub fn change_again(&self, part_of: &str, keys: impl IntoIterator<Item = (ObjectKey, Option<ResourceVersion>)>) {
         let mut state = self.state();
-        keys.into_iter().for_each(|(key, traceless)| state.tell(part_of, key, traceless));
+        keys.into_iter().for_each(|(key, touched)| state.tell(part_of, key, touched));
     }
 
     /// Whether the health of any member changed since this was asked last.
@@ -207,9 +208,10 @@ impl Inventory {
 
 impl State {
     /// Notes a change for whoever follows the environment, and wakes it.
-    fn tell(&mut self, part_of: &str, key: ObjectKey, traceless: bool) {
+    fn tell(&mut self, part_of: &str, key: ObjectKey, touched: Option<ResourceVersion>) {
         if let Some(follower) = self.followers.get_mut(part_of) {
-            *follower.changed.entry(key).or_default() |= traceless;
+            let known = follower.changed.entry(key).or_default();
+            *known = touched.max(*known);
             follower.wake.send_replace(());
         }
     }
@@ -242,16 +244,16 @@ impl State {
                 |(part_of, members): (&Arc<str>, &mut Members)| members.remove(&key).map(|_| Arc::clone(part_of));
             let former: Vec<Arc<str>> = self.members.iter_mut().filter_map(former).collect();
             for part_of in &former {
-                self.tell(part_of, key.clone(), false);
+                self.tell(part_of, key.clone(), None);
                 self.tell_health(part_of);
             }
         }
         if let Some(part_of) = live.part_of.clone() {
             let known = self.members.get(&part_of).and_then(|members| members.get(&key));
             let health = known.is_none_or(|known| known.health != live.health || known.terminating != live.terminating);
-            let traceless = known.is_some_and(|known| live.touched_since(known));
-            if tell && (traceless || known.is_none_or(|known| differs(known, &live))) {
-                self.tell(&part_of, key.clone(), traceless);
+            let touched = known.filter(|known| live.touched_since(known)).map(|_| live.resource_version);
+            if tell && (touched.is_some() || known.is_none_or(|known| differs(known, &live))) {
+                self.tell(&part_of, key.clone(), touched);
             }
             if health {
                 self.tell_health(&part_of);
@@ -270,7 +272,7 @@ impl State {
             gone.extend(members.extract_if(|key, live| goes(key, live)).map(|(key, _)| (Arc::clone(part_of), key)));
         }
         for (part_of, key) in gone {
-            self.tell(&part_of, key, false);
+            self.tell(&part_of, key, None);
             self.tell_health(&part_of);
         }
     }

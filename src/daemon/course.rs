@@ -233,6 +233,11 @@ impl Course {
         }
     }
 
+    /// What the target's failed writes waited for may have come: they need not wait for their time.
+    pub(super) fn retry_now(&mut self, now: Instant) {
+        self.target_retry.at = self.target_retry.at.map(|at| at.min(now));
+    }
+
     /// The target does not stand and nothing else will bring it: a start on a bad head, or a commit that was stopped for one that was then refused.
     pub(super) fn restore_now(&mut self, now: Instant) {
         self.target_retry.at = self.target.map(|_| now);

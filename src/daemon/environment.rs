@@ -23,6 +23,7 @@ use crate::report::drift::Noticed;
 use crate::source::Store;
 use crate::telemetry::pulse;
 
+mod away;
 mod claim;
 mod drift;
 mod health;
@@ -159,6 +160,7 @@ impl Task {
                 }
             }
         }
+        self.tell_crowd(true);
         self.release_claim().await;
     }
 
@@ -171,6 +173,7 @@ impl Task {
             self.carry_out(job).await;
         }
         let stopped = self.stopping();
+        self.tell_crowd(true);
         self.release_claim().await;
         match self.told {
             _ if stopped => Err("stopped before the end; the next deployment goes on".to_owned()),
@@ -286,7 +289,8 @@ impl Task {
                 self.restore(prepared, noticed, quiet).await;
             }
             Some(Ok(Verdict::Passed(prepared))) => {
-                self.deploy(prepared, quiet).await;
+                let found = self.drifted_meanwhile(&prepared);
+                self.deploy_over(prepared, found, Noticed::Start, quiet).await;
                 self.look_again();
             }
             Some(Err(failure)) => {

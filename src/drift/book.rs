@@ -101,6 +101,11 @@ impl Book {
         Advice { news, heal: entry.paused.is_none() }
     }
 
+    /// Whether an object is known to differ and waits for its next heal: there is nothing to be done about it before.
+    pub fn waits(&self, key: &ObjectKey, now: Instant) -> bool {
+        self.objects.get(key).is_some_and(|entry| entry.open.is_some() && entry.paused.is_some_and(|at| at > now))
+    }
+
     /// Who wrote the object that differs.
     pub fn by(&mut self, key: &ObjectKey, opponent: Option<&str>) {
         if let (Some(entry), Some(opponent)) = (self.objects.get_mut(key), opponent) {

@@ -3,8 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
-use super::fields::FieldSet;
+use super::fields::{self, FieldSet, lookup};
 use super::fingerprint::{Class, Found};
+use crate::model::applyset::PART_OF;
 use crate::model::secret::{self, MASK};
 use crate::model::{Manifest, ObjectKey};
 
@@ -26,6 +27,10 @@ pub struct Drift {
     pub manager: Option<String>,
     /// When that manager last wrote, in seconds since the epoch, where it is recorded.
     pub since: Option<i64>,
+    /// All values are git's again: only somebody else has written them. Nothing to tell.
+    pub values_stand: bool,
+    /// It was not read, since it is one of too many at once.
+    pub one_of_many: bool,
 }
 
 /// One field that differs.
@@ -40,19 +45,27 @@ pub struct Field {
 }
 
 impl Drift {
-    /// A drift of which nothing more is known: too many at once to read each object.
+    /// A drift of which nothing more is known.
     pub fn undescribed(found: &Found) -> Self {
-        let field = |path| Field { path, want: String::new(), live: String::new() };
-        let fields = found.paths.paths().into_iter().map(field).collect();
-        Self { key: found.key.clone(), class: found.class, fields, manager: None, since: None }
+        let (fields, manager, since) = (Vec::new(), None, None);
+        let (values_stand, one_of_many) = (false, false);
+        Self { key: found.key.clone(), class: found.class, fields, manager, since, values_stand, one_of_many }
+    }
+
+    /// The same of one of too many at once to read each object.
+    pub fn one_of_many(found: &Found) -> Self {
+        Self { one_of_many: true, ..Self::undescribed(found) }
     }
 
     /// Describes a drift from the object as it is now; `None`: it does not stand. Of a Secret the metadata is enough.
     pub fn describe(found: &Found, manifest: &Manifest, live: Option<&Value>) -> Self {
-        let mut drift = Self { fields: Vec::new(), ..Self::undescribed(found) };
+        let mut drift = Self::undescribed(found);
         let Some(live) = live.filter(|_| found.class != Class::Deleted) else { return drift };
         let want: Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
-        let writer = writer(&found.paths, live);
+        let writer = match found.class {
+            Class::OwnershipLost => writer(&label(), live),
+            _ => writer(&found.paths, live),
+        };
         if found.key.kind.is("", "Secret") {
             // Who wrote a value has set another one; a value that is gone has no writer.
             let left = if writer.is_some() { MASK } else { ABSENT };
@@ -65,8 +78,19 @@ impl Drift {
                 drift.fields.push(field(path.to_owned(), Some(want), live));
             });
         } else {
-            let fields = found.paths.lookup(&want, live).into_iter();
-            drift.fields = fields.map(|found| field(found.path, found.one, found.other)).collect();
+            let fields = found.paths.lookup(&want, live);
+            let stands = |found: &lookup::Found<'_>| match (found.one, found.other, found.times) {
+                (Some(want), Some(live), 1) => covers(want, live),
+                _ => false,
+            };
+            drift.values_stand = fields.iter().all(stands);
+            let told = fields.into_iter().filter(|found| !stands(found));
+            drift.fields = told
+                .map(|found| match found.times {
+                    0 | 1 => field(found.path, found.one, found.other),
+                    times => Field { live: format!("(there {times} times)"), ..field(found.path, found.one, None) },
+                })
+                .collect();
         }
         (drift.manager, drift.since) = writer.unwrap_or_default();
         drift
@@ -106,7 +130,7 @@ fn differences<'a>(
         if parent.is_empty() && matches!(name.as_str(), "apiVersion" | "kind") {
             continue;
         }
-        let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        let path = fields::below(parent, name);
         match (want, have.get(name)) {
             (Value::Object(_), Some(live @ Value::Object(_))) => differences(&path, want, live, each),
             (want, live) if live.is_none_or(|live| !covers(want, live)) => each(&path, want, live),
@@ -126,6 +150,12 @@ fn covers(want: &Value, live: &Value) -> bool {
         }
         _ => want == live,
     }
+}
+
+/// The path of the label that makes an object ours.
+fn label() -> FieldSet {
+    let path = serde_json::json!({"f:metadata": {"f:labels": {(format!("f:{PART_OF}")): {}}}});
+    FieldSet::from_value(&path).unwrap_or_default()
 }
 
 /// The last writer of these paths among those that are not plumb: its name, and when.
@@ -175,6 +205,32 @@ mod tests {
         let drift = Drift::describe(&found(&key, json!({"f:spec": {"f:replicas": {}}})), &manifest, Some(&live));
         assert_eq!(texts(&drift), ["spec.replicas 2 5"]);
         assert_eq!((drift.manager.as_deref(), drift.since), (Some("kubectl/scale"), None));
+    }
+
+    #[test]
+    fn a_value_that_was_changed_back_stands() {
+        let key = world::config_map("a");
+        let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "1", "b": "1"}}));
+        let stands = |a: &str| {
+            let live = json!({"data": {"a": a, "b": "1"}, "metadata": {"managedFields": []}});
+            let found = found(&key, json!({"f:data": {"f:a": {}, "f:b": {}}}));
+            Drift::describe(&found, &manifest, Some(&live)).values_stand
+        };
+        assert!(stands("1") && !stands("2"));
+        let gone = json!({"data": {"a": "1"}});
+        assert!(!Drift::describe(&found(&key, json!({"f:data": {"f:b": {}}})), &manifest, Some(&gone)).values_stand);
+    }
+
+    #[test]
+    fn an_item_given_twice_is_told_without_the_values_of_others() {
+        let key = world::key("", "Pod", "p");
+        let manifest = world::manifest_of(&key, "v1", json!({"env": [{"name": "A", "value": "1"}]}));
+        let live =
+            json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "b"}, {"name": "A", "value": "2"}]});
+        let set = json!({"f:env": {"k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}}});
+        let drift = Drift::describe(&found(&key, set), &manifest, Some(&live));
+        assert_eq!(texts(&drift), ["env[name=A] {\"name\":\"A\",\"value\":\"1\"} (there 2 times)"]);
+        assert!(!drift.values_stand);
     }
 
     #[test]

@@ -218,9 +218,7 @@ impl Element {
     /// The path of this element below a parent, for people.
     fn after(&self, parent: &str) -> String {
         match self {
-            Self::Field(name) if name.contains(['.', '/', '[']) => format!("{parent}[{name}]"),
-            Self::Field(name) if parent.is_empty() => name.to_string(),
-            Self::Field(name) => format!("{parent}.{name}"),
+            Self::Field(name) => below(parent, name),
             Self::Key(fields) => {
                 let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", value.bare())).collect();
                 format!("{parent}[{}]", fields.join(","))
@@ -228,6 +226,15 @@ impl Element {
             Self::Item(value) => format!("{parent}[={}]", value.bare()),
             Self::Index(index) => format!("{parent}[{index}]"),
         }
+    }
+}
+
+/// The path of a field below a parent, for people.
+pub fn below(parent: &str, field: &str) -> String {
+    match field {
+        _ if field.contains(['.', '/', '[']) => format!("{parent}[{field}]"),
+        _ if parent.is_empty() => field.to_owned(),
+        _ => format!("{parent}.{field}"),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::fields::FieldSet;
-use crate::model::live::ApplyEntry;
+use crate::model::live::{ApplyEntry, ResourceVersion};
 use crate::model::{Digest, Live, ObjectKey};
 
 /// What is remembered of an object's last successful apply: what was sent, and the fingerprint of what the API server made of it.
@@ -20,6 +20,8 @@ pub struct Baseline {
     pub fields: Arc<str>,
     /// The time of that entry, in seconds since the epoch.
     pub time: Option<i64>,
+    /// `metadata.resourceVersion` in the answer: what was written up to it is ours.
+    pub resource_version: ResourceVersion,
 }
 
 impl Baseline {
@@ -27,7 +29,13 @@ impl Baseline {
     /// at least our label never gives.
     pub fn of(digest: Digest, answer: &Live, manager: &str) -> Option<Self> {
         let entry = answer.entry(manager)?;
-        Some(Self { digest, uid: answer.uid.clone(), fields: Arc::clone(&entry.fields), time: entry.time })
+        Some(Self {
+            digest,
+            uid: answer.uid.clone(),
+            fields: Arc::clone(&entry.fields),
+            time: entry.time,
+            resource_version: answer.resource_version,
+        })
     }
 
     /// Whether this entry is the one we left. Sets compare by meaning; text is compared first since it nearly always decides.
@@ -90,7 +98,7 @@ pub struct Found {
 pub enum Verdict {
     /// It is as we left it.
     AsApplied,
-    /// Our entry is whole, but somebody wrote in our name, or a write left no trace in it: only an apply can tell, and it changes nothing if nothing differs.
+    /// Our entry is whole, but somebody wrote in our name, or a write left no trace in it: only the API server can tell, by a dry-run.
     Verify,
     /// It is being deleted: it is waited for.
     Terminating,
@@ -98,9 +106,15 @@ pub enum Verdict {
     Drifted(Class, FieldSet),
 }
 
-/// Compares an object with its baseline. `live` is `None` when it does not stand; `touched` says that it was written without a trace in its
-/// `managedFields` (see [`Live::touched_since`]).
-pub fn judge(baseline: &Baseline, live: Option<&Live>, manager: &str, part_of: &str, touched: bool) -> Verdict {
+/// Compares an object with its baseline. `live` is `None` when it does not stand; `touched` is the resourceVersion at which it was last written without a trace
+/// in its `managedFields` (see [`Live::touched_since`]).
+pub fn judge(
+    baseline: &Baseline,
+    live: Option<&Live>,
+    manager: &str,
+    part_of: &str,
+    touched: Option<ResourceVersion>,
+) -> Verdict {
     let Some(live) = live.filter(|live| live.uid == baseline.uid) else {
         return Verdict::Drifted(Class::Deleted, FieldSet::default());
     };
@@ -119,7 +133,36 @@ pub fn judge(baseline: &Baseline, live: Option<&Live>, manager: &str, part_of: &
             _ => return Verdict::Verify,
         }
     }
+    let touched = touched.is_some_and(|version| version > baseline.resource_version);
     if touched || entry.time != baseline.time { Verdict::Verify } else { Verdict::AsApplied }
+}
+
+/// The API server's times have a resolution of a second, and its clock and ours are not the same: what it wrote less than this many seconds ago may have been
+/// written again since, under the same time.
+const SAME_MOMENT: i64 = 5;
+
+/// Whether an apply would change anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It would not.
+    Nothing,
+    /// It would.
+    Changes,
+    /// The metadata can't tell: the content has to be compared.
+    Unclear,
+}
+
+/// What an apply would change, from the object's metadata as it is and as the answer to a dry-run shows it. The API server renews our entry's time only if
+/// something changes. `now` is in seconds since the epoch.
+pub fn effect(before: &Live, after: &Live, manager: &str, now: i64) -> Effect {
+    match (before.entry(manager), after.entry(manager)) {
+        (Some(before), Some(after)) if before != after => Effect::Changes,
+        (None, _) | (_, None) => Effect::Changes,
+        // Whatever else it changed would have moved the generation, a label or an annotation.
+        _ if before.counted && before.marks == after.marks => Effect::Nothing,
+        (Some(entry), _) if entry.time.is_some_and(|time| time + SAME_MOMENT >= now) => Effect::Unclear,
+        _ => Effect::Nothing,
+    }
 }
 
 #[cfg(test)]
@@ -134,13 +177,14 @@ mod tests {
             uid: "u".into(),
             part_of: Some("id".into()),
             applied: vec![ApplyEntry { manager: "plumb-dev".into(), fields: fields.into(), time: Some(7) }],
+            resource_version: 30,
             ..Live::default()
         }
     }
 
     fn judged(live: Option<&Live>) -> Verdict {
         let baseline = Baseline::of(Digest::of(b"x"), &self::live(OURS), "plumb-dev").unwrap();
-        judge(&baseline, live, "plumb-dev", "id", false)
+        judge(&baseline, live, "plumb-dev", "id", None)
     }
 
     #[test]
@@ -177,6 +221,30 @@ mod tests {
         let more = r#"{"f:data":{"f:a":{},"f:b":{},"f:c":{}},"f:metadata":{"f:labels":{"f:x":{}}}}"#;
         assert_eq!(judged(Some(&live(more))), Verdict::Verify);
         let baseline = Baseline::of(Digest::of(b"x"), &live(OURS), "plumb-dev").unwrap();
-        assert_eq!(judge(&baseline, Some(&live(OURS)), "plumb-dev", "id", true), Verdict::Verify);
+        let touched = |version| judge(&baseline, Some(&live(OURS)), "plumb-dev", "id", Some(version));
+        assert_eq!(touched(31), Verdict::Verify);
+        assert_eq!(touched(30), Verdict::AsApplied, "what was written before our own write is no concern");
+    }
+
+    #[test]
+    fn a_dry_run_tells_by_the_time_whether_anything_would_change() {
+        let at = |time: Option<i64>| {
+            let mut live = live(OURS);
+            live.applied[0].time = time;
+            live
+        };
+        let effect = |before: &Live, after: &Live, now| effect(before, after, "plumb-dev", now);
+        assert_eq!(effect(&at(Some(7)), &at(Some(7)), 100), Effect::Nothing);
+        assert_eq!(effect(&at(Some(7)), &at(Some(100)), 100), Effect::Changes);
+        assert_eq!(effect(&at(Some(7)), &at(Some(7)), 8), Effect::Unclear, "what changes now has the same time");
+        assert_eq!(effect(&at(Some(107)), &at(Some(107)), 100), Effect::Unclear, "the API server's clock is ahead");
+        assert_eq!(effect(&at(None), &at(None), 8), Effect::Nothing, "adopted as it was");
+        assert_eq!(effect(&at(None), &at(Some(8)), 8), Effect::Changes);
+        assert_eq!(effect(&at(Some(7)), &live(r#"{"f:data":{}}"#), 100), Effect::Changes);
+        assert_eq!(effect(&Live { applied: Vec::new(), ..at(None) }, &at(None), 100), Effect::Changes);
+        // Where the API server counts changes, the count tells.
+        let counted = |marks| Live { counted: true, marks, ..at(Some(7)) };
+        assert_eq!(effect(&counted(1), &counted(1), 8), Effect::Nothing);
+        assert_eq!(effect(&counted(1), &counted(2), 8), Effect::Unclear, "an annotation that somebody else just wrote");
     }
 }

@@ -76,14 +76,11 @@ pub struct Live {
 
 impl Live {
     /// Whether it was written since `before` in a way that its `managedFields` do not show, as a write by our own field manager within the second of our
-    /// own. A status that was written twice in a second looks the same, but moves neither generation nor marks.
+    /// own. A status that was written twice in a second looks the same, but moves neither generation nor marks; a deletion that began is seen by itself.
     pub fn touched_since(&self, before: &Self) -> bool {
-        self.uid == before.uid && self.ownership == before.ownership && self.content_moved(before)
-    }
-
-    /// Whether more than the status may have been written since `before`.
-    pub fn content_moved(&self, before: &Self) -> bool {
-        self.resource_version != before.resource_version && !(self.counted && self.marks == before.marks)
+        let moved = self.resource_version != before.resource_version && !(self.counted && self.marks == before.marks);
+        let same = self.uid == before.uid && self.terminating == before.terminating;
+        same && moved && self.ownership == before.ownership
     }
 
     /// The Apply entry of this field manager.

@@ -18,11 +18,8 @@ use crate::drift::describe::Drift;
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Class, Found, Verdict, judge};
 use crate::model::kinds::Lookup;
-use crate::model::{Desired, Failure, Live, Manifest, ObjectKey, Reads};
-use crate::plan::{Action, Reason};
-
-/// At most so many objects are read to tell what was changed in them: the rest is healed first and told in one line.
-pub const DESCRIBED: usize = 16;
+use crate::model::{CommitId, Desired, Failure, Live, Manifest, ObjectKey, Reads};
+use crate::plan::{Action, Reason, Step};
 
 /// What became of objects that changed, as far as the inventory tells it: no request was made.
 #[derive(Debug, Default)]
@@ -33,8 +30,10 @@ pub struct Examined {
     pub found: Vec<Found>,
     /// They are being deleted: waited for.
     pub terminating: Vec<ObjectKey>,
-    /// Only an apply, or a dry-run where nothing is remembered of the object, can tell.
+    /// Only a dry-run can tell.
     pub verify: Vec<ObjectKey>,
+    /// The target's apply of them failed or was held back, and they are not being deleted: it may succeed now.
+    pub freed: bool,
 }
 
 /// Objects of the target that are about to be put back.
@@ -44,14 +43,24 @@ pub struct Restoring {
     /// What happened to them, with what only the cluster could tell.
     pub found: Vec<Found>,
     manifests: HashMap<ObjectKey, Arc<Manifest>>,
-    before: HashMap<ObjectKey, Live>,
 }
 
 impl Restoring {
-    /// Keeps of what is to be done only these objects.
-    pub fn only(&mut self, keys: &HashSet<&ObjectKey>) {
-        self.gated.plan.steps.retain(|step| keys.contains(&step.key));
+    /// Keeps of what is to be done only these objects, and those that could not be checked: an apply that changes nothing does no harm.
+    pub fn only(&mut self, keys: &HashSet<ObjectKey>) {
+        let unchecked = |step: &Step| step.reason == Reason::NotVerified && step.action.writes();
+        self.gated.plan.steps.retain(|step| keys.contains(&step.key) || unchecked(step));
         self.gated.plan.refused.retain(|refusal| keys.contains(&refusal.key));
+    }
+
+    /// Whether there is nothing to be done.
+    pub fn is_settled(&self) -> bool {
+        self.gated.refused.is_empty() && self.gated.plan.is_settled()
+    }
+
+    /// The manifest of one of the objects.
+    pub fn manifest(&self, key: &ObjectKey) -> Option<Arc<Manifest>> {
+        self.manifests.get(key).cloned()
     }
 }
 
@@ -66,16 +75,17 @@ impl Reconciler {
         let Some(target) = &memory.target else { return examined };
         self.cluster.inventory.with_members(&self.part_of, |members| {
             for manifest in &target.objects {
-                let Some(traceless) = changed.get(&manifest.key) else { continue };
-                let key = manifest.key.clone();
-                let Some(baseline) = memory.baselines.get(&key) else {
-                    examined.verify.extend(observing.then_some(key));
-                    continue;
+                let Some(touched) = changed.get(&manifest.key) else { continue };
+                let (key, live) = (manifest.key.clone(), members.get(&manifest.key));
+                let baseline = match memory.baselines.get(&key) {
+                    Some(baseline) if baseline.digest == manifest.digest => baseline,
+                    other => {
+                        examined.freed |= live.is_none_or(|live| !live.terminating);
+                        examined.verify.extend((observing && other.is_none()).then_some(key));
+                        continue;
+                    }
                 };
-                if baseline.digest != manifest.digest {
-                    continue; // Its apply failed, and is tried again in its turn.
-                }
-                match judge(baseline, members.get(&key), &self.manager, &self.part_of, *traceless) {
+                match judge(baseline, live, &self.manager, &self.part_of, *touched) {
                     Verdict::AsApplied => examined.stand.push(key),
                     Verdict::Verify => examined.verify.push(key),
                     Verdict::Terminating => examined.terminating.push(key),
@@ -88,6 +98,12 @@ impl Reconciler {
         examined
     }
 
+    /// Which of these objects stand as they were applied, as far as the inventory tells it.
+    pub fn standing<'a>(&self, keys: impl IntoIterator<Item = &'a ObjectKey>) -> HashSet<ObjectKey> {
+        let keys: Changed = keys.into_iter().map(|key| (key.clone(), None)).collect();
+        self.examine(&keys, false).stand.into_iter().collect()
+    }
+
     /// Plans to put objects of the target back. What is not in the inventory is looked for: an object that lost our label still stands.
     pub async fn restoring(&self, examined: &Examined) -> Result<Restoring, Failure> {
         let verify: HashSet<&ObjectKey> = examined.verify.iter().collect();
@@ -95,15 +111,17 @@ impl Reconciler {
             examined.found.iter().map(|found| &found.key).chain(verify.iter().copied()).collect();
         let part = self.part_of_target(&keys);
         let known = self.discover().await?;
+        self.watched_kinds(&part, &known); // A definition that was deleted has ended the watch of its kind.
         if examined.found.iter().any(|found| found.class == Class::Deleted) {
             self.memory().namespaces.clear(); // A namespace may have gone with its objects.
         }
         let strangers = self.look_around(&part, &known).await?;
         let mut plan = self.plan_restore(&part, &known, &strangers);
-        for step in plan.steps.iter_mut().filter(|step| step.action == Action::Keep && verify.contains(&step.key)) {
-            (step.action, step.reason) = (Action::Update, Reason::Drifted); // As far as anybody knows: the apply itself tells.
+        let unsure =
+            |step: &&mut Step| matches!(step.action, Action::Keep | Action::Update) && verify.contains(&step.key);
+        for step in plan.steps.iter_mut().filter(unsure) {
+            (step.action, step.reason) = (Action::Update, Reason::NotVerified); // The dry-run tells.
         }
-        // A dry-run tells of what has no baseline.
         let gated = match plan.steps.iter().any(|step| step.reason == Reason::NotVerified) {
             true => self.dry_run(plan, &known, &Former::new(), Mode::Restore).await?,
             false => Gated { plan, ..Gated::default() },
@@ -116,19 +134,15 @@ impl Reconciler {
             }
         }
         found.extend(gated.differing.iter().cloned());
-        let before = self.cluster.inventory.with_members(&self.part_of, |members| {
-            let live = |key: &&ObjectKey| Some(((*key).clone(), members.get(*key)?.clone()));
-            examined.verify.iter().filter_map(|key| live(&key)).collect()
-        });
         let manifests = part.objects.into_iter().map(|manifest| (manifest.key.clone(), manifest)).collect();
-        Ok(Restoring { gated, found, manifests, before })
+        Ok(Restoring { gated, found, manifests })
     }
 
     fn part_of_target(&self, keys: &HashSet<&ObjectKey>) -> Desired {
         let memory = self.memory();
         let Some(target) = &memory.target else {
             return Desired {
-                commit: crate::model::CommitId::new([0; 20]),
+                commit: CommitId::new([0; 20]),
                 objects: Vec::new(),
                 reads: Reads::default(),
                 remarks: Vec::new(),
@@ -155,6 +169,14 @@ impl Reconciler {
         self.memory().target = Some(Arc::clone(&prepared.desired));
     }
 
+    /// The commit that passed its gates last, if the status says that all of it stood at the end of its deployment.
+    pub fn deployed_target(&self) -> Option<CommitId> {
+        let environment = self.shared.parents.get(&self.name)?;
+        let status = environment.status.as_ref()?;
+        let target: CommitId = status.target.as_ref()?.parse().ok()?;
+        (status.short_commit == Some(target.short())).then_some(target)
+    }
+
     /// Whether it is known what drift restores.
     pub fn has_target(&self) -> bool {
         self.memory().target.is_some()
@@ -164,11 +186,6 @@ impl Reconciler {
     pub fn target_manifest(&self, key: &ObjectKey) -> Option<Arc<Manifest>> {
         let memory = self.memory();
         memory.target.as_ref()?.objects.iter().find(|manifest| manifest.key == *key).cloned()
-    }
-
-    /// Whether an object of the target stands as it was applied, as far as the inventory tells it.
-    pub fn stands(&self, key: &ObjectKey) -> bool {
-        self.examine(&[(key.clone(), false)].into(), false).stand.contains(key)
     }
 
     /// What an Event on an object names.
@@ -184,26 +201,12 @@ impl Reconciler {
         self.memory().baselines.extend(gated.verified.iter().cloned());
     }
 
-    /// Whether an apply of this object, of which nothing else could tell, changed anything.
-    pub fn was_changed(&self, restoring: &Restoring, key: &ObjectKey) -> bool {
-        let Some(before) = restoring.before.get(key) else { return true };
-        let same = |now: &Live| {
-            now.uid == before.uid
-                && now.entry(&self.manager) == before.entry(&self.manager)
-                && !now.content_moved(before)
-        };
-        self.cluster.inventory.with_members(&self.part_of, |members| !members.get(key).is_some_and(same))
-    }
-
     /// Reads drifted objects as they are, and tells what differs and who wrote it.
     pub async fn describe(
         &self,
         found: &[Found],
         manifest: impl Fn(&ObjectKey) -> Option<Arc<Manifest>>,
     ) -> Vec<Drift> {
-        if found.len() > DESCRIBED {
-            return found.iter().map(Drift::undescribed).collect();
-        }
         let one = async |found: &Found| match manifest(&found.key) {
             Some(manifest) => {
                 let live = self.read(&manifest).await.ok().flatten(); // Not readable: told without its values.
@@ -226,13 +229,6 @@ impl Reconciler {
     }
 }
 
-impl Restoring {
-    /// The manifest of one of the objects.
-    pub fn manifest(&self, key: &ObjectKey) -> Option<Arc<Manifest>> {
-        self.manifests.get(key).cloned()
-    }
-}
-
 impl Prepared {
     /// What of a commit that was deployed before does not stand any more, as a start or a resync finds it.
     pub fn drifted(&self) -> Vec<Found> {
@@ -240,6 +236,30 @@ impl Prepared {
         let gone = self.gated.plan.steps.iter().filter(|step| step.action == Action::Create);
         let gone = gone.map(|step| Found { key: step.key.clone(), class: Class::Deleted, paths: FieldSet::default() });
         differs.chain(gone).collect()
+    }
+
+    /// The same of the commit that was deployed before this one, as far as this one asks for the same. What both somebody and the commit changed is not told
+    /// apart.
+    pub fn drifted_since_former(&self) -> Vec<Found> {
+        let same = |manifest: &&Arc<Manifest>| {
+            self.former.get(&manifest.key).is_some_and(|former| former.digest == manifest.digest)
+        };
+        let same: HashSet<&ObjectKey> =
+            self.desired.objects.iter().filter(same).map(|manifest| &manifest.key).collect();
+        let mut found = self.drifted();
+        found.retain(|found| match found.class {
+            Class::Deleted => self.former.contains_key(&found.key),
+            _ => same.contains(&found.key),
+        });
+        found
+    }
+
+    /// Leaves alone what drifted and the commit did not change.
+    pub(super) fn leave_drifted(&mut self) {
+        let drifted: HashSet<ObjectKey> = self.drifted_since_former().into_iter().map(|found| found.key).collect();
+        for step in self.gated.plan.steps.iter_mut().filter(|step| drifted.contains(&step.key)) {
+            (step.action, step.reason) = (Action::Keep, Reason::Drifted);
+        }
     }
 
     /// The manifest of one of the commit's objects.

@@ -1,11 +1,11 @@
 //! What people are told of drift: the log lines, the Events on the objects, and how the environment stands.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tracing::field::{DisplayValue, display};
 use tracing::{info, warn};
 
+use super::crowd::{Alike, Told};
 use super::log::took;
 use crate::cluster::events::Event;
 use crate::drift::book::{Book, Fight};
@@ -65,7 +65,7 @@ impl Action {
 }
 
 /// How a drift was noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Noticed {
     /// As it happened.
     Watch,
@@ -85,29 +85,22 @@ impl Noticed {
     }
 }
 
-/// Tells drifts and what was done about each, at this time in seconds since the epoch: a line for each field, or a line for all that are alike if they are too many.
-pub fn told(
-    environment: &str,
-    drifts: &[(Drift, Action)],
-    noticed: Noticed,
-    duration: Duration,
-    most: usize,
-    now: i64,
-) {
+/// Tells drifts and what was done about each, at this time in seconds since the epoch: a line for each field.
+pub fn told(environment: &str, drifts: &[(Drift, Action)], noticed: Noticed, duration: Duration, now: i64) {
     let (noticed, took) = (noticed.as_str(), took(duration));
-    if drifts.len() <= most {
-        drifts.iter().for_each(|(drift, action)| one(environment, drift, *action, noticed, &took, now));
-        return;
-    }
-    let mut alike: BTreeMap<(Class, Action), Vec<&Drift>> = BTreeMap::new();
-    for (drift, action) in drifts {
-        alike.entry((drift.class, *action)).or_default().push(drift);
-    }
-    for ((class, action), drifts) in alike {
-        let examples = names(drifts.iter().map(|drift| drift.key.to_string()));
-        let (objects, action, noticed) = (drifts.len(), bare(action.as_str()), noticed.map(bare));
-        warn!(%environment, objects, %class, %action, noticed, %took, %examples, "drift");
-    }
+    drifts.iter().for_each(|(drift, action)| one(environment, drift, *action, noticed, &took, now));
+}
+
+/// Tells a burst of drifts that are alike, in one line.
+pub fn crowd(environment: &str, (class, action, noticed, alike, duration): &Told) {
+    let Alike { objects, examples } = alike;
+    let more = objects.saturating_sub(examples.len());
+    let examples: Vec<String> = examples.iter().map(ToString::to_string).collect();
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    let examples = format!("{}{more}", examples.join(", "));
+    let (action, noticed, took) = (bare(action.as_str()), noticed.as_str().map(bare), took(*duration));
+    let examples = bare(&examples);
+    warn!(%environment, objects, %class, %action, noticed, %took, %examples, "drift");
 }
 
 fn one(environment: &str, drift: &Drift, action: Action, noticed: Option<&str>, took: &str, now: i64) {

@@ -55,7 +55,7 @@ pub fn rollout_failed(status: &EnvironmentStatus, commit: CommitId) -> bool {
 }
 
 /// The rollout ran out of time; up to then all had gone well.
-pub fn failed_at_health(entry: &HistoryEntry) -> bool {
+pub(super) fn failed_at_health(entry: &HistoryEntry) -> bool {
     entry.stage.as_deref() == Some(Stage::Health.as_str())
 }
 

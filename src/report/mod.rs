@@ -2,6 +2,7 @@
 //!
 //! What is said is decided here from plain values; [`status`] is pure. Failures are redacted where they are made, so nothing here has a secret to leak.
 
+pub mod crowd;
 pub mod drift;
 pub mod health;
 pub mod log;

@@ -107,9 +107,9 @@ fn of_a_whole_object_little_is_kept() {
     assert!(says && waits < well + 160, "{waits}");
 }
 
-fn changes(state: &mut State) -> Vec<(String, bool)> {
+fn changes(state: &mut State) -> Vec<(String, Option<ResourceVersion>)> {
     let changed = std::mem::take(&mut state.followers.get_mut("dev").unwrap().changed);
-    changed.into_iter().map(|(key, traceless)| (key.name.to_string(), traceless)).collect()
+    changed.into_iter().map(|(key, touched)| (key.name.to_string(), touched)).collect()
 }
 
 #[test]
@@ -124,11 +124,11 @@ fn changes_by_others_are_told_once_and_our_own_writes_and_status_are_not() {
     state.put(key.clone(), with(3, 2, 1), true);
     assert!(changes(&mut state).is_empty(), "a status written, and once more within the second");
     state.put(key.clone(), with(4, 2, 2), true);
-    assert_eq!(changes(&mut state), [("a".to_owned(), true)], "a write without a trace in managedFields");
-    state.put(key.clone(), Live { terminating: true, ..with(5, 3, 2) }, true);
-    assert_eq!(changes(&mut state), [("a".to_owned(), false)]);
+    assert_eq!(changes(&mut state), [("a".to_owned(), Some(4))], "a write without a trace in managedFields");
+    state.put(key.clone(), Live { terminating: true, ..with(5, 2, 3) }, true);
+    assert_eq!(changes(&mut state), [("a".to_owned(), None)]);
     state.remove(&key, 6);
-    assert_eq!(changes(&mut state), [("a".to_owned(), false)]);
+    assert_eq!(changes(&mut state), [("a".to_owned(), None)]);
     assert!(changes(&mut state).is_empty());
 }
 
@@ -140,7 +140,7 @@ fn an_object_whose_label_was_taken_off_or_changed_is_told_to_the_environment_it_
         state.members.clear();
         state.put(key.clone(), live(Some("dev"), 1), false);
         state.put(key.clone(), leaves, true);
-        assert_eq!(changes(&mut state), [("a".to_owned(), false)]);
+        assert_eq!(changes(&mut state), [("a".to_owned(), None)]);
     }
 }
 
@@ -150,5 +150,5 @@ fn an_object_that_took_the_place_of_another_was_not_written_without_a_trace() {
     state.followers.insert("dev".into(), Follower::default());
     state.put(key.clone(), live(Some("dev"), 1), false);
     state.put(key.clone(), Live { uid: "another".into(), ..live(Some("dev"), 2) }, true);
-    assert_eq!(changes(&mut state), [("a".to_owned(), false)]);
+    assert_eq!(changes(&mut state), [("a".to_owned(), None)]);
 }

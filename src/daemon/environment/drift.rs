@@ -1,6 +1,7 @@
 //! Between commits: objects that changed in the cluster are looked at, told, and put back.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch as channel;
@@ -11,15 +12,16 @@ use crate::cluster::events;
 use crate::cluster::execute::Done;
 use crate::cluster::inventory::Changed;
 use crate::cluster::parent::{self, Claim, Parent};
-use crate::drift::book::{Advice, Book};
+use crate::drift::book::Book;
 use crate::drift::describe::Drift;
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Class, Found};
-use crate::model::{CommitId, Failure, ObjectKey, Outcome};
-use crate::reconcile::heal::{DESCRIBED, Restoring};
-use crate::reconcile::{Mode, Prepared, Verdict};
+use crate::drift::pace::Pace;
+use crate::model::live::ResourceVersion;
+use crate::model::{Failure, Manifest, ObjectKey};
+use crate::reconcile::heal::{Examined, Restoring};
+use crate::report::crowd::Crowd;
 use crate::report::drift::{self as report, Action, Noticed, Standing};
-use crate::report::health::failed_at_health;
 
 /// The first pause after a heal that failed in a way that may pass; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -28,10 +30,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What a task knows of drift.
 #[derive(Default)]
 pub(super) struct Drifts {
-    book: Book,
+    pub(super) book: Book,
+    /// How often the API server is asked about what the watch can't tell.
+    pace: Pace,
     /// What is to be looked at again, and when.
-    put_off: Option<(Changed, Instant)>,
+    later: HashMap<ObjectKey, (Option<ResourceVersion>, Instant)>,
+    /// Heals in a row that failed.
     attempts: u32,
+    /// What is told in one line, since it is too much to be told one by one.
+    crowd: Crowd,
     /// What the status says.
     told: Standing,
     /// The status could not be written; when to try again.
@@ -41,8 +48,8 @@ pub(super) struct Drifts {
 impl Drifts {
     /// When there is something to do although nothing else is seen.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let put_off = self.put_off.as_ref().map(|(_, at)| *at);
-        [self.book.next_at(), put_off, self.untold].into_iter().flatten().min()
+        let later = self.later.values().map(|(_, at)| *at).min();
+        [self.book.next_at(), later, self.crowd.due_at(), self.untold].into_iter().flatten().min()
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -51,9 +58,20 @@ impl Drifts {
 }
 
 /// How a heal went.
+#[derive(Default)]
 struct Healed {
-    done: Done,
+    written: HashSet<ObjectKey>,
+    failed: HashSet<ObjectKey>,
+    failures: Vec<Failure>,
     took: Duration,
+}
+
+impl Healed {
+    fn of(done: Done, took: Duration) -> Self {
+        let failed = done.failures.iter().filter_map(|failure| failure.object.clone()).collect();
+        let written = done.baselines.into_iter().map(|(key, _)| key).collect();
+        Self { written, failed, failures: done.failures, took }
+    }
 }
 
 impl Task {
@@ -64,7 +82,7 @@ impl Task {
     }
 
     /// Why nothing is put back, if that is so.
-    fn observes(&self) -> Option<Action> {
+    pub(super) fn observes(&self) -> Option<Action> {
         let spec = &self.reconciler.definition.spec;
         match (spec.suspend, spec.self_heal) {
             (true, _) => Some(Action::Suspended),
@@ -73,51 +91,72 @@ impl Task {
         }
     }
 
-    fn take_changes(&mut self) -> Changed {
+    pub(super) fn take_changes(&mut self) -> Changed {
         let now = Instant::now();
         let mut changed = self.reconciler.cluster.inventory.take_changed(&self.reconciler.part_of);
-        for (key, traceless) in self.drifts.put_off.take_if(|(_, at)| *at <= now).into_iter().flat_map(|(keys, _)| keys)
-        {
-            *changed.entry(key).or_default() |= traceless;
+        for (key, (touched, _)) in self.drifts.later.extract_if(|_, (_, at)| *at <= now) {
+            let known = changed.entry(key).or_default();
+            *known = touched.max(*known);
         }
         self.drifts.book.take_due(now).into_iter().for_each(|key| _ = changed.entry(key).or_default());
         changed
     }
 
-    fn put_off(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
+    /// Has objects looked at again after a pause, that grows with each heal that failed.
+    fn put_off(&mut self, changed: impl IntoIterator<Item = (ObjectKey, Option<ResourceVersion>)>) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.drifts.attempts.min(10)).min(LONGEST_PAUSE).mul_f64(jitter());
         self.drifts.attempts += 1;
-        let (put_off, _) = self.drifts.put_off.get_or_insert_with(|| (Changed::new(), Instant::now() + pause));
-        keys.into_iter().for_each(|key| _ = put_off.entry(key).or_default());
+        let at = Instant::now() + pause;
+        self.drifts.later.extend(changed.into_iter().map(|(key, touched)| (key, (touched, at))));
     }
 
     /// Has everything looked at again that differed when it was looked at last: the definition or the target changed since.
     pub(super) fn look_again(&mut self) {
-        let open: Vec<_> = self.drifts.book.open().map(|found| (found.key.clone(), false)).collect();
+        let reconciler = &self.reconciler;
+        self.drifts.book.retain(|key| reconciler.target_manifest(key).is_some());
+        let open: Vec<_> = self.drifts.book.open().map(|found| (found.key.clone(), None)).collect();
         self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, open);
     }
 
     /// Looks at what changed; tells what drifted, and puts it back unless the definition says otherwise.
     pub(super) async fn heal(&mut self) {
         let changed = self.take_changes();
-        let examined = self.reconciler.examine(&changed, self.observes().is_some());
+        let mut examined = self.reconciler.examine(&changed, self.observes().is_some());
         debug!(environment = %self.reconciler.name, ?changed, ?examined, "looking at what changed");
+        if examined.freed {
+            self.course.retry_now(Instant::now());
+        }
         examined.stand.iter().for_each(|key| self.stands(key));
-        let going = |key: &ObjectKey| Found { key: key.clone(), class: Class::Deleted, paths: FieldSet::default() };
-        let going: Vec<Found> = examined.terminating.iter().map(going).collect();
+        self.wait_turns(&changed, &mut examined);
         if !(examined.found.is_empty() && examined.verify.is_empty()) {
             match self.reconciler.restoring(&examined).await {
-                Ok(restoring) => self.put_back(restoring, examined.verify).await,
+                Ok(restoring) => self.put_back(restoring).await,
                 Err(failure) => {
                     debug!(environment = %self.reconciler.name, reason = %failure, "what changed can't be looked at now; trying again");
-                    let found = examined.found.into_iter().map(|found| found.key);
-                    self.put_off(found.chain(examined.verify));
+                    let found = examined.found.iter().map(|found| &found.key).chain(&examined.verify);
+                    self.put_off(found.map(|key| (key.clone(), changed.get(key).copied().flatten())));
                 }
             }
         }
+        let going = |key: &ObjectKey| Found { key: key.clone(), class: Class::Deleted, paths: FieldSet::default() };
+        let going: Vec<Found> = examined.terminating.iter().map(going).collect();
         self.tell_waiting(&going).await;
         self.drifts.book.calm(Instant::now());
+        self.tell_crowd(false);
         self.tell_drift_status().await;
+    }
+
+    /// Leaves out what is fought over until its next heal, and what was asked about just now.
+    fn wait_turns(&mut self, changed: &Changed, examined: &mut Examined) {
+        let (now, drifts) = (Instant::now(), &mut self.drifts);
+        examined.found.retain(|found| !drifts.book.waits(&found.key, now));
+        examined.verify.retain(|key| match drifts.pace.ask(key, now) {
+            Ok(()) => true,
+            Err(at) => {
+                drifts.later.insert(key.clone(), (changed.get(key).copied().flatten(), at));
+                false
+            }
+        });
     }
 
     fn stands(&mut self, key: &ObjectKey) {
@@ -129,75 +168,60 @@ impl Task {
 
     async fn tell_waiting(&mut self, going: &[Found]) {
         let now = Instant::now();
-        let news: Vec<&Found> = going.iter().filter(|found| self.drifts.book.found(found, now).news).collect();
-        let waiting = news.into_iter().map(|found| (Drift::undescribed(found), Action::Waiting)).collect();
+        let news = going.iter().filter(|found| self.drifts.book.found(found, now).news).cloned().collect();
+        let waiting = self.describe(news, |_| None).await;
+        let waiting = waiting.into_iter().map(|drift| (drift, Action::Waiting)).collect();
         self.tell_drifts(waiting, Noticed::Watch, Duration::ZERO).await;
     }
 
-    async fn put_back(&mut self, mut restoring: Restoring, verify: Vec<ObjectKey>) {
-        let (now, observes) = (Instant::now(), self.observes());
-        let mut advice: HashMap<ObjectKey, Advice> = HashMap::new();
-        for found in &restoring.found {
-            advice.insert(found.key.clone(), self.drifts.book.found(found, now));
-        }
-        // What a dry-run has shown to be as it should be.
+    async fn put_back(&mut self, mut restoring: Restoring) {
+        let (now, observed) = (Instant::now(), self.observes());
         self.reconciler.remember_verified(&restoring.gated);
-        let unknown = verify.iter().filter(|key| !advice.contains_key(key));
-        let unknown: Vec<Found> = unknown
-            .map(|key| Found { key: key.clone(), class: Class::ValueChanged, paths: FieldSet::default() })
-            .collect();
-        let heals = |key: &ObjectKey| observes.is_none() && advice.get(key).is_none_or(|advice| advice.heal);
-        let told = restoring.found.iter().chain(&unknown);
-        let told = told.filter(|found| heals(&found.key) || advice.get(&found.key).is_some_and(|advice| advice.news));
-        let told: Vec<Found> = told.cloned().collect();
-        let drifts = self.reconciler.describe(&told, |key| restoring.manifest(key)).await;
-        for drift in &drifts {
-            self.drifts.book.by(&drift.key, drift.manager.as_deref());
+        restoring.gated.verified.iter().for_each(|(key, _)| self.stands(key));
+        let (mut heals, mut news, mut told) = (HashSet::new(), HashSet::new(), Vec::new());
+        for found in &restoring.found {
+            let advice = self.drifts.book.found(found, now);
+            let heal = advice.heal && observed.is_none();
+            heals.extend(heal.then(|| found.key.clone()));
+            news.extend(advice.news.then(|| found.key.clone()));
+            // What is only told may be as it should be again.
+            let read = heal || advice.news || (observed.is_some() && self.drifts.pace.ask(&found.key, now).is_ok());
+            told.extend(read.then(|| found.clone()));
         }
-        let keys: HashSet<&ObjectKey> = told.iter().map(|found| &found.key).filter(|key| heals(key)).collect();
-        restoring.only(&keys);
-        let healed = self.write_back(&restoring).await;
+        let drifts = self.describe(told, |key| restoring.manifest(key)).await;
+        drifts.iter().for_each(|drift| self.drifts.book.by(&drift.key, drift.manager.as_deref()));
+        restoring.only(&heals);
+        let healed = match observed {
+            None if !restoring.is_settled() => self.write_back(&restoring).await,
+            _ => Healed::default(),
+        };
         let mut ended = Vec::new();
         for drift in drifts {
-            if let Some(action) =
-                self.ended(&drift, &restoring, &healed, keys.contains(&drift.key), !advice.contains_key(&drift.key))
-            {
-                ended.push((drift, action));
-            }
+            let action = match observed {
+                Some(_) if drift.values_stand => {
+                    self.stands(&drift.key);
+                    None
+                }
+                Some(action) => Some(action).filter(|_| news.contains(&drift.key)),
+                None if heals.contains(&drift.key) => self.ended(&drift, &healed),
+                None => None, // A fight's pauses are told with the fight.
+            };
+            ended.extend(action.map(|action| (drift, action)));
         }
         self.tell_drifts(ended, Noticed::Watch, healed.took).await;
-        self.tell_failures(healed.done.failures);
+        self.tell_failures(healed.failures);
     }
 
     /// What became of one drift; `None`: there is nothing to tell.
-    fn ended(
-        &mut self,
-        drift: &Drift,
-        restoring: &Restoring,
-        healed: &Healed,
-        tried: bool,
-        unsure: bool,
-    ) -> Option<Action> {
+    fn ended(&mut self, drift: &Drift, healed: &Healed) -> Option<Action> {
         let key = &drift.key;
-        if !tried {
-            // A fight's pauses are told with the fight.
-            return self.observes();
-        }
-        if healed.done.failures.iter().any(|failure| failure.object.as_ref() == Some(key)) {
+        if healed.failed.contains(key) {
             return Some(Action::Failed).filter(|_| self.drifts.attempts == 0);
         }
-        if !healed.done.baselines.iter().any(|(written, _)| written == key) {
-            // Stopped before its turn, or found to be as it should be by a dry-run.
-            self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, [(key.clone(), false)]);
+        if !healed.written.contains(key) {
+            // Stopped before its turn.
+            self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, [(key.clone(), None)]);
             return None;
-        }
-        if unsure && !self.reconciler.was_changed(restoring, key) {
-            self.drifts.book.stands(key);
-            return None;
-        }
-        if unsure {
-            let paths = FieldSet::default();
-            self.drifts.book.found(&Found { key: key.clone(), class: drift.class, paths }, Instant::now());
         }
         self.drifts.attempts = 0;
         if self.drifts.book.healed(key, Instant::now()) {
@@ -232,7 +256,7 @@ impl Task {
                 }
             }
         };
-        Healed { done, took: began.elapsed() }
+        Healed::of(done, began.elapsed())
     }
 
     fn tell_failures(&mut self, failures: Vec<Failure>) {
@@ -246,20 +270,43 @@ impl Task {
             debug!(environment = %self.reconciler.name, reason = %failure, "drift is put back later");
             let open = self.drifts.book.open().filter(|_| nameless).map(|found| found.key.clone());
             let keys: Vec<ObjectKey> = keys.into_iter().chain(open).collect();
-            self.put_off(keys);
+            self.put_off(keys.into_iter().map(|key| (key, None)));
         }
     }
 
-    async fn tell_drifts(&self, drifts: Vec<(Drift, Action)>, noticed: Noticed, took: Duration) {
-        report::told(&self.reconciler.name, &drifts, noticed, took, DESCRIBED, chrono::Utc::now().timestamp());
-        for (drift, action) in &drifts {
-            self.reconciler.shared.telemetry.metrics.drift(&self.reconciler.name, drift.class.as_str(), action.word());
+    /// Reads drifted objects as they are, unless they are too many at once.
+    pub(super) async fn describe(
+        &mut self,
+        found: Vec<Found>,
+        manifest: impl Fn(&ObjectKey) -> Option<Arc<Manifest>>,
+    ) -> Vec<Drift> {
+        match self.drifts.crowd.admits(found.len(), Instant::now()) {
+            true => self.reconciler.describe(&found, manifest).await,
+            false => found.iter().map(Drift::one_of_many).collect(),
         }
-        if drifts.len() > DESCRIBED {
-            return; // The log has the sum; an Event for each would be a storm.
+    }
+
+    /// Tells the rest of a burst of drifts, once it is over or if there is no time left.
+    pub(super) fn tell_crowd(&mut self, at_once: bool) {
+        let crowd = &mut self.drifts.crowd;
+        let told = if at_once { crowd.take() } else { crowd.take_due(Instant::now()) };
+        told.iter().for_each(|told| report::crowd(&self.reconciler.name, told));
+    }
+
+    /// Tells drifts, and what was done about each: in the log and by an Event, or with the crowd that it is one of.
+    pub(super) async fn tell_drifts(&mut self, drifts: Vec<(Drift, Action)>, noticed: Noticed, took: Duration) {
+        let (now, metrics) = (Instant::now(), &self.reconciler.shared.telemetry.metrics);
+        let told = drifts.into_iter().filter(|(drift, _)| !drift.values_stand);
+        let (many, singly): (Vec<_>, Vec<_>) = told.partition(|(drift, _)| drift.one_of_many);
+        for (drift, action) in many.iter().chain(&singly) {
+            metrics.drift(&self.reconciler.name, drift.class.as_str(), action.word());
         }
+        for (drift, action) in many {
+            self.drifts.crowd.join(&drift.key, drift.class, action, noticed, now);
+        }
+        report::told(&self.reconciler.name, &singly, noticed, took, chrono::Utc::now().timestamp());
         let shared = &self.reconciler.shared;
-        for (drift, action) in &drifts {
+        for (drift, action) in &singly {
             let about = self.reconciler.regarding(&drift.key);
             let event = report::event(drift, *action);
             if let Err(error) =
@@ -270,11 +317,21 @@ impl Task {
         }
     }
 
-    /// Brings the status up to date with the book, at no request when it says so already.
-    async fn tell_drift_status(&mut self) {
+    /// How the environment stands, as the book has it.
+    pub(super) fn drift_standing(&self) -> Standing {
         let observed =
             self.observes().map(|action| if action == Action::Suspended { "Suspended" } else { "SelfHealOff" });
-        let standing = Standing::of(&self.drifts.book, observed.filter(|_| self.drifts.book.open().next().is_some()));
+        Standing::of(&self.drifts.book, observed.filter(|_| self.drifts.book.open().next().is_some()))
+    }
+
+    /// The status says so now.
+    pub(super) fn drift_told(&mut self, standing: Standing) {
+        self.drifts.told = standing;
+    }
+
+    /// Brings the status up to date with the book, at no request when it says so already.
+    pub(super) async fn tell_drift_status(&mut self) {
+        let standing = self.drift_standing();
         let due = self.drifts.untold.take_if(|at| *at <= Instant::now()).is_some();
         if standing == self.drifts.told && !due {
             return;
@@ -298,87 +355,5 @@ impl Task {
                 self.drifts.untold = Some(Instant::now() + super::tell::TELL_AGAIN);
             }
         }
-    }
-
-    /// Before a new commit: what drifted meanwhile is told, since the commit is about to overwrite it.
-    pub(super) async fn tell_before(&mut self) {
-        let changed = self.take_changes();
-        if changed.is_empty() {
-            return;
-        }
-        let examined = self.reconciler.examine(&changed, self.observes().is_some());
-        let now = Instant::now();
-        let news: Vec<Found> =
-            examined.found.iter().filter(|found| self.drifts.book.found(found, now).news).cloned().collect();
-        let target = |key: &ObjectKey| self.reconciler.target_manifest(key);
-        let drifts = self.reconciler.describe(&news, target).await;
-        let drifts = drifts.into_iter().map(|drift| (drift, Action::LeftToCommit)).collect();
-        self.tell_drifts(drifts, Noticed::Watch, Duration::ZERO).await;
-        // Looked at again when the commit has ended.
-        self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, changed);
-    }
-
-    /// What a start or a resync found to have drifted of a commit that was deployed before: told, and put back by the deployment of what was prepared.
-    /// `None`: only told, since the definition says so.
-    pub(super) async fn restore(&mut self, prepared: Box<Prepared>, noticed: Noticed, quiet: bool) {
-        let (commit, found, now) = (prepared.desired.commit, prepared.drifted(), Instant::now());
-        let news: Vec<Found> = found.iter().filter(|found| self.drifts.book.found(found, now).news).cloned().collect();
-        let drifts = self.reconciler.describe(&news, |key| prepared.manifest(key)).await;
-        if let Some(action) = self.observes() {
-            self.reconciler.settle_for(&prepared);
-            self.tell_drifts(drifts.into_iter().map(|drift| (drift, action)).collect(), noticed, Duration::ZERO).await;
-            if !quiet {
-                self.unchanged(commit).await;
-            }
-            return self.tell_drift_status().await;
-        }
-        let began = Instant::now();
-        self.deploy(prepared, quiet).await;
-        let stands = |key: &ObjectKey| self.reconciler.stands(key);
-        let ended = |drift: Drift| {
-            let back = if drift.class == Class::Deleted { Action::Created } else { Action::Reverted };
-            let action = if stands(&drift.key) { back } else { Action::Failed };
-            (drift, action)
-        };
-        let drifts: Vec<(Drift, Action)> = drifts.into_iter().map(ended).collect();
-        for (drift, action) in &drifts {
-            if *action != Action::Failed {
-                self.drifts.book.healed(&drift.key, Instant::now());
-            }
-        }
-        self.tell_drifts(drifts, noticed, began.elapsed()).await;
-        self.tell_drift_status().await;
-    }
-
-    /// Looks at the target without a write: the environment is suspended, and nothing is known of its objects in this life.
-    pub(super) async fn look_at_target(&mut self) {
-        let Some(target) = self.course.target().filter(|_| !self.reconciler.has_target()) else { return };
-        match self.prepare(target, Mode::Restore).await {
-            Some(Ok(Verdict::Passed(prepared))) if self.was_deployed(target) => {
-                self.restore(prepared, Noticed::Start, true).await;
-            }
-            Some(Ok(_)) | None => {}
-            Some(Err(failure)) => {
-                debug!(environment = %self.reconciler.name, reason = %failure, "suspended; its objects can't be looked at");
-            }
-        }
-    }
-
-    /// Whether all of this commit stood at the end of its deployment, in this life or an earlier one: what does not stand now drifted.
-    pub(super) fn was_deployed(&self, commit: CommitId) -> bool {
-        match &self.told {
-            Some((told, Outcome::Deployed | Outcome::Unchanged)) if *told == commit => return true,
-            _ => {}
-        }
-        let environment = self.reconciler.shared.parents.get(&self.reconciler.name);
-        let status = environment.as_ref().and_then(|environment| environment.status.as_ref());
-        let commit = commit.to_string();
-        status.is_some_and(|status| {
-            let last = status.history.iter().find(|entry| entry.outcome != "Suspended");
-            last.is_some_and(|entry| {
-                let all_written = matches!(entry.outcome.as_str(), "Deployed" | "Unchanged") || failed_at_health(entry);
-                entry.commit == commit && all_written
-            })
-        })
     }
 }

@@ -89,6 +89,8 @@ impl Task {
         let word = self.health.rollout.word(Instant::now());
         let target = self.course.target();
         let status = report::status::next(&last, &deployment, target, word.as_ref(), generation, chrono::Utc::now());
+        let drift = self.drift_standing();
+        let status = report::status::drifted(&status, &drift, generation, chrono::Utc::now());
         match parent.apply_status(&status).await {
             Ok(written) => shared.parents.wrote(written),
             Err(error) => {
@@ -98,6 +100,7 @@ impl Task {
             }
         }
         self.status = Some(status);
+        self.drift_told(drift);
         self.untold = None;
         if let Some(word) = word {
             shared.telemetry.metrics.health(&name, word.verdict == Verdict::Healthy);

@@ -75,7 +75,8 @@ prop_compose! {
         world.cluster = standing.into_iter().collect();
         let baseline = |(key, (content, uid)): (ObjectKey, (u32, String))| {
             let fields = r#"{"f:data":{}}"#.into();
-            (key.clone(), Baseline { digest: manifest(&key, content).digest, uid: uid.into(), fields, time: Some(1) })
+            let digest = manifest(&key, content).digest;
+            (key.clone(), Baseline { digest, uid: uid.into(), fields, time: Some(1), resource_version: 1 })
         };
         world.baselines = remembered.into_iter().map(baseline).collect();
         world.peers.0 = BTreeMap::from([("peer".to_owned(), peer)]);

@@ -1,0 +1,111 @@
+//! Drift that is not found by the watch: at a start, by a resync, or when a new commit is about to overwrite it.
+
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use super::Task;
+use crate::drift::describe::Drift;
+use crate::drift::fingerprint::{Class, Found};
+use crate::model::{CommitId, Outcome};
+use crate::reconcile::{Mode, Prepared, Verdict};
+use crate::report::drift::{Action, Noticed};
+
+impl Task {
+    /// Before a new commit: what drifted meanwhile is told, since the commit is about to overwrite it.
+    pub(super) async fn tell_before(&mut self) {
+        let changed = self.take_changes();
+        if changed.is_empty() {
+            return;
+        }
+        let examined = self.reconciler.examine(&changed, self.observes().is_some());
+        let now = Instant::now();
+        let news: Vec<Found> =
+            examined.found.iter().filter(|found| self.drifts.book.found(found, now).news).cloned().collect();
+        let reconciler = self.reconciler.clone();
+        let drifts = self.describe(news, |key| reconciler.target_manifest(key)).await;
+        let drifts = drifts.into_iter().map(|drift| (drift, Action::LeftToCommit)).collect();
+        self.tell_drifts(drifts, Noticed::Watch, Duration::ZERO).await;
+        // Looked at again when the commit has ended.
+        self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, changed);
+    }
+
+    /// What a start or a resync found to have drifted of a commit that was deployed before: told, and put back unless the definition says otherwise.
+    pub(super) async fn restore(&mut self, prepared: Box<Prepared>, noticed: Noticed, quiet: bool) {
+        let (commit, found) = (prepared.desired.commit, prepared.drifted());
+        let Some(action) = self.observes() else { return self.deploy_over(prepared, found, noticed, quiet).await };
+        self.reconciler.settle_for(&prepared);
+        let drifts = self.describe_news(&found, &prepared).await;
+        drifts.iter().filter(|drift| drift.values_stand).for_each(|drift| self.drifts.book.stands(&drift.key));
+        self.tell_drifts(drifts.into_iter().map(|drift| (drift, action)).collect(), noticed, Duration::ZERO).await;
+        if !quiet {
+            self.unchanged(commit).await;
+        }
+        self.tell_drift_status().await;
+    }
+
+    /// Deploys what was prepared, and tells what was found to have drifted before.
+    pub(super) async fn deploy_over(
+        &mut self,
+        prepared: Box<Prepared>,
+        found: Vec<Found>,
+        noticed: Noticed,
+        quiet: bool,
+    ) {
+        let (began, observed) = (Instant::now(), self.observes());
+        let drifts = self.describe_news(&found, &prepared).await;
+        self.deploy(prepared, quiet).await;
+        let stand = self.reconciler.standing(found.iter().map(|found| &found.key));
+        stand.iter().for_each(|key| _ = self.drifts.book.healed(key, Instant::now()));
+        let ended = |drift: Drift| {
+            let action = match (observed, drift.class) {
+                (Some(action), _) => action,
+                (None, _) if !stand.contains(&drift.key) => Action::Failed,
+                (None, Class::Deleted) => Action::Created,
+                (None, _) => Action::Reverted,
+            };
+            (drift, action)
+        };
+        let drifts: Vec<(Drift, Action)> = drifts.into_iter().map(ended).collect();
+        self.tell_drifts(drifts, noticed, began.elapsed()).await;
+        self.tell_drift_status().await;
+    }
+
+    /// Enters what was found into the book, and reads what is new of it.
+    async fn describe_news(&mut self, found: &[Found], prepared: &Prepared) -> Vec<Drift> {
+        let now = Instant::now();
+        let news: Vec<Found> = found.iter().filter(|found| self.drifts.book.found(found, now).news).cloned().collect();
+        self.describe(news, |key| prepared.manifest(key)).await
+    }
+
+    /// What a start finds beside a new commit: what the commit before had deployed and does not stand any more, as far as the new one asks for the same.
+    pub(super) fn drifted_meanwhile(&self, prepared: &Prepared) -> Vec<Found> {
+        match self.course.target() {
+            Some(former) if self.told.is_none() && self.was_deployed(former) => prepared.drifted_since_former(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Looks at the target without a write: the environment is suspended, and nothing is known of its objects in this life.
+    pub(super) async fn look_at_target(&mut self) {
+        let Some(target) = self.course.target().filter(|_| !self.reconciler.has_target()) else { return };
+        match self.prepare(target, Mode::Restore).await {
+            Some(Ok(Verdict::Passed(prepared))) if self.was_deployed(target) => {
+                self.restore(prepared, Noticed::Start, true).await;
+            }
+            Some(Ok(_)) | None => {}
+            Some(Err(failure)) => {
+                debug!(environment = %self.reconciler.name, reason = %failure, "suspended; its objects can't be looked at");
+            }
+        }
+    }
+
+    /// Whether all of this commit, which passed its gates last, stood at the end of its deployment, in this life or an earlier one: what does not stand now
+    /// drifted.
+    pub(super) fn was_deployed(&self, commit: CommitId) -> bool {
+        let told = |(told, outcome): &(CommitId, Outcome)| {
+            *told == commit && matches!(outcome, Outcome::Deployed | Outcome::Unchanged)
+        };
+        self.told.as_ref().is_some_and(told) || self.reconciler.deployed_target() == Some(commit)
+    }
+}

@@ -1,0 +1,106 @@
+//! How often the API server is asked about an object of which the watch alone can't tell whether it is as it should be.
+//!
+//! Somebody may write to an object many times a second without changing anything of ours. The first questions come at once, then the pause between them
+//! doubles, so that such a writer costs a few requests a minute and no more.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::model::ObjectKey;
+
+/// So many questions about an object come without a pause.
+const FREE: u32 = 2;
+/// The first pause; it doubles with each question.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// When each object was asked about.
+#[derive(Debug, Default)]
+pub struct Pace {
+    asked: HashMap<ObjectKey, Asked>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    in_a_row: u32,
+    at: Instant,
+}
+
+impl Asked {
+    fn pause(&self) -> Duration {
+        match self.in_a_row.checked_sub(FREE) {
+            None => Duration::ZERO,
+            Some(more) => FIRST_PAUSE.saturating_mul(1 << more.min(10)).min(LONGEST_PAUSE),
+        }
+    }
+
+    /// After so long without a question the next one is the first again.
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.at + (self.pause() * 2).max(FIRST_PAUSE * 2)
+    }
+}
+
+impl Pace {
+    /// Takes an object's turn to be asked about.
+    ///
+    /// # Errors
+    /// When it has none yet: the time at which it has.
+    pub fn ask(&mut self, key: &ObjectKey, now: Instant) -> Result<(), Instant> {
+        self.asked.retain(|_, asked| !asked.is_over(now));
+        let asked = self.asked.entry(key.clone()).or_insert(Asked { in_a_row: 0, at: now });
+        let at = asked.at + asked.pause();
+        if now < at {
+            return Err(at);
+        }
+        *asked = Asked { in_a_row: asked.in_a_row.saturating_add(1), at: now };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test has a clock")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("", "ConfigMap", "n", name)
+    }
+
+    #[test]
+    fn a_busy_writer_costs_a_few_questions_and_does_not_delay_those_about_others() {
+        let (mut pace, start, mut asked) = (Pace::default(), Instant::now(), 0);
+        for millisecond in 0..600_000 {
+            asked += u32::from(pace.ask(&key("busy"), start + Duration::from_millis(millisecond)).is_ok());
+        }
+        assert!((10..=20).contains(&asked), "{asked}");
+        let now = start + Duration::from_secs(600);
+        assert!(pace.ask(&key("busy"), now).is_err());
+        assert!(pace.ask(&key("other"), now).is_ok());
+        assert!(pace.ask(&key("busy"), now + Duration::from_secs(120)).is_ok());
+    }
+
+    #[test]
+    fn a_write_now_and_then_is_asked_about_at_once() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert!((0..100).all(|minute| pace.ask(&key("a"), start + Duration::from_secs(60 * minute)).is_ok()));
+        assert_eq!(pace.asked.len(), 1);
+    }
+
+    proptest! {
+        /// Whoever comes at the time that was named is let in, so nothing is put off twice.
+        #[test]
+        fn the_time_that_is_named_holds(writes in prop::collection::vec(0u64..90_000, 1..100)) {
+            let (mut pace, mut now) = (Pace::default(), Instant::now());
+            for wait in writes {
+                now += Duration::from_millis(wait);
+                if let Err(at) = pace.ask(&key("a"), now) {
+                    prop_assert!(at > now && at <= now + LONGEST_PAUSE);
+                    prop_assert!(pace.ask(&key("a"), at).is_ok());
+                    now = at;
+                }
+            }
+        }
+    }
+}
