@@ -1,0 +1,213 @@
+//! Somebody changes a field that git sets: told with who, want and live, and put back.
+
+use serde_json::{Value, json};
+
+use super::stand::{Stand, deployment};
+use crate::scene::{Scene, config_map};
+
+/// One way to change an object.
+struct Row {
+    /// The object, whose name is the row's.
+    kind: &'static str,
+    name: &'static str,
+    manifest: String,
+    /// kubectl's arguments, and its input.
+    change: &'static [&'static str],
+    input: &'static str,
+    /// What the log says of it.
+    says: &'static [(&'static str, &'static str)],
+    /// Where it shows that it was put back, and what stands there then.
+    pointer: &'static str,
+    value: Value,
+}
+
+fn map(name: &'static str) -> String {
+    let text = config_map(name, &[("x", "1"), ("z", "1")]);
+    text.replace(
+        &format!("{{name: {name}}}"),
+        &format!("{{name: {name}, labels: {{app: a}}, annotations: {{note: a}}}}"),
+    )
+}
+
+fn row(kind: &'static str, name: &'static str, manifest: String, change: &'static [&'static str]) -> Row {
+    Row { kind, name, manifest, change, input: "", says: &[], pointer: "", value: Value::Null }
+}
+
+impl Row {
+    fn says(self, says: &'static [(&'static str, &'static str)]) -> Self {
+        Self { says, ..self }
+    }
+
+    fn back(self, pointer: &'static str, value: Value) -> Self {
+        Self { pointer, value, ..self }
+    }
+}
+
+/// Carries the rows out one after the other in one environment.
+async fn table(name: &str, rows: Vec<Row>) {
+    let files: Vec<(&'static str, String)> = rows
+        .iter()
+        .map(|row| (&*Box::leak(format!("{}.yaml", row.name).into_boxed_str()), row.manifest.clone()))
+        .collect();
+    let Some(stand) = Stand::new(name, "", files).await else { return };
+    for row in rows {
+        eprintln!("row {}", row.name);
+        let object = format!("{}/{}", row.kind, row.name);
+        stand.kubectl_with(row.change, row.input).await;
+        let line = stand.drift(&object).await;
+        line.says(&[("class", "value-changed"), ("action", "reverted")]);
+        line.says(row.says);
+        stand.becomes(row.kind, row.name, row.pointer, &row.value).await;
+        assert_eq!(stand.drifts(&object).len(), 1, "{:#?}", stand.drifts(&object));
+        // Who watches the object sees it too.
+        let events = stand.events(row.kind, row.name).await;
+        assert!(events.len() == 1 && events[0].contains(line.field("field")), "{events:?} {line:?}");
+    }
+    let status = stand.status(|status| status.drift == Some(0)).await;
+    assert_eq!(super::stand::condition(&status, "Drifted").map(|drifted| &*drifted.status), Some("False"));
+}
+
+#[tokio::test]
+async fn values_labels_and_annotations_changed_and_removed_by_kubectl() {
+    let cm = "ConfigMap";
+    let patch = &["patch", "cm", "merge", "--type=merge", r#"-p={"data":{"x":"2"}}"#];
+    let json = &["patch", "cm", "json", "--type=json", r#"-p=[{"op":"replace","path":"/data/x","value":"2"}]"#];
+    let removed = &["patch", "cm", "removed", "--type=merge", r#"-p={"data":{"x":null}}"#];
+    table(
+        "d-values",
+        vec![
+            row(cm, "merge", map("merge"), patch)
+                .says(&[("field", "data.x"), ("want", "1"), ("live", "2"), ("manager", "kubectl-patch")])
+                .back("/data/x", json!("1")),
+            row(cm, "json", map("json"), json)
+                .says(&[("field", "data.x"), ("want", "1"), ("live", "2"), ("manager", "kubectl-patch")])
+                .back("/data/x", json!("1")),
+            row(cm, "removed", map("removed"), removed)
+                .says(&[("field", "data.x"), ("want", "1"), ("live", "(absent)"), ("manager", "unknown")])
+                .back("/data/x", json!("1")),
+            row(cm, "label", map("label"), &["label", "cm", "label", "--overwrite", "app=b"])
+                .says(&[("field", "metadata.labels.app"), ("want", "a"), ("live", "b"), ("manager", "kubectl-label")])
+                .back("/metadata/labels/app", json!("a")),
+            row(cm, "unlabel", map("unlabel"), &["label", "cm", "unlabel", "app-"])
+                .says(&[("field", "metadata.labels.app"), ("live", "(absent)"), ("manager", "unknown")])
+                .back("/metadata/labels/app", json!("a")),
+            row(cm, "annotate", map("annotate"), &["annotate", "cm", "annotate", "--overwrite", "note=b"])
+                .says(&[("field", "metadata.annotations.note"), ("live", "b"), ("manager", "kubectl-annotate")])
+                .back("/metadata/annotations/note", json!("a")),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn workloads_scaled_set_and_patched_in_lists_and_atomic_fields() {
+    let kind = "Deployment";
+    let web = |name, container| deployment(name, 0, container);
+    let args = &[
+        "patch",
+        "deploy",
+        "args",
+        "--type=json",
+        r#"-p=[{"op":"replace","path":"/spec/template/spec/containers/0/args/0","value":"c"}]"#,
+    ];
+    let gone = &[
+        "patch",
+        "deploy",
+        "item",
+        r#"-p={"spec":{"template":{"spec":{"containers":[{"name":"web","env":[{"name":"A","$patch":"delete"}]}]}}}}"#,
+    ];
+    let twice = &[
+        "patch",
+        "deploy",
+        "twice",
+        "--type=json",
+        r#"-p=[{"op":"add","path":"/spec/template/spec/containers/0/env/-","value":{"name":"A","value":"2"}}]"#,
+    ];
+    let selector = &["patch", "svc", "selector", "--type=merge", r#"-p={"spec":{"selector":{"app":"b"}}}"#];
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: selector}\nspec: {selector: {app: a}, ports: [{port: 80}]}\n";
+    let env = "/spec/template/spec/containers/0/env";
+    let both = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]);
+    table(
+        "d-workloads",
+        vec![
+            row(kind, "scale", web("scale", ""), &["scale", "deploy/scale", "--replicas=1"])
+                .says(&[("field", "spec.replicas"), ("want", "0"), ("live", "1"), ("manager", "kubectl/scale")])
+                .back("/spec/replicas", json!(0)),
+            row(kind, "env", web("env", ""), &["set", "env", "deploy/env", "A=2"])
+                .says(&[
+                    ("field", "spec.template.spec.containers[name=web].env[name=A].value"),
+                    ("want", "1"),
+                    ("live", "2"),
+                    ("manager", "kubectl-set"),
+                ])
+                .back(env, both.clone()),
+            row(kind, "image", web("image", ""), &["set", "image", "deploy/image", "web=example.org/web:2"])
+                .says(&[("field", "spec.template.spec.containers[name=web].image"), ("live", "example.org/web:2")])
+                .back("/spec/template/spec/containers/0/image", json!("example.org/web:1")),
+            row(kind, "args", web("args", "args: [a, b]"), args)
+                .says(&[
+                    ("field", "spec.template.spec.containers[name=web].args"),
+                    ("want", r#"["a","b"]"#),
+                    ("live", r#"["c","b"]"#),
+                ])
+                .back("/spec/template/spec/containers/0/args", json!(["a", "b"])),
+            row(kind, "item", web("item", ""), gone)
+                .says(&[("field", "spec.template.spec.containers[name=web].env[name=A]"), ("live", "(absent)")])
+                .back(env, both.clone()),
+            row(kind, "twice", web("twice", ""), twice)
+                .says(&[
+                    ("field", "spec.template.spec.containers[name=web].env[name=A]"),
+                    ("want", r#"{"name":"A","value":"1"}"#),
+                    ("live", "(there 2 times)"),
+                ])
+                .back(env, both),
+            row("Service", "selector", service.to_owned(), selector)
+                .says(&[("field", "spec.selector"), ("want", r#"{"app":"a"}"#), ("live", r#"{"app":"b"}"#)])
+                .back("/spec/selector", json!({"app": "a"})),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn other_appliers_by_force_and_client_side() {
+    let other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: forced}\ndata: {x: '2'}\n";
+    let client = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: client}\ndata: {x: '2'}\n";
+    let cm = "ConfigMap";
+    let forced = &["apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-"];
+    let mut rows = vec![
+        row(cm, "forced", map("forced"), forced)
+            .says(&[("field", "data.x"), ("want", "1"), ("live", "2"), ("manager", "other")])
+            .back("/data/x", json!("1")),
+        row(cm, "client", map("client"), &["apply", "-f", "-"])
+            .says(&[("field", "data.x"), ("want", "1"), ("live", "2"), ("manager", "kubectl-client-side-apply")])
+            .back("/data/x", json!("1")),
+    ];
+    (rows[0].input, rows[1].input) = (other, client);
+    table("d-appliers", rows).await;
+}
+
+#[tokio::test]
+async fn kubectl_edit() {
+    let Some(stand) = Stand::new("d-edit", "", [("a.yaml", map("a"))]).await else { return };
+    let editor = "sed -i 's/x: \"1\"/x: \"2\"/'";
+    edit(&stand.scene, &["-n", &stand.scene.namespace, "edit", "cm", "a"], editor).await;
+    stand.drift("ConfigMap/a").await.says(&[
+        ("field", "data.x"),
+        ("want", "1"),
+        ("live", "2"),
+        ("manager", "kubectl-edit"),
+        ("class", "value-changed"),
+        ("action", "reverted"),
+    ]);
+    stand.data_becomes("a", Some("x=1 z=1")).await;
+}
+
+async fn edit(scene: &Scene, args: &[&str], editor: &str) {
+    let admin = scene.env.cluster().admin_kubeconfig();
+    let mut kubectl = crate::harness::Plumb::spawn_program("kubectl", &admin, args, |command| {
+        command.env("KUBE_EDITOR", editor);
+    });
+    assert!(kubectl.wait(crate::scene::SOON).await.success(), "{}", kubectl.output().await);
+}

@@ -1,0 +1,5 @@
+//! What somebody changes in the cluster between commits: found by the watch, told, put back.
+
+mod changes;
+mod gone;
+mod stand;
