@@ -10,7 +10,7 @@ deny := $(tools)/cargo-deny-$(deny_version)/bin/cargo-deny
 # `programs` built; without it they say that they are skipped.
 tests := check programs unit chart integration readme
 
-.PHONY: help build check test test-quick $(tests) bench demo cluster-up cluster-down crd tools clean
+.PHONY: help build check test test-quick test-nightly $(tests) bench demo cluster-up cluster-down crd tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ chart: ## the Todo Chatbot's chart: helm lint, every switch, the API server's st
 
 integration: ## tests of the program against a real kube-apiserver and etcd (or PLUMB_TEST_KUBECONFIG)
 	cargo test --locked --test integration
+
+test-nightly: ## 200 random sequences of commits, edits, restarts and outages; PLUMB_SEED repeats one
+	PLUMB_SEQUENCES=200 cargo test --locked --test integration -- sequences:: --nocapture
 
 readme: ## the commands of README.md
 	@if [ -x tests/readme/check ]; then tests/readme/check; else echo "README.md has no commands to test yet"; fi

@@ -1,6 +1,5 @@
 //! A look at all objects of a commit, which writes nothing: for a verb.
 
-use super::heal::DESCRIBED;
 use super::{Mode, Reconciler, Verdict};
 use crate::drift::describe::Drift;
 use crate::model::{CommitId, Failure};
@@ -21,10 +20,7 @@ impl Reconciler {
         let Verdict::Passed(prepared) = self.prepare(store, commit, Mode::Restore, None).await? else {
             return Ok(Survey::default());
         };
-        let mut drifts = Vec::new();
-        for some in prepared.drifted().chunks(DESCRIBED) {
-            drifts.extend(self.describe(some, |key| prepared.manifest(key)).await);
-        }
+        let mut drifts = self.describe(&prepared.drifted(), |key| prepared.manifest(key)).await;
         drifts.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Survey { drifts, refused: prepared.gated.refused.clone() })
     }

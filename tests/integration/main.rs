@@ -29,5 +29,6 @@ mod prune;
 mod replace;
 mod rights;
 mod rollback;
+mod sequences;
 mod serve;
 mod sync;

@@ -3,3 +3,4 @@
 mod changes;
 mod gone;
 mod stand;
+mod verb;
