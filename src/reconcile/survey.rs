@@ -21,6 +21,7 @@ impl Reconciler {
             return Ok(Survey::default());
         };
         let mut drifts = self.describe(&prepared.drifted(), |key| prepared.manifest(key)).await;
+        drifts.retain(|drift| !drift.values_stand);
         drifts.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Survey { drifts, refused: prepared.gated.refused.clone() })
     }

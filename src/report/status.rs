@@ -33,9 +33,6 @@ pub fn next(
     }
     if deployment.outcome == Outcome::Deployed {
         status.objects = i64::try_from(deployment.objects).ok();
-        if status.drift.is_none() {
-            status = drifted(&status, &Standing::default(), generation, now);
-        }
     }
     let (synced, reason, message) = synced(deployment);
     set(&mut status.conditions, "Synced", synced, reason, &message, generation, now);
