@@ -151,12 +151,14 @@ async fn heal_many(
     let (mut ratios, mut times) = (Vec::new(), Vec::new());
     for pair in 0..scale.pairs {
         let bare = async || {
-            delete(world, beside, count).await;
+            delete(world, beside, 0..count).await;
             bare::apply(world, &bodies(beside, count), in_flight).await
         };
         let early = if pair % 2 == 1 { Some(bare().await) } else { None };
+        // The other half each time: what is deleted again and again is fought over, and waits.
+        let from = pair % 2 * count;
         plumb.signal(Signal::STOP);
-        delete(world, name, count).await;
+        delete(world, name, from..from + count).await;
         let mark = world.audit().mark().await;
         let lines = plumb.log_len();
         let began = chrono::Utc::now();
@@ -178,12 +180,12 @@ async fn heal_many(
     figures.record("heal_1000_s", median(&times));
 }
 
-async fn delete(world: &World, namespace: &str, count: usize) {
+async fn delete(world: &World, namespace: &str, numbers: std::ops::Range<usize>) {
     let api: Api<ConfigMap> = Api::namespaced(world.admin(), namespace);
     let one = async |number| {
         api.delete(&object_name(number), &DeleteParams::default()).await.expect("the object goes");
     };
-    futures::stream::iter(0..count).map(one).buffer_unordered(16).collect::<()>().await;
+    futures::stream::iter(numbers).map(one).buffer_unordered(16).collect::<()>().await;
 }
 
 async fn all_stand(world: &World, namespace: &str, count: usize) {
