@@ -60,6 +60,7 @@ pub struct Prepared {
     confirmed: Option<CommitId>,
     known: Known,
     strangers: Strangers,
+    manager: Arc<str>,
     /// What an earlier life of plumb deployed, if that was another commit and this life has applied nothing yet.
     former: Former,
     stages: Vec<(Stage, Duration)>,
@@ -96,8 +97,9 @@ impl Reconciler {
             self.dry_run(plan, &known, &former, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
         let desired = Arc::new(desired);
-        let stages = clock.laps;
-        let mut prepared = Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, former, stages });
+        let (manager, stages) = (Arc::clone(&self.manager), clock.laps);
+        let mut prepared =
+            Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, manager, former, stages });
         if !self.definition.spec.self_heal && self.deployed_target().is_some() {
             prepared.leave_drifted();
         }

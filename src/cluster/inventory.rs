@@ -46,6 +46,8 @@ pub type Changed = HashMap<ObjectKey, Option<ResourceVersion>>;
 #[derive(Default)]
 struct Follower {
     changed: Changed,
+    /// Objects of which any change is told.
+    closely: HashSet<ObjectKey>,
     /// Whether the health of any of them changed.
     health: bool,
     wake: channel::Sender<()>,
@@ -151,6 +153,13 @@ impl Inventory {
         self.state().followers.entry(Arc::clone(part_of)).or_default().wake.subscribe()
     }
 
+    /// Tells of any change of these objects, whether or not it touches what was applied; of a status alone only where nothing else tells it apart.
+    pub fn follow_closely(&self, part_of: &str, keys: HashSet<ObjectKey>) {
+        if let Some(follower) = self.state().followers.get_mut(part_of) {
+            follower.closely = keys;
+        }
+    }
+
     /// The changes that nobody has looked at yet; they count as looked at from now on.
     pub fn take_changed(&self, part_of: &str) -> Changed {
         self.state()
@@ -216,6 +225,10 @@ impl State {
         }
     }
 
+    fn is_followed_closely(&self, part_of: &str, key: &ObjectKey) -> bool {
+        self.followers.get(part_of).is_some_and(|follower| follower.closely.contains(key))
+    }
+
     /// Notes that the health of a member changed, and wakes whoever follows the environment.
     fn tell_health(&mut self, part_of: &str) {
         if let Some(follower) = self.followers.get_mut(part_of).filter(|follower| !follower.health) {
@@ -252,7 +265,9 @@ impl State {
             let known = self.members.get(&part_of).and_then(|members| members.get(&key));
             let health = known.is_none_or(|known| known.health != live.health || known.terminating != live.terminating);
             let touched = known.filter(|known| live.touched_since(known)).map(|_| live.resource_version);
-            if tell && (touched.is_some() || known.is_none_or(|known| differs(known, &live))) {
+            let closely =
+                known.is_some_and(|known| live.moved_since(known)) && self.is_followed_closely(&part_of, &key);
+            if tell && (touched.is_some() || closely || known.is_none_or(|known| differs(known, &live))) {
                 self.tell(&part_of, key.clone(), touched);
             }
             if health {

@@ -277,11 +277,10 @@ impl Task {
         let former = self.told.as_ref().map(|(commit, _)| *commit).or(self.course.target());
         if mode == Mode::Commit {
             self.tell_rewind(former, commit);
-            self.tell_before().await;
         }
         // Restoring what is not the head changes nothing of how the head ended.
         let quiet = mode == Mode::Restore && self.course.tried() != Some(commit);
-        let noticed = if self.told.is_none() { Noticed::Start } else { Noticed::Resync };
+        let noticed = if self.reconciler.has_target() { Noticed::Resync } else { Noticed::Start };
         match self.prepare(commit, mode).await {
             None => {}
             Some(Ok(Verdict::Unchanged)) => self.unchanged(commit).await,
@@ -289,6 +288,9 @@ impl Task {
                 self.restore(prepared, noticed, quiet).await;
             }
             Some(Ok(Verdict::Passed(prepared))) => {
+                if mode == Mode::Commit {
+                    self.tell_overwritten(&prepared).await;
+                }
                 let found = self.drifted_meanwhile(&prepared);
                 self.deploy_over(prepared, found, Noticed::Start, quiet).await;
                 self.look_again();
@@ -352,7 +354,10 @@ impl Task {
             let Some(newer) = newer else { return };
             // What the older commit wrote changes the plan: decided anew.
             match self.prepare(newer, Mode::Commit).await {
-                Some(Ok(Verdict::Passed(next))) => current = next,
+                Some(Ok(Verdict::Passed(next))) => {
+                    self.tell_overwritten(&next).await;
+                    current = next;
+                }
                 Some(Ok(Verdict::Unchanged)) => return self.unchanged(newer).await,
                 Some(Err(failure)) => {
                     self.course.restore_now(Instant::now());

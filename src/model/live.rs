@@ -78,9 +78,13 @@ impl Live {
     /// Whether it was written since `before` in a way that its `managedFields` do not show, as a write by our own field manager within the second of our
     /// own. A status that was written twice in a second looks the same, but moves neither generation nor marks; a deletion that began is seen by itself.
     pub fn touched_since(&self, before: &Self) -> bool {
-        let moved = self.resource_version != before.resource_version && !(self.counted && self.marks == before.marks);
         let same = self.uid == before.uid && self.terminating == before.terminating;
-        same && moved && self.ownership == before.ownership
+        same && self.ownership == before.ownership && self.moved_since(before)
+    }
+
+    /// Whether more than the status may have been written since `before`.
+    pub fn moved_since(&self, before: &Self) -> bool {
+        self.resource_version != before.resource_version && !(self.counted && self.marks == before.marks)
     }
 
     /// The Apply entry of this field manager.

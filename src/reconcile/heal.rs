@@ -232,34 +232,52 @@ impl Reconciler {
 impl Prepared {
     /// What of a commit that was deployed before does not stand any more, as a start or a resync finds it.
     pub fn drifted(&self) -> Vec<Found> {
-        let differs = self.gated.differing.iter().cloned();
-        let gone = self.gated.plan.steps.iter().filter(|step| step.action == Action::Create);
-        let gone = gone.map(|step| Found { key: step.key.clone(), class: Class::Deleted, paths: FieldSet::default() });
-        differs.chain(gone).collect()
+        let steps = self.gated.plan.steps.iter();
+        let gone = steps.filter_map(|step| match step.action {
+            Action::Create => Some((step, Class::Deleted)),
+            // Without our label, but applied by us; or without our entry. What has neither was made by somebody else.
+            Action::Adopt => match self.strangers.get(&step.key) {
+                Some(live) if live.entry(&self.manager).is_none() => Some((step, Class::Deleted)),
+                _ => Some((step, Class::OwnershipLost)),
+            },
+            _ => None,
+        });
+        let found = |(step, class): (&Step, Class)| Found { key: step.key.clone(), class, paths: FieldSet::default() };
+        self.gated.differing.iter().cloned().chain(gone.map(found)).collect()
     }
 
-    /// The same of the commit that was deployed before this one, as far as this one asks for the same. What both somebody and the commit changed is not told
-    /// apart.
+    /// The same of the commit that was deployed before this one. What both somebody and this commit changed can't be told apart, and is not told.
     pub fn drifted_since_former(&self) -> Vec<Found> {
-        let same = |manifest: &&Arc<Manifest>| {
-            self.former.get(&manifest.key).is_some_and(|former| former.digest == manifest.digest)
-        };
-        let same: HashSet<&ObjectKey> =
-            self.desired.objects.iter().filter(same).map(|manifest| &manifest.key).collect();
+        let same = self.same_as_former();
         let mut found = self.drifted();
         found.retain(|found| match found.class {
-            Class::Deleted => self.former.contains_key(&found.key),
+            Class::Deleted | Class::OwnershipLost => self.former.contains_key(&found.key),
             _ => same.contains(&found.key),
         });
         found
     }
 
+    /// The objects that the commit before asked for in the same form.
+    fn same_as_former(&self) -> HashSet<&ObjectKey> {
+        let same = |manifest: &&Arc<Manifest>| {
+            self.former.get(&manifest.key).is_some_and(|former| former.digest == manifest.digest)
+        };
+        self.desired.objects.iter().filter(same).map(|manifest| &manifest.key).collect()
+    }
+
     /// Leaves alone what drifted and the commit did not change.
     pub(super) fn leave_drifted(&mut self) {
-        let drifted: HashSet<ObjectKey> = self.drifted_since_former().into_iter().map(|found| found.key).collect();
-        for step in self.gated.plan.steps.iter_mut().filter(|step| drifted.contains(&step.key)) {
+        let same: HashSet<ObjectKey> = self.same_as_former().into_iter().cloned().collect();
+        let found: HashSet<ObjectKey> = self.drifted().into_iter().map(|found| found.key).collect();
+        let left = |step: &&mut Step| same.contains(&step.key) && found.contains(&step.key);
+        for step in self.gated.plan.steps.iter_mut().filter(left) {
             (step.action, step.reason) = (Action::Keep, Reason::Drifted);
         }
+    }
+
+    /// Whether an object is written.
+    pub fn writes(&self, key: &ObjectKey) -> bool {
+        self.gated.plan.steps.iter().any(|step| step.key == *key && step.action.writes())
     }
 
     /// The manifest of one of the commit's objects.

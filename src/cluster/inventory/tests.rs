@@ -133,6 +133,21 @@ fn changes_by_others_are_told_once_and_our_own_writes_and_status_are_not() {
 }
 
 #[test]
+fn of_what_is_followed_closely_any_change_is_told() {
+    let (mut state, key) = (State::default(), ObjectKey::new("", "ConfigMap", "n", "a"));
+    state.followers.insert("dev".into(), Follower { closely: [key.clone()].into(), ..Follower::default() });
+    let with = |version, ownership| Live { ownership, ..live(Some("dev"), version) };
+    state.put(key.clone(), with(1, 1), false);
+    state.put(key.clone(), with(1, 1), true);
+    assert!(changes(&mut state).is_empty());
+    state.put(key.clone(), with(2, 2), true);
+    assert_eq!(changes(&mut state), [("a".to_owned(), None)]);
+    state.followers.get_mut("dev").unwrap().closely.clear();
+    state.put(key.clone(), with(3, 3), true);
+    assert!(changes(&mut state).is_empty());
+}
+
+#[test]
 fn an_object_whose_label_was_taken_off_or_changed_is_told_to_the_environment_it_left() {
     let (mut state, key) = (State::default(), ObjectKey::new("", "ConfigMap", "n", "a"));
     state.followers.insert("dev".into(), Follower::default());

@@ -1,5 +1,6 @@
 //! Drift that is not found by the watch: at a start, by a resync, or when a new commit is about to overwrite it.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tracing::debug;
@@ -7,21 +8,21 @@ use tracing::debug;
 use super::Task;
 use crate::drift::describe::Drift;
 use crate::drift::fingerprint::{Class, Found};
-use crate::model::{CommitId, Outcome};
+use crate::model::{CommitId, ObjectKey, Outcome};
 use crate::reconcile::{Mode, Prepared, Verdict};
 use crate::report::drift::{Action, Noticed};
 
 impl Task {
-    /// Before a new commit: what drifted meanwhile is told, since the commit is about to overwrite it.
-    pub(super) async fn tell_before(&mut self) {
+    /// A new commit is about to overwrite what drifted meanwhile: that is told before.
+    pub(super) async fn tell_overwritten(&mut self, prepared: &Prepared) {
         let changed = self.take_changes();
         if changed.is_empty() {
             return;
         }
-        let examined = self.reconciler.examine(&changed, self.observes().is_some());
-        let now = Instant::now();
-        let news: Vec<Found> =
-            examined.found.iter().filter(|found| self.drifts.book.found(found, now).news).cloned().collect();
+        let mut found = self.reconciler.examine(&changed, self.observes().is_some()).found;
+        found.retain(|found| prepared.writes(&found.key));
+        let news = self.enter(&found);
+        let news = found.into_iter().filter(|found| news.contains(&found.key)).collect();
         let reconciler = self.reconciler.clone();
         let drifts = self.describe(news, |key| reconciler.target_manifest(key)).await;
         let drifts = drifts.into_iter().map(|drift| (drift, Action::LeftToCommit)).collect();
@@ -35,8 +36,13 @@ impl Task {
         let (commit, found) = (prepared.desired.commit, prepared.drifted());
         let Some(action) = self.observes() else { return self.deploy_over(prepared, found, noticed, quiet).await };
         self.reconciler.settle_for(&prepared);
-        let drifts = self.describe_news(&found, &prepared).await;
-        drifts.iter().filter(|drift| drift.values_stand).for_each(|drift| self.drifts.book.stands(&drift.key));
+        prepared.gated.verified.iter().for_each(|(key, _)| self.stands(key));
+        let news = self.enter(&found);
+        let mut drifts = self.describe(found, |key| prepared.manifest(key)).await;
+        for drift in drifts.iter().filter(|drift| drift.values_stand) {
+            self.drifts.book.stands(&drift.key);
+        }
+        drifts.retain(|drift| news.contains(&drift.key));
         self.tell_drifts(drifts.into_iter().map(|drift| (drift, action)).collect(), noticed, Duration::ZERO).await;
         if !quiet {
             self.unchanged(commit).await;
@@ -53,7 +59,9 @@ impl Task {
         quiet: bool,
     ) {
         let (began, observed) = (Instant::now(), self.observes());
-        let drifts = self.describe_news(&found, &prepared).await;
+        let news = self.enter(&found);
+        let read = found.iter().filter(|found| news.contains(&found.key)).cloned().collect();
+        let drifts = self.describe(read, |key| prepared.manifest(key)).await;
         self.deploy(prepared, quiet).await;
         let stand = self.reconciler.standing(found.iter().map(|found| &found.key));
         stand.iter().for_each(|key| _ = self.drifts.book.healed(key, Instant::now()));
@@ -71,11 +79,11 @@ impl Task {
         self.tell_drift_status().await;
     }
 
-    /// Enters what was found into the book, and reads what is new of it.
-    async fn describe_news(&mut self, found: &[Found], prepared: &Prepared) -> Vec<Drift> {
+    /// Enters what was found into the book; what of it is new.
+    fn enter(&mut self, found: &[Found]) -> HashSet<ObjectKey> {
         let now = Instant::now();
-        let news: Vec<Found> = found.iter().filter(|found| self.drifts.book.found(found, now).news).cloned().collect();
-        self.describe(news, |key| prepared.manifest(key)).await
+        let news = found.iter().filter(|found| self.drifts.book.found(found, now).news);
+        news.map(|found| found.key.clone()).collect()
     }
 
     /// What a start finds beside a new commit: what the commit before had deployed and does not stand any more, as far as the new one asks for the same.

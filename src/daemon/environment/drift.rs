@@ -34,7 +34,9 @@ pub(super) struct Drifts {
     /// How often the API server is asked about what the watch can't tell.
     pace: Pace,
     /// What is to be looked at again, and when.
-    later: HashMap<ObjectKey, (Option<ResourceVersion>, Instant)>,
+    later: HashMap<ObjectKey, Instant>,
+    /// What was written without a trace, at this resourceVersion, until it is known to be as it should be.
+    touched: HashMap<ObjectKey, ResourceVersion>,
     /// Heals in a row that failed.
     attempts: u32,
     /// What is told in one line, since it is too much to be told one by one.
@@ -48,8 +50,15 @@ pub(super) struct Drifts {
 impl Drifts {
     /// When there is something to do although nothing else is seen.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let later = self.later.values().map(|(_, at)| *at).min();
+        let later = self.later.values().copied().min();
         [self.book.next_at(), later, self.crowd.due_at(), self.untold].into_iter().flatten().min()
+    }
+
+    /// Whether the API server may be asked about an object; if not, it is looked at again in its turn.
+    fn may_ask(&mut self, key: &ObjectKey, now: Instant) -> bool {
+        let turn = self.pace.ask(key, now);
+        self.later.extend(turn.err().map(|at| (key.clone(), at)));
+        turn.is_ok()
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -94,20 +103,22 @@ impl Task {
     pub(super) fn take_changes(&mut self) -> Changed {
         let now = Instant::now();
         let mut changed = self.reconciler.cluster.inventory.take_changed(&self.reconciler.part_of);
-        for (key, (touched, _)) in self.drifts.later.extract_if(|_, (_, at)| *at <= now) {
-            let known = changed.entry(key).or_default();
-            *known = touched.max(*known);
+        let due = self.drifts.later.extract_if(|_, at| *at <= now).map(|(key, _)| key);
+        let due: Vec<ObjectKey> = due.chain(self.drifts.book.take_due(now)).collect();
+        due.into_iter().for_each(|key| _ = changed.entry(key).or_default());
+        for (key, touched) in &mut changed {
+            *touched = self.drifts.touched.get(key).copied().max(*touched);
+            self.drifts.touched.extend(touched.map(|version| (key.clone(), version)));
         }
-        self.drifts.book.take_due(now).into_iter().for_each(|key| _ = changed.entry(key).or_default());
         changed
     }
 
     /// Has objects looked at again after a pause, that grows with each heal that failed.
-    fn put_off(&mut self, changed: impl IntoIterator<Item = (ObjectKey, Option<ResourceVersion>)>) {
+    fn put_off(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.drifts.attempts.min(10)).min(LONGEST_PAUSE).mul_f64(jitter());
         self.drifts.attempts += 1;
         let at = Instant::now() + pause;
-        self.drifts.later.extend(changed.into_iter().map(|(key, touched)| (key, (touched, at))));
+        self.drifts.later.extend(keys.into_iter().map(|key| (key, at)));
     }
 
     /// Has everything looked at again that differed when it was looked at last: the definition or the target changed since.
@@ -127,14 +138,14 @@ impl Task {
             self.course.retry_now(Instant::now());
         }
         examined.stand.iter().for_each(|key| self.stands(key));
-        self.wait_turns(&changed, &mut examined);
+        self.wait_turns(&mut examined);
         if !(examined.found.is_empty() && examined.verify.is_empty()) {
             match self.reconciler.restoring(&examined).await {
                 Ok(restoring) => self.put_back(restoring).await,
                 Err(failure) => {
                     debug!(environment = %self.reconciler.name, reason = %failure, "what changed can't be looked at now; trying again");
-                    let found = examined.found.iter().map(|found| &found.key).chain(&examined.verify);
-                    self.put_off(found.map(|key| (key.clone(), changed.get(key).copied().flatten())));
+                    let found = examined.found.into_iter().map(|found| found.key);
+                    self.put_off(found.chain(examined.verify));
                 }
             }
         }
@@ -147,23 +158,19 @@ impl Task {
     }
 
     /// Leaves out what is fought over until its next heal, and what was asked about just now.
-    fn wait_turns(&mut self, changed: &Changed, examined: &mut Examined) {
+    fn wait_turns(&mut self, examined: &mut Examined) {
         let (now, drifts) = (Instant::now(), &mut self.drifts);
         examined.found.retain(|found| !drifts.book.waits(&found.key, now));
-        examined.verify.retain(|key| match drifts.pace.ask(key, now) {
-            Ok(()) => true,
-            Err(at) => {
-                drifts.later.insert(key.clone(), (changed.get(key).copied().flatten(), at));
-                false
-            }
-        });
+        examined.verify.retain(|key| drifts.may_ask(key, now));
     }
 
-    fn stands(&mut self, key: &ObjectKey) {
+    /// An object is as it was applied.
+    pub(super) fn stands(&mut self, key: &ObjectKey) {
         if self.drifts.book.open().any(|found| found.key == *key) {
             report::over(&self.reconciler.name, key);
         }
         self.drifts.book.stands(key);
+        self.drifts.touched.remove(key);
     }
 
     async fn tell_waiting(&mut self, going: &[Found]) {
@@ -185,7 +192,7 @@ impl Task {
             heals.extend(heal.then(|| found.key.clone()));
             news.extend(advice.news.then(|| found.key.clone()));
             // What is only told may be as it should be again.
-            let read = heal || advice.news || (observed.is_some() && self.drifts.pace.ask(&found.key, now).is_ok());
+            let read = heal || advice.news || (observed.is_some() && self.drifts.may_ask(&found.key, now));
             told.extend(read.then(|| found.clone()));
         }
         let drifts = self.describe(told, |key| restoring.manifest(key)).await;
@@ -224,6 +231,7 @@ impl Task {
             return None;
         }
         self.drifts.attempts = 0;
+        self.drifts.touched.remove(key);
         if self.drifts.book.healed(key, Instant::now()) {
             let fight = self.drifts.book.fights().find(|fight| fight.key == key);
             fight.iter().for_each(|fight| report::fight(&self.reconciler.name, fight));
@@ -270,7 +278,7 @@ impl Task {
             debug!(environment = %self.reconciler.name, reason = %failure, "drift is put back later");
             let open = self.drifts.book.open().filter(|_| nameless).map(|found| found.key.clone());
             let keys: Vec<ObjectKey> = keys.into_iter().chain(open).collect();
-            self.put_off(keys.into_iter().map(|key| (key, None)));
+            self.put_off(keys);
         }
     }
 
@@ -332,6 +340,9 @@ impl Task {
     /// Brings the status up to date with the book, at no request when it says so already.
     pub(super) async fn tell_drift_status(&mut self) {
         let standing = self.drift_standing();
+        // What is left as it is may be put right by somebody else, which our ownership does not show.
+        let open = self.drifts.book.open().filter(|_| self.observes().is_some()).map(|found| found.key.clone());
+        self.reconciler.cluster.inventory.follow_closely(&self.reconciler.part_of, open.collect());
         let due = self.drifts.untold.take_if(|at| *at <= Instant::now()).is_some();
         if standing == self.drifts.told && !due {
             return;
