@@ -1,9 +1,13 @@
 //! Somebody changes a field that git sets: told with who, want and live, and put back.
 
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::observed::write_as_plumb;
 use super::stand::{Stand, deployment};
-use crate::scene::{Scene, config_map};
+use crate::harness::eventually;
+use crate::scene::{SOON, Scene, config_map};
 
 /// One way to change an object.
 struct Row {
@@ -209,5 +213,115 @@ async fn edit(scene: &Scene, args: &[&str], editor: &str) {
     let mut kubectl = crate::harness::Plumb::spawn_program("kubectl", &admin, args, |command| {
         command.env("KUBE_EDITOR", editor);
     });
-    assert!(kubectl.wait(crate::scene::SOON).await.success(), "{}", kubectl.output().await);
+    assert!(kubectl.wait(SOON).await.success(), "{}", kubectl.output().await);
+}
+
+/// Two writes that undo each other leave the value, but not the ownership: it is taken back without a word.
+#[tokio::test]
+async fn there_and_back() {
+    let Some(stand) = Stand::new("d-back", "", [("a.yaml", map("a"))]).await else { return };
+    stand.plumb.signal(Signal::STOP);
+    for value in ["2", "1"] {
+        stand.kubectl(&["patch", "cm", "a", "--type=merge", &format!(r#"-p={{"data":{{"x":"{value}"}}}}"#)]).await;
+    }
+    stand.plumb.signal(Signal::CONT);
+    eventually(SOON, || async {
+        let a = stand.scene.config_maps().get("a").await?;
+        let entries = a.metadata.managed_fields.unwrap_or_default();
+        let ours = entries.iter().find(|entry| entry.operation.as_deref() == Some("Apply")).context("our entry")?;
+        let fields = &ours.fields_v1.as_ref().context("its fields")?.0;
+        ensure!(fields["f:data"].get("f:x").is_some(), "data.x is not ours again");
+        Ok(())
+    })
+    .await;
+    stand.fence().await;
+    assert!(stand.drifts("ConfigMap/a").is_empty(), "{:#?}", stand.drifts("ConfigMap/a"));
+}
+
+#[tokio::test]
+async fn secret_values_are_never_told() {
+    let (old, new) = ("Y2FuYXJ5LW9sZA==", "Y2FuYXJ5LW5ldw=="); // canary-old, canary-new
+    let manifest =
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\ndata: {{password: {old}, other: {old}}}\n");
+    let Some(stand) = Stand::new("d-secret", "", [("s.yaml", manifest)]).await else { return };
+    let patch = format!(r#"-p={{"data":{{"password":"{new}"}}}}"#);
+    stand.kubectl(&["patch", "secret", "s", "--type=merge", &patch]).await;
+    let line = stand.drift("Secret/s").await;
+    line.says(&[
+        ("class", "value-changed"),
+        ("field", "data.password"),
+        ("manager", "kubectl-patch"),
+        ("action", "reverted"),
+    ]);
+    stand.becomes("secret", "s", "/data/password", &json!(old)).await;
+    // Changed in our own name too: then the content is compared.
+    let labels = json!({plumb::model::applyset::PART_OF: crate::scene::part_of(&stand.scene.name)});
+    let own = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "labels": labels}, "data": {"password": new, "other": old}});
+    let manager = format!("--field-manager=plumb-{}", stand.scene.name);
+    stand.kubectl_with(&["apply", "--server-side", "--force-conflicts", &manager, "-f", "-"], &own.to_string()).await;
+    stand.becomes("secret", "s", "/data/password", &json!(old)).await;
+    stand.fence().await;
+    stand.kubectl(&["delete", "secret", "s"]).await;
+    stand.drift_with("Secret/s", &[("class", "deleted"), ("action", "created")]).await;
+    let events = stand.kubectl(&["get", "events", "-o", "json"]).await;
+    let environment = serde_json::to_string(&stand.scene.environment().await.unwrap()).unwrap();
+    for text in [stand.plumb.log().join("\n"), events, environment] {
+        for secret in [old, new, "canary"] {
+            assert!(!text.contains(secret), "{secret} is in {text}");
+        }
+    }
+}
+
+/// Whoever applies under our name leaves our entry whole: its time, or else the resourceVersion tells, and a dry-run decides.
+#[tokio::test]
+async fn our_own_name_used_elsewhere() {
+    const TRIES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let name = |index: &str| format!("m{index}");
+    let file = |index: &str| -> &'static str { Box::leak(format!("m{index}.yaml").into_boxed_str()) };
+    let files = TRIES.map(|index| (file(index), config_map(&name(index), &[("x", "1"), ("z", "1")])));
+    let Some(stand) = Stand::new("d-own", "", files).await else { return };
+    let time = async |name: &str| {
+        let object = stand.scene.config_maps().get(name).await.unwrap();
+        let entries = object.metadata.managed_fields.unwrap_or_default();
+        entries.into_iter().find(|entry| entry.operation.as_deref() == Some("Apply")).and_then(|entry| entry.time)
+    };
+    let differs =
+        [("field", "data.x"), ("want", "1"), ("live", "3"), ("class", "value-changed"), ("action", "reverted")];
+    // In another second.
+    let first = time("m0").await;
+    eventually(SOON, || async {
+        write_as_plumb(&stand.scene, "m1", "1").await; // Nothing new in it: only its time tells the second.
+        write_as_plumb(&stand.scene, "m2", "3").await;
+        ensure!(time("m2").await != first, "still the same second");
+        Ok(())
+    })
+    .await;
+    stand.drift_with("ConfigMap/m2", &differs).await;
+    stand.data_becomes("m2", Some("x=1 z=1")).await;
+    assert!(stand.drifts("ConfigMap/m1").is_empty());
+
+    // In the second of plumb's own write.
+    let mut same = None;
+    for name in TRIES.iter().skip(3).map(|index| name(index)) {
+        stand.kubectl(&["patch", "cm", &name, "--type=merge", r#"-p={"data":{"x":"2"}}"#]).await;
+        stand.data_becomes(&name, Some("x=1 z=1")).await;
+        let healed = time(&name).await;
+        write_as_plumb(&stand.scene, &name, "3").await;
+        let now = time(&name).await;
+        stand.drift_with(&format!("ConfigMap/{name}"), &differs).await;
+        stand.data_becomes(&name, Some("x=1 z=1")).await;
+        if now == healed {
+            same = Some(name);
+            break;
+        }
+    }
+    assert!(same.is_some(), "never within the second");
+
+    // One that leaves a field out.
+    let labels = json!({plumb::model::applyset::PART_OF: crate::scene::part_of(&stand.scene.name)});
+    let less = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m0", "labels": labels}, "data": {"x": "1"}});
+    let manager = format!("--field-manager=plumb-{}", stand.scene.name);
+    stand.kubectl_with(&["apply", "--server-side", &manager, "-f", "-"], &less.to_string()).await;
+    stand.drift_with("ConfigMap/m0", &[("field", "data.z"), ("live", "(absent)")]).await;
+    stand.data_becomes("m0", Some("x=1 z=1")).await;
 }

@@ -1,6 +1,10 @@
 //! What somebody changes in the cluster between commits: found by the watch, told, put back.
 
+mod away;
 mod changes;
+mod fights;
 mod gone;
+mod observed;
+mod quiet;
 mod stand;
 mod verb;

@@ -97,7 +97,12 @@ impl Stand {
     pub async fn on(scene: Scene, plumb: Plumb) -> Option<Self> {
         let head = scene.env.repository().open().refname_to_id("refs/heads/dev").expect("the branch");
         scene.deployed(head).await;
-        Some(Self { scene, plumb, fences: AtomicU32::new(0) })
+        Some(Self::running(scene, plumb))
+    }
+
+    /// On a scene that plumb runs on, however it stands.
+    pub fn running(scene: Scene, plumb: Plumb) -> Self {
+        Self { scene, plumb, fences: AtomicU32::new(0) }
     }
 
     /// An object as the log names it.
@@ -160,10 +165,8 @@ impl Stand {
     /// What plumb asked since about the environment's objects: not about the fence, nor for lists of its own kinds.
     pub async fn asked(&self, mark: AuditMark) -> Audit {
         let all = self.scene.env.audit().expect("an audit log").since(mark).await;
-        all.in_namespace(&self.scene.namespace).only(|event| {
-            let fence = event.object_ref.name == FENCE || event.object_ref.resource == "events";
-            !fence
-        })
+        all.in_namespace(&self.scene.namespace)
+            .only(|event| !event.object_ref.name.starts_with(FENCE) && event.object_ref.resource != "events")
     }
 
     /// What of it changed something, or tried to.
@@ -178,8 +181,7 @@ impl Stand {
 
     /// The same with an input.
     pub async fn kubectl_with(&self, args: &[&str], stdin: &str) -> String {
-        let args: Vec<&str> = ["-n", &*self.scene.namespace].into_iter().chain(args.iter().copied()).collect();
-        self.scene.kubectl_ok(&args, stdin).await
+        kubectl(&self.scene, args, stdin).await
     }
 
     /// Waits until an object has this at a JSON pointer; `Null`: nothing.
@@ -230,6 +232,12 @@ impl Stand {
         })
         .await
     }
+}
+
+/// kubectl in a scene's namespace, as an administrator; it must go well.
+pub async fn kubectl(scene: &Scene, args: &[&str], stdin: &str) -> String {
+    let args: Vec<&str> = ["-n", &*scene.namespace].into_iter().chain(args.iter().copied()).collect();
+    scene.kubectl_ok(&args, stdin).await
 }
 
 /// A condition of a status.

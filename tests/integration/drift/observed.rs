@@ -1,0 +1,161 @@
+//! Where plumb is told to leave the cluster as it is: it says what differs, and touches nothing.
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::stand::{Stand, condition};
+use crate::harness::Change;
+use crate::scene::{Scene, config_map};
+
+fn files() -> [(&'static str, String); 4] {
+    let map = |name: &str| config_map(name, &[("x", "1"), ("z", "1")]);
+    [("a.yaml", map("a")), ("b.yaml", map("b")), ("c.yaml", map("c")), ("d.yaml", map("d"))]
+}
+
+/// Somebody changes `a`, deletes `b`, takes our label off `c`.
+async fn tamper(stand: &Stand) {
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"x":"2"}}"#]).await;
+    stand.kubectl(&["delete", "cm", "b"]).await;
+    stand.kubectl(&["label", "cm", "c", "applyset.kubernetes.io/part-of-"]).await;
+}
+
+/// The classes of what [`tamper`] does.
+const CLASSES: [(&str, &str); 3] =
+    [("ConfigMap/a", "value-changed"), ("ConfigMap/b", "deleted"), ("ConfigMap/c", "ownership-lost")];
+
+/// Waits until all is told, and asserts that each was told once, with this action.
+async fn told_once(stand: &Stand, action: &str) {
+    for (object, class) in CLASSES {
+        stand.drift(object).await.says(&[("class", class), ("action", action)]);
+    }
+    stand.status(|status| status.drift == Some(3)).await;
+    for (object, _) in CLASSES {
+        assert_eq!(stand.drifts(object).len(), 1, "{:#?}", stand.drifts(object));
+    }
+}
+
+async fn all_as_git_says(stand: &Stand) {
+    for name in ["a", "b", "c", "d"] {
+        stand.data_becomes(name, Some("x=1 z=1")).await;
+    }
+    let status = stand.status(|status| status.drift == Some(0)).await;
+    assert_eq!(condition(&status, "Drifted").map(|drifted| &*drifted.status), Some("False"));
+}
+
+#[tokio::test]
+async fn without_self_heal_drift_is_told_once_and_counted_and_nothing_is_written() {
+    let Some(stand) = Stand::new("d-off", "selfHeal: false", files()).await else { return };
+    let mark = stand.mark().await;
+    tamper(&stand).await;
+    told_once(&stand, "none, selfHeal is false").await;
+    let status = stand.status(|_| true).await;
+    let drifted = condition(&status, "Drifted").unwrap();
+    assert_eq!((&*drifted.status, &*drifted.reason), ("True", "SelfHealOff"));
+    for word in ["/a (data.x)", "/b (deleted)", "/c (ownership-lost)"] {
+        assert!(drifted.message.contains(word), "{drifted:?}");
+    }
+    let events = stand.events("ConfigMap", "a").await;
+    assert!(events[0].contains("want 1, was 2") && events[0].contains("selfHeal is false"), "{events:?}");
+
+    // Touched again it is no news; changed further it is; changed back it is over.
+    stand.kubectl(&["annotate", "cm", "a", "note=1"]).await;
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"z":"2"}}"#]).await;
+    stand.drift_with("ConfigMap/a", &[("field", "data.z"), ("live", "2")]).await;
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"x":"1","z":"1"}}"#]).await;
+    stand.status(|status| status.drift == Some(2)).await;
+    let object = stand.object("ConfigMap/a");
+    assert!(stand.line("no longer drifted").await.field("object") == object);
+    let writes = stand.wrote(mark).await;
+    assert!(writes.is_empty(), "{writes:#?}");
+
+    // A commit is deployed; what it does not change stays as somebody left it.
+    let mark = stand.mark().await;
+    let commit = stand.scene.push([("d.yaml", config_map("d", &[("x", "2")]))]);
+    stand.scene.deployed(commit).await;
+    let written: Vec<String> = stand.wrote(mark).await.0.into_iter().map(|event| event.object_ref.name).collect();
+    assert_eq!(written, ["d"]);
+    assert_eq!(stand.scene.data("b").await, None);
+    stand.status(|status| status.drift == Some(2)).await;
+
+    stand.scene.define("");
+    stand.data_becomes("b", Some("x=1 z=1")).await;
+    stand.status(|status| status.drift == Some(0)).await;
+}
+
+#[tokio::test]
+async fn suspended_it_tells_and_writes_nothing_until_it_is_resumed() {
+    let Some(stand) = Stand::new("d-suspended", "", files()).await else { return };
+    stand.scene.define("suspend: true");
+    stand.line("suspended: nothing is changed").await;
+    let mark = stand.mark().await;
+    tamper(&stand).await;
+    told_once(&stand, "none, suspended").await;
+    let status = stand.status(|_| true).await;
+    assert_eq!(condition(&status, "Drifted").map(|drifted| &*drifted.reason), Some("Suspended"));
+    let writes = stand.wrote(mark).await;
+    assert!(writes.is_empty(), "{writes:#?}");
+    stand.scene.define("");
+    all_as_git_says(&stand).await;
+}
+
+#[tokio::test]
+async fn a_start_while_suspended_finds_what_drifted_before() {
+    let Some(stand) = Stand::new("d-suspended-start", "", files()).await else { return };
+    stand.scene.define("suspend: true");
+    stand.line("suspended: nothing is changed").await;
+    let Stand { scene, plumb, .. } = stand;
+    drop(plumb);
+    let mark = scene.env.audit().unwrap().mark().await;
+    let plumb = scene.run();
+    let stand = Stand::running(scene, plumb);
+    stand.line("suspended: nothing is changed").await;
+    // Nothing differs, and nothing is told.
+    stand.status(|status| status.drift == Some(0)).await;
+    tamper(&stand).await;
+    told_once(&stand, "none, suspended").await;
+    assert!(stand.wrote(mark).await.is_empty());
+
+    let Stand { scene, plumb, .. } = stand;
+    drop(plumb);
+    let plumb = scene.run();
+    let stand = Stand::running(scene, plumb);
+    told_once(&stand, "none, suspended").await;
+    for (object, _) in CLASSES {
+        stand.drift(object).await.says(&[("noticed", "while plumb was away")]);
+    }
+    let writes = stand.wrote(mark).await;
+    assert!(writes.is_empty(), "{writes:#?}");
+    stand.scene.define("");
+    all_as_git_says(&stand).await;
+}
+
+/// A write in our own name leaves no trace in the ownership record but its time: a dry-run tells, and writes nothing.
+#[tokio::test]
+async fn a_write_in_our_own_name_is_told_without_a_write() {
+    let Some(stand) = Stand::new("d-off-own", "selfHeal: false", files()).await else { return };
+    let mark = stand.mark().await;
+    write_as_plumb(&stand.scene, "a", "2").await;
+    stand.drift("ConfigMap/a").await.says(&[("field", "data.x"), ("want", "1"), ("live", "2")]);
+    stand.status(|status| status.drift == Some(1)).await;
+    let writes = stand.wrote(mark).await;
+    assert!(writes.is_empty(), "{writes:#?}");
+}
+
+/// Applies a ConfigMap that differs in `x` alone, under the environment's field manager.
+pub async fn write_as_plumb(scene: &Scene, name: &str, x: &str) {
+    let labels = json!({plumb::model::applyset::PART_OF: crate::scene::part_of(&scene.name)});
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {"x": x, "z": "1"}});
+    let params = PatchParams::apply(&format!("plumb-{}", scene.name)).force();
+    scene.config_maps().patch(name, &params, &Patch::Apply(body)).await.unwrap();
+}
+
+/// An object that leaves git is no drift any more, whoever changed it.
+#[tokio::test]
+async fn what_leaves_git_is_forgotten() {
+    let Some(stand) = Stand::new("d-off-left", "selfHeal: false", files()).await else { return };
+    tamper(&stand).await;
+    told_once(&stand, "none, selfHeal is false").await;
+    stand.scene.push([("a.yaml", Change::Remove), ("b.yaml", Change::Remove)]);
+    stand.status(|status| status.drift == Some(1)).await;
+    stand.data_becomes("a", None).await;
+}
