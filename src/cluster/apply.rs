@@ -211,14 +211,15 @@ impl Writer<'_> {
         }
     }
 
-    /// The live metadata of all objects of `key`'s kind in its namespace, page by page to `each`.
+    /// The live metadata of the objects of `key`'s kind in its namespace that a label selector picks, page by page to `each`.
     pub async fn metadata_list(
         &self,
         key: &ObjectKey,
         info: &KindInfo,
+        selector: &str,
         mut each: impl FnMut(Metadata),
     ) -> Result<(), ClusterError> {
-        let mut params = ListParams::default().limit(500);
+        let mut params = ListParams::default().labels(selector).limit(500);
         let what = || format!("list the metadata of {} in {:?}", key.kind, key.namespace_or_empty());
         loop {
             let request = at(key, info).list_metadata(&params);

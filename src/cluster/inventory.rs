@@ -5,7 +5,7 @@
 //! objects share are kept once.
 //! The plan borrows an environment's members in place; nothing is copied.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use tokio::task::AbortHandle;
 
 use super::api::Caller;
 use super::error::ClusterError;
-use super::watch::Sink;
 use crate::drift::ownership::{Interner, reduce};
-use crate::health::{self, Object};
-use crate::model::applyset::PART_OF;
+use crate::health;
 use crate::model::kinds::KindInfo;
 use crate::model::live::ResourceVersion;
 use crate::model::{GroupKind, Live, ObjectKey};
+use sink::KindSink;
+
+mod sink;
 
 /// The members of one environment, by key.
 pub type Members = HashMap<ObjectKey, Live>;
@@ -92,8 +93,7 @@ impl Inventory {
                 continue;
             }
             let path = DynamicObject::url_path(&resource(kind, info), None);
-            let (reads_status, named) = (health::reads_status(kind), HashSet::new());
-            let sink = KindSink { inventory: self.clone(), kind: kind.clone(), reads_status, path, named };
+            let sink = KindSink::new(self, kind, path);
             let task = tokio::spawn(super::watch::run(self.caller.clone(), sink));
             let watched =
                 Watched { listed: false, seen: 0, trouble: None, forbidden: false, task: task.abort_handle() };
@@ -278,7 +278,14 @@ impl State {
     }
 
     fn remove(&mut self, key: &ObjectKey, at: ResourceVersion) {
-        self.remove_all(|known, live| known == key && live.resource_version <= at);
+        let mut gone = Vec::new();
+        for (part_of, members) in &mut self.members {
+            if members.get(key).is_some_and(|live| live.resource_version <= at) {
+                members.remove(key);
+                gone.push((Arc::clone(part_of), key.clone()));
+            }
+        }
+        self.left(gone);
     }
 
     fn remove_all(&mut self, goes: impl Fn(&ObjectKey, &Live) -> bool) {
@@ -286,6 +293,11 @@ impl State {
         for (part_of, members) in &mut self.members {
             gone.extend(members.extract_if(|key, live| goes(key, live)).map(|(key, _)| (Arc::clone(part_of), key)));
         }
+        self.left(gone);
+    }
+
+    /// Tells that members are no longer there.
+    fn left(&mut self, gone: Vec<(Arc<str>, ObjectKey)>) {
         for (part_of, key) in gone {
             self.tell(&part_of, key, None);
             self.tell_health(&part_of);
@@ -293,123 +305,9 @@ impl State {
     }
 }
 
-/// Reduces an object as the watch brings it. Of one that is well, nothing of its status is kept.
-fn take_in(kind: &GroupKind, object: &Object, interner: &mut Interner) -> Live {
-    let health = health::assess(kind, object);
-    let health = (!health.is_settled()).then(|| Box::new(health));
-    Live { health, ..reduce(&object.metadata, interner) }
-}
-
 /// Whether anything changed that drift is read from.
 fn differs(known: &Live, live: &Live) -> bool {
     known.uid != live.uid || known.terminating != live.terminating || known.applied != live.applied
-}
-
-/// Feeds one kind's watch into the inventory.
-struct KindSink {
-    inventory: Inventory,
-    kind: GroupKind,
-    reads_status: bool,
-    path: String,
-    /// What the list that is under way has named so far.
-    named: HashSet<ObjectKey>,
-}
-
-impl KindSink {
-    fn with_kind(&self, change: impl FnOnce(&mut Watched)) {
-        if let Some(watched) = self.inventory.state().kinds.get_mut(&self.kind) {
-            change(watched);
-        }
-    }
-}
-
-impl Sink for KindSink {
-    type Object = Object;
-
-    fn kind(&self) -> String {
-        self.kind.to_string()
-    }
-
-    fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn selector(&self) -> Option<&str> {
-        Some(PART_OF)
-    }
-
-    fn metadata_only(&self) -> bool {
-        !self.reads_status
-    }
-
-    fn relisting(&mut self) {
-        self.named.clear();
-        self.with_kind(|watched| watched.listed = false);
-    }
-
-    fn observe(&mut self, object: Self::Object) {
-        let key = key_of(&self.kind, &object.metadata);
-        let mut state = self.inventory.state();
-        let live = take_in(&self.kind, &object, &mut state.interner);
-        if !state.kinds.get(&self.kind).is_some_and(|watched| watched.listed) {
-            self.named.insert(key.clone());
-        }
-        state.put(key, live, true);
-    }
-
-    fn gone(&mut self, object: Self::Object) {
-        let mut state = self.inventory.state();
-        let version = reduce(&object.metadata, &mut state.interner).resource_version;
-        state.remove(&key_of(&self.kind, &object.metadata), version);
-    }
-
-    /// What the list did not name and is not newer is gone.
-    fn listed(&mut self, at: ResourceVersion) {
-        let named = std::mem::take(&mut self.named);
-        let mut state = self.inventory.state();
-        state.remove_all(|key, live| key.kind == self.kind && !named.contains(key) && live.resource_version <= at);
-        state.interner.sweep();
-        drop(state);
-        self.with_kind(|watched| {
-            watched.listed = true;
-            (watched.trouble, watched.forbidden) = (None, false);
-            watched.seen = watched.seen.max(at);
-        });
-        self.inventory.progress.send_modify(|count| *count += 1);
-    }
-
-    fn delivered(&mut self, version: ResourceVersion) {
-        self.with_kind(|watched| {
-            watched.seen = watched.seen.max(version);
-            (watched.trouble, watched.forbidden) = (None, false);
-        });
-        self.inventory.progress.send_modify(|count| *count += 1);
-    }
-
-    /// A definition that was deleted took its objects with it. Served again, the kind is watched anew.
-    fn unserved(&mut self) -> bool {
-        let mut state = self.inventory.state();
-        if state.kinds.get(&self.kind).is_none_or(|watched| watched.seen == 0) {
-            return false; // Defined a moment ago.
-        }
-        state.remove_all(|key, _| key.kind == self.kind);
-        state.kinds.remove(&self.kind);
-        drop(state);
-        self.inventory.progress.send_modify(|count| *count += 1);
-        true
-    }
-
-    fn stuck(&mut self, trouble: &ClusterError) {
-        self.with_kind(|watched| {
-            watched.forbidden = trouble.code() == 403;
-            watched.trouble = Some(trouble.to_string());
-        });
-        self.inventory.progress.send_modify(|count| *count += 1);
-    }
-
-    fn version_of(object: &Self::Object) -> Option<&str> {
-        object.metadata.resource_version.as_deref()
-    }
 }
 
 /// kube's description of a kind, from ours.

@@ -10,6 +10,7 @@ use super::api::As;
 use super::apply::{Metadata, Writer};
 use super::error::ClusterError;
 use super::inventory::{Inventory, key_of};
+use crate::model::applyset::PART_OF;
 use crate::model::kinds::{Kinds, Lookup};
 use crate::model::{Desired, GroupKind, Live, ObjectKey};
 use crate::plan::NamespaceState;
@@ -51,6 +52,8 @@ pub async fn strangers(
             }
             continue;
         }
+        // What bears the label is the watch's to tell: of a namespace full of ours, nothing else is sent.
+        let others = format!("{PART_OF}!={part_of}");
         let wanted: HashSet<&ObjectKey> = keys.iter().copied().collect();
         let take = |object: Metadata| {
             let key = key_of(&kind, &object.metadata);
@@ -58,7 +61,7 @@ pub async fn strangers(
                 found.insert(key, inventory.reduce(&object));
             }
         };
-        writer.metadata_list(first, info, take).await?;
+        writer.metadata_list(first, info, &others, take).await?;
     }
     Ok(found)
 }

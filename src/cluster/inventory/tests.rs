@@ -96,7 +96,7 @@ fn of_a_whole_object_little_is_kept() {
         let object: serde_json::Value = serde_yaml::from_str(document).unwrap();
         let sent = object.to_string().len();
         let object = serde_json::from_value(object).unwrap();
-        let live = take_in(&kind, &object, &mut state.interner);
+        let live = sink::take_in(&kind, &object, &mut state.interner);
         let bytes = bytes(&key_of(&kind, &object.metadata), &live);
         println!("{title}: {bytes} bytes of {sent} that were sent, managedFields and pod template not counted");
         (live.health.is_some(), bytes)

@@ -27,6 +27,11 @@ use crate::report::drift::{self as report, Action, Noticed, Standing};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// A burst of changes is over when nothing came for so long,
+const BURST_PAUSES: Duration = Duration::from_millis(5);
+/// and is looked at after this time at the latest.
+const BURST_LASTS: Duration = Duration::from_millis(100);
+
 /// What a task knows of drift.
 #[derive(Default)]
 pub(super) struct Drifts {
@@ -113,6 +118,22 @@ impl Task {
         changed
     }
 
+    /// The changes to look at. Of a burst as many as come: each round of healing asks what stands beside them.
+    async fn gather_changes(&mut self) -> Changed {
+        let (mut changed, until) = (self.take_changes(), Instant::now() + BURST_LASTS);
+        while changed.len() > 1 && Instant::now() < until {
+            match tokio::time::timeout(BURST_PAUSES, self.changes.changed()).await {
+                Ok(Ok(())) => {}
+                _ => break,
+            }
+            for (key, touched) in self.take_changes() {
+                let known = changed.entry(key).or_default();
+                *known = touched.max(*known);
+            }
+        }
+        changed
+    }
+
     /// Has objects looked at again after a pause, that grows with each heal that failed.
     fn put_off(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.drifts.attempts.min(10)).min(LONGEST_PAUSE).mul_f64(jitter());
@@ -131,7 +152,7 @@ impl Task {
 
     /// Looks at what changed; tells what drifted, and puts it back unless the definition says otherwise.
     pub(super) async fn heal(&mut self) {
-        let changed = self.take_changes();
+        let changed = self.gather_changes().await;
         let mut examined = self.reconciler.examine(&changed, self.observes().is_some());
         debug!(environment = %self.reconciler.name, ?changed, ?examined, "looking at what changed");
         if examined.freed {

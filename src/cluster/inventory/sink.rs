@@ -1,0 +1,131 @@
+//! One kind's watch, fed into the inventory.
+
+use std::collections::HashSet;
+
+use super::{Inventory, Watched, key_of};
+use crate::cluster::error::ClusterError;
+use crate::cluster::watch::Sink;
+use crate::drift::ownership::{Interner, reduce};
+use crate::health::{self, Object};
+use crate::model::applyset::PART_OF;
+use crate::model::live::ResourceVersion;
+use crate::model::{GroupKind, Live, ObjectKey};
+
+/// Feeds one kind's watch into the inventory.
+pub(super) struct KindSink {
+    inventory: Inventory,
+    kind: GroupKind,
+    reads_status: bool,
+    path: String,
+    /// What the list that is under way has named so far.
+    named: HashSet<ObjectKey>,
+}
+
+impl KindSink {
+    pub(super) fn new(inventory: &Inventory, kind: &GroupKind, path: String) -> Self {
+        let (inventory, kind, reads_status) = (inventory.clone(), kind.clone(), health::reads_status(kind));
+        Self { inventory, kind, reads_status, path, named: HashSet::new() }
+    }
+
+    fn with_kind(&self, change: impl FnOnce(&mut Watched)) {
+        if let Some(watched) = self.inventory.state().kinds.get_mut(&self.kind) {
+            change(watched);
+        }
+    }
+}
+
+impl Sink for KindSink {
+    type Object = Object;
+
+    fn kind(&self) -> String {
+        self.kind.to_string()
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn selector(&self) -> Option<&str> {
+        Some(PART_OF)
+    }
+
+    fn metadata_only(&self) -> bool {
+        !self.reads_status
+    }
+
+    fn relisting(&mut self) {
+        self.named.clear();
+        self.with_kind(|watched| watched.listed = false);
+    }
+
+    fn observe(&mut self, object: Self::Object) {
+        let key = key_of(&self.kind, &object.metadata);
+        let mut state = self.inventory.state();
+        let live = take_in(&self.kind, &object, &mut state.interner);
+        if !state.kinds.get(&self.kind).is_some_and(|watched| watched.listed) {
+            self.named.insert(key.clone());
+        }
+        state.put(key, live, true);
+    }
+
+    fn gone(&mut self, object: Self::Object) {
+        let mut state = self.inventory.state();
+        let version = reduce(&object.metadata, &mut state.interner).resource_version;
+        state.remove(&key_of(&self.kind, &object.metadata), version);
+    }
+
+    /// What the list did not name and is not newer is gone.
+    fn listed(&mut self, at: ResourceVersion) {
+        let named = std::mem::take(&mut self.named);
+        let mut state = self.inventory.state();
+        state.remove_all(|key, live| key.kind == self.kind && !named.contains(key) && live.resource_version <= at);
+        state.interner.sweep();
+        drop(state);
+        self.with_kind(|watched| {
+            watched.listed = true;
+            (watched.trouble, watched.forbidden) = (None, false);
+            watched.seen = watched.seen.max(at);
+        });
+        self.inventory.progress.send_modify(|count| *count += 1);
+    }
+
+    fn delivered(&mut self, version: ResourceVersion) {
+        self.with_kind(|watched| {
+            watched.seen = watched.seen.max(version);
+            (watched.trouble, watched.forbidden) = (None, false);
+        });
+        self.inventory.progress.send_modify(|count| *count += 1);
+    }
+
+    /// A definition that was deleted took its objects with it. Served again, the kind is watched anew.
+    fn unserved(&mut self) -> bool {
+        let mut state = self.inventory.state();
+        if state.kinds.get(&self.kind).is_none_or(|watched| watched.seen == 0) {
+            return false; // Defined a moment ago.
+        }
+        state.remove_all(|key, _| key.kind == self.kind);
+        state.kinds.remove(&self.kind);
+        drop(state);
+        self.inventory.progress.send_modify(|count| *count += 1);
+        true
+    }
+
+    fn stuck(&mut self, trouble: &ClusterError) {
+        self.with_kind(|watched| {
+            watched.forbidden = trouble.code() == 403;
+            watched.trouble = Some(trouble.to_string());
+        });
+        self.inventory.progress.send_modify(|count| *count += 1);
+    }
+
+    fn version_of(object: &Self::Object) -> Option<&str> {
+        object.metadata.resource_version.as_deref()
+    }
+}
+
+/// Reduces an object as the watch brings it. Of one that is well, nothing of its status is kept.
+pub(super) fn take_in(kind: &GroupKind, object: &Object, interner: &mut Interner) -> Live {
+    let health = health::assess(kind, object);
+    let health = (!health.is_settled()).then(|| Box::new(health));
+    Live { health, ..reduce(&object.metadata, interner) }
+}
