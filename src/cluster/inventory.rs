@@ -5,7 +5,7 @@
 //! objects share are kept once.
 //! The plan borrows an environment's members in place; nothing is copied.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
