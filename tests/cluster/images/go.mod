@@ -1,0 +1,3 @@
+module plumb.dev/tests/cluster/images
+
+go 1.26.0
