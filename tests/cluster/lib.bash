@@ -81,12 +81,13 @@ make_pki() {
 
 declare -A pids=() # of the children that should be running, by program
 
-# spawn PROGRAM ARGUMENT...: the kernel kills it when this shell ends, however it ends.
+# spawn PROGRAM ARGUMENT...: of ours, or else of PATH. The kernel kills it when this shell ends, however it ends.
 spawn() {
-  local program=$1
+  local program=$1 path=$1
   shift
+  [ ! -x "$bin/$program" ] || path=$bin/$program
   # No child may hold the directory's lock, our standard input or our standard output.
-  setpriv --pdeathsig KILL -- "$bin/$program" "$@" </dev/null >>"$dir/$program.log" 2>&1 {lock}>&- &
+  setpriv --pdeathsig KILL -- "$path" "$@" </dev/null >>"$dir/$program.log" 2>&1 {lock}>&- &
   pids[$program]=$!
 }
 

@@ -1,13 +1,16 @@
-// Hello is what the images of tests hold: it answers every request with the content of the file /answer, as it was
-// built into the image, on port 8080 or $PORT.
+// Hello is what the images of tests hold: it answers with the content of the file /answer, as it was built into the
+// image, on port 8080 or $PORT. Asked for /?resolve=NAME it answers with NAME's addresses.
 package main
 
 import (
 	"cmp"
+	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -16,7 +19,19 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		name := r.URL.Query().Get("resolve")
+		if name == "" {
+			w.Write(answer)
+			return
+		}
+		addresses, err := net.LookupHost(name)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		fmt.Fprintln(w, strings.Join(addresses, " "))
+	})
 
 	// Process 1 has no default action for a signal.
 	end := make(chan os.Signal, 1)
