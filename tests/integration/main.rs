@@ -18,6 +18,7 @@ mod scene;
 mod adoption;
 mod claims;
 mod definition;
+mod deploy;
 mod drift;
 mod handover;
 mod heals;

@@ -20,7 +20,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 pub use audit::{Audit, AuditEvent, AuditLog, AuditMark};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, client};
 pub use control_plane::{ControlPlane, Program};
 pub use env::TestEnv;
 pub use plumb::Plumb;

@@ -1,0 +1,20 @@
+# plumb, and the programs it starts: git, and helm and kubectl for charts and kustomizations.
+FROM docker.io/alpine/helm:4.3.1 AS helm
+FROM registry.k8s.io/kubectl:v1.36.3 AS kubectl
+
+FROM docker.io/library/rust:1.95-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    cargo build --locked --release && cp target/release/plumb /plumb
+
+FROM docker.io/library/debian:bookworm-slim
+RUN apt-get update && \
+    apt-get install --yes --no-install-recommends ca-certificates git openssh-client && \
+    rm -rf /var/lib/apt/lists/*
+COPY --from=helm /usr/bin/helm /usr/local/bin/
+COPY --from=kubectl /bin/kubectl /usr/local/bin/
+COPY --from=build /plumb /usr/local/bin/
+USER 65532:65532
+ENV HOME=/home/plumb
+ENTRYPOINT ["plumb"]

@@ -1,0 +1,95 @@
+//! `deploy/`: what it holds is accepted, and its rights are enough for all that plumb does.
+
+use crate::harness::{AuditLog, Change, Plumb, client, eventually};
+use crate::scene::{SOON, Scene, config_map};
+
+/// A file of `deploy/`.
+fn file(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/deploy/{name}", env!("CARGO_MANIFEST_DIR"))).expect("a file of deploy/")
+}
+
+#[tokio::test]
+async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does() {
+    let scene = Scene::new("rights").await;
+    if scene.env.audit().is_none() {
+        return;
+    }
+    let (user, kubeconfig) = scene.env.plain_user("pod").unwrap();
+    let log = scene.env.cluster().control_plane().unwrap().audit_log();
+    let audit = AuditLog::new(log, user.clone(), client(&kubeconfig).await);
+    for name in ["namespace.yaml", "rights.yaml", "deployer.yaml"] {
+        scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], &file(name)).await;
+    }
+    for role in ["plumb", "plumb-deployer"] {
+        let (name, role) = (scene.env.name(role), format!("--clusterrole={role}"));
+        scene.kubectl_ok(&["create", "clusterrolebinding", &name, &role, &format!("--user={user}")], "").await;
+    }
+
+    let mark = audit.mark().await;
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter2}\n";
+    let first = scene.push([
+        ("a.yaml", config_map("a", &[("x", "1")])),
+        ("b.yaml", config_map("b", &[("x", "1")])),
+        ("s.yaml", secret.to_owned()),
+        ("web.yaml", WEB.to_owned()),
+    ]);
+    let repository = scene.env.repository().path();
+    let mut plumb = Plumb::spawn(&kubeconfig, ["run", "--repo", &repository.to_string_lossy(), "--instance", "pod"]);
+    scene.deployed(first).await;
+    let second = scene.push([("b.yaml", Change::Remove)]);
+    assert_eq!(scene.deployed(second).await.pruned, 1);
+
+    let patch = r#"{"data":{"x":"by hand"}}"#;
+    scene.kubectl_ok(&["patch", "configmap", "a", "-n", &scene.namespace, "--patch", patch], "").await;
+    plumb.wait_for_log(|line| line.contains("drift") && line.contains("ConfigMap"), SOON).await;
+    eventually(SOON, || async {
+        anyhow::ensure!(scene.data("a").await.as_deref() == Some("x=1"), "not put back yet");
+        Ok(())
+    })
+    .await;
+    scene.kubectl_ok(&["delete", "secret", "s", "-n", &scene.namespace], "").await;
+    plumb.wait_for_log(|line| line.contains("drift") && line.contains("Secret"), SOON).await;
+    assert!(plumb.terminate(SOON).await.success());
+
+    let seen = audit.since_with_watches(mark).await;
+    let refused = seen.only(|event| event.code() == 403);
+    assert!(refused.is_empty() && !seen.writes().is_empty(), "{refused:#?}");
+}
+
+#[tokio::test]
+async fn what_deploy_holds_is_accepted_and_its_pods_are_restricted() {
+    let scene = Scene::new("deploy").await;
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+    scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], &file("namespace.yaml")).await;
+    let strict =
+        ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "-k", directory];
+    let output = scene.kubectl_ok(&strict, "").await;
+    assert!(!output.contains("Warning"), "Pod Security: {output}");
+    assert!(output.contains("deployment.apps/plumb"), "{output}");
+}
+
+/// A workload whose pods never come: a control plane has no node.
+const WEB: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: web, image: web:1}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80}]
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  maxReplicas: 3
+";
