@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
@@ -12,19 +12,26 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::cluster::parent::Known;
-use crate::model::{CommitId, Failure, Stage};
+use crate::model::{CommitId, Failure};
 use crate::reconcile::{Reconciler, Shared};
 use crate::render::{Definition, Definitions};
 use crate::source::{Heads, SourceState, Store};
 use crate::telemetry::{Pulse, pulse};
 
 mod course;
+mod definitions;
+mod departure;
 mod environment;
+mod removal;
+mod removed;
 mod rollout;
 #[cfg(test)]
 mod tests;
 
+pub use departure::Removal;
 use environment::{Task, Wanted};
+use removed::Departing;
+pub use removed::examine;
 
 /// How long environments may take to finish the write that is under way when plumb stops.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -43,7 +50,7 @@ pub struct Settings {
 }
 
 /// The definitions of one commit of the configuration branch; a bad one spoils only itself.
-type Defined = BTreeMap<String, Result<Arc<Definition>, Failure>>;
+pub type Defined = BTreeMap<String, Result<Arc<Definition>, Failure>>;
 
 /// Why plumb can't go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +91,7 @@ pub async fn once(
     stop: channel::Receiver<bool>,
 ) -> Result<(), String> {
     let watching = shared.parents.watch(shared.cluster.caller.clone());
-    let (_sender, wanted) = channel::channel(Wanted { definition, head, store, broken: None });
+    let (_sender, wanted) = channel::channel(Wanted::new(definition, shared.configuration(), head, store));
     let ended = Task::new(shared, settings, wanted, stop).once().await;
     watching.abort();
     ended
@@ -123,6 +130,8 @@ async fn tell_trouble(mut parents: channel::Receiver<Known>) {
 enum Event {
     /// The heads, or the time to stop.
     Look,
+    /// The Environments of the cluster are known.
+    Listed,
     /// An environment's task ended.
     Ended(Result<(tokio::task::Id, ()), tokio::task::JoinError>),
     /// A task ended that plumb can't do without.
@@ -137,12 +146,29 @@ struct Running {
     leaving: bool,
 }
 
+/// The head of a branch. One that is there and can't be read is where it was.
+fn head_of(branch: &str, heads: &Heads, running: Option<&Running>) -> Option<CommitId> {
+    let unreadable = || heads.unreadable.iter().any(|name| name == branch);
+    let last = || {
+        running
+            .map(|running| running.wanted.borrow())
+            .and_then(|last| last.head.filter(|_| last.definition.spec.branch == branch))
+    };
+    heads.branches.get(branch).copied().or_else(|| if unreadable() { last() } else { None })
+}
+
 struct Supervisor {
     shared: Arc<Shared>,
     pulse: Pulse,
     settings: Settings,
     running: BTreeMap<String, Running>,
+    /// Environments whose definition left git, and that are not gone yet.
+    departing: BTreeMap<String, Departing>,
+    /// Environments that bear this installation's name and can't be told from another's, with the commit that this was looked up at.
+    passed_over: BTreeMap<String, CommitId>,
     joined: JoinSet<()>,
+    /// It is known which Environments the cluster has. Before, nothing is started: an object may be a removed environment's.
+    listed: bool,
     /// The definitions of the newest commit of the configuration branch that could be read.
     definitions: Option<(CommitId, Defined)>,
     reader: Arc<Mutex<Definitions>>,
@@ -154,13 +180,16 @@ struct Supervisor {
 
 impl Supervisor {
     fn new(shared: Arc<Shared>, settings: Settings) -> Self {
-        let (running, joined) = (BTreeMap::new(), JoinSet::new());
+        let (running, departing, joined) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
         Self {
             pulse: shared.telemetry.pulses.enter("supervisor", pulse::BOUND),
             shared,
             settings,
             running,
+            departing,
+            passed_over: BTreeMap::new(),
             joined,
+            listed: false,
             definitions: None,
             reader: Arc::default(),
             looked_on: BTreeMap::new(),
@@ -176,6 +205,7 @@ impl Supervisor {
         parents: &mut JoinHandle<()>,
     ) -> Result<(), DaemonError> {
         let pulse = self.pulse.clone();
+        let mut known = self.shared.parents.subscribe();
         loop {
             if *shutdown.borrow_and_update() {
                 return Ok(());
@@ -183,17 +213,20 @@ impl Supervisor {
             let state = Arc::clone(&source.borrow_and_update());
             self.follow(&state).await;
             let event = async {
+                let listed = self.listed;
                 tokio::select! {
                     // Told to stop, the source stops as well.
                     biased;
                     _ = shutdown.changed() => Event::Look,
                     changed = source.changed() => changed.map_or(Event::Fatal(DaemonError::SourceEnded), |()| Event::Look),
                     _ = &mut *parents => Event::Fatal(DaemonError::ParentsEnded),
+                    _ = known.wait_for(|known| known.listed), if !listed => Event::Listed,
                     Some(ended) = self.joined.join_next_with_id() => Event::Ended(ended),
                 }
             };
             match pulse.idle("waiting for a push", event).await {
                 Event::Look => {}
+                Event::Listed => self.listed = true,
                 Event::Ended(ended) => self.ended(ended).await,
                 Event::Fatal(error) => return Err(error),
             }
@@ -217,17 +250,14 @@ impl Supervisor {
         let Some((commit, definitions)) = self.definitions.take() else { return };
         self.shared.peers.moved(self.moved(&definitions, heads));
         self.enter_new(&definitions);
+        self.part(&definitions);
+        if self.listed {
+            self.remove_undefined(&definitions, store).await;
+        }
         for (name, definition) in &definitions {
             match definition {
                 Ok(definition) if !self.is_ours(name) => self.look_on(definition, heads, store),
                 _ => self.wake(name, definition, commit, heads, store),
-            }
-        }
-        for (name, running) in self.running.iter_mut().filter(|(name, _)| !definitions.contains_key(*name)) {
-            if !std::mem::replace(&mut running.leaving, true) {
-                warn!(environment = %name, "its definition left git; its objects stay as they are");
-                running.stop.send_replace(true);
-                self.shared.peers.leave(name);
             }
         }
         self.definitions = Some((commit, definitions));
@@ -268,52 +298,11 @@ impl Supervisor {
         self.running.iter().filter_map(|(name, running)| {
             let last = running.wanted.borrow();
             let definition = definitions.get(name)?.as_ref().unwrap_or(&last.definition);
-            let head = heads.branches.get(&definition.spec.branch).copied();
+            let head = head_of(&definition.spec.branch, heads, Some(running));
             let news = head != last.head || *definition != last.definition;
             let renders = head.is_some() && !definition.spec.suspend && news;
             renders.then_some(name.as_str())
         })
-    }
-
-    /// Reads the definitions of the configuration branch, if it moved. The error is a sentence.
-    async fn read_definitions(&mut self, heads: &Heads, store: &Store) -> Result<(), String> {
-        let branch = self.settings.config_branch.as_ref().or(heads.default_branch.as_ref());
-        let branch = branch
-            .ok_or("the repository's HEAD names no branch; name the one with environments/ by --config-branch")?;
-        let commit = *heads.branches.get(branch).ok_or_else(|| {
-            let others: Vec<&str> = heads.branches.keys().map(String::as_str).take(10).collect();
-            format!(
-                "the configuration branch {branch:?} does not exist (there are: {}); push it, or name another by --config-branch",
-                others.join(", ")
-            )
-        })?;
-        if self.definitions.as_ref().is_some_and(|(known, _)| *known == commit) {
-            return Ok(());
-        }
-        self.pulse.step("reading the definitions");
-        let (store, reader) = (store.clone(), Arc::clone(&self.reader));
-        let read = move || {
-            let snapshot = store.at(commit).map_err(|error| error.to_string())?;
-            reader.lock().unwrap_or_else(PoisonError::into_inner).at(&snapshot).map_err(|error| error.to_string())
-        };
-        let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())??;
-        let read: Defined =
-            read.into_iter().map(|(name, read)| (name, read.map_err(|error| error.failure()))).collect();
-        if read.is_empty() {
-            warn!(%branch, commit = %commit.short(), "there is no environments/<name>/environment.yaml; `plumb init` writes a first one");
-        }
-        for (name, failure) in read.iter().filter_map(|(name, definition)| Some((name, definition.as_ref().err()?))) {
-            error!(environment = %name, commit = %commit.short(), stage = %Stage::Definition, reason = %failure, "the definition is not valid; the environment stays as it is");
-        }
-        for name in self.settings.only.iter().filter(|name| !read.contains_key(*name)) {
-            warn!(environment = %name, commit = %commit.short(), "no such environment is defined; waiting for its definition");
-        }
-        self.told = None;
-        let ours = read.iter().filter(|(name, _)| self.is_ours(name));
-        let ours = ours.map(|(name, read)| (name.as_str(), read.as_ref().err().map(ToString::to_string)));
-        self.shared.telemetry.standing().defined(ours);
-        self.definitions = Some((commit, read));
-        Ok(())
     }
 
     fn wake(
@@ -325,19 +314,20 @@ impl Supervisor {
         store: &Store,
     ) {
         let running = self.running.get(name);
-        if running.is_some_and(|running| running.leaving) || !self.is_ours(name) {
+        let busy = running.is_some_and(|running| running.leaving) || self.departing.contains_key(name);
+        if busy || !self.listed || !self.is_ours(name) {
             return;
         }
         let wanted = match (definition, running) {
             (Ok(definition), _) => {
                 let definition = Arc::clone(definition);
-                let head = heads.branches.get(&definition.spec.branch).copied();
-                Wanted { definition, head, store: store.clone(), broken: None }
+                let head = head_of(&definition.spec.branch, heads, running);
+                Wanted::new(definition, self.shared.configuration(), head, store.clone())
             }
             // The last good definition stays in force.
             (Err(failure), Some(running)) => {
                 let last = running.wanted.borrow().clone();
-                let head = heads.branches.get(&last.definition.spec.branch).copied();
+                let head = head_of(&last.definition.spec.branch, heads, Some(running));
                 Wanted { head, store: store.clone(), broken: Some((commit, failure.clone())), ..last }
             }
             (Err(_), None) => return,
@@ -373,18 +363,20 @@ impl Supervisor {
                 error.id()
             }
         };
-        let telemetry = &self.shared.telemetry;
-        self.running.retain(|name, running| {
-            if running.task == id && running.leaving {
-                telemetry.forget(name);
+        let ended = self.running.iter().find(|(_, running)| running.task == id);
+        if let Some((name, leaving)) = ended.map(|(name, running)| (name.clone(), running.leaving)) {
+            self.running.remove(&name);
+            if leaving {
+                self.left(&name);
             }
-            running.task != id
-        });
+        }
+        self.departed(id);
     }
 
     /// Has every environment finish the write that is under way.
     async fn stop(mut self) {
         self.running.values().for_each(|running| _ = running.stop.send_replace(true));
+        self.departing.values().for_each(|departing| _ = departing.stop.send_replace(true));
         let all = async { while self.joined.join_next().await.is_some() {} };
         if tokio::time::timeout(FAREWELL, all).await.is_err() {
             warn!("some writes did not end in time");

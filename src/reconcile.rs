@@ -22,7 +22,9 @@ pub mod heal;
 mod health;
 mod look;
 mod memory;
+mod own;
 pub mod peers;
+pub mod removal;
 pub mod survey;
 mod write;
 
@@ -76,6 +78,9 @@ impl Reconciler {
         confirmed: Option<CommitId>,
     ) -> Result<Verdict, Failure> {
         let mut clock = Clock::start();
+        if mode == Mode::Commit {
+            self.check_own_definition(store, commit).await?;
+        }
         let known = self.discover().await?;
         let rendered = self.render(store, commit, &known).await;
         let desired = rendered.inspect_err(|_| self.shared.peers.not_rendered(&self.name))?;
@@ -113,6 +118,7 @@ impl Reconciler {
         commit: CommitId,
         confirmed: Option<CommitId>,
     ) -> Result<Planned, Failure> {
+        self.check_own_definition(store, commit).await?;
         let known = self.discover().await?;
         let desired = self.render(store, commit, &known).await?;
         let (desired, known) = self.discover_unknown(store, desired, known).await?;

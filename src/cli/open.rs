@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use kube::ResourceExt as _;
 
 use super::{Exit, print};
-use crate::cluster::Cluster;
-use crate::cluster::parent::{Instance, Parent};
+use crate::cluster::parent::{self, Instance, Parent};
+use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ClusterArgs, Output, RepositoryArgs};
-use crate::model::{CommitId, Failure, Kinds};
+use crate::daemon::{self, Removal};
+use crate::model::{CommitId, Configuration, Environment, Failure, Kinds};
 use crate::plan::Planned;
 use crate::reconcile::{Reconciler, Shared};
 use crate::render::{Definition, Definitions, Tools, yaml};
@@ -38,6 +40,11 @@ pub(super) struct Subject {
 }
 
 impl Subject {
+    /// The environment's name.
+    pub(super) fn environment(&self) -> &str {
+        &self.environment
+    }
+
     /// The environment's definition, and the commit.
     pub(super) fn of<'a>(&self, opened: &'a Opened) -> anyhow::Result<(&'a Arc<Definition>, CommitId)> {
         let definition = opened.definition(&self.environment)?;
@@ -113,8 +120,9 @@ impl Opened {
         }
     }
 
-    /// Makes every environment known to the others.
+    /// Makes every environment known to the others, and where their definitions are from.
     pub(super) fn enter_all(&self, shared: &Shared) {
+        shared.configured(&self.config_branch, self.configuration);
         for (name, definition) in &self.definitions {
             if let Ok(definition) = definition {
                 shared.peers.enter(name, &definition.spec);
@@ -169,16 +177,12 @@ pub(super) async fn reconciler(
     cluster: Cluster,
     repository: &RepositoryArgs,
     opened: &Opened,
-    name: &str,
+    definition: &Arc<Definition>,
 ) -> anyhow::Result<Reconciler> {
-    let definition = opened.definition(name)?;
+    let name = definition.name.as_str();
     let shared = shared(cluster, instance(None, repository), tools());
     opened.enter_all(&shared);
-    match (Parent { caller: &shared.cluster.caller, name }).read().await {
-        Ok(environment) => shared.parents.wrote(environment),
-        Err(error) if error.code() == 404 => {} // Not deployed yet, or no definition: the plan says what would be made.
-        Err(error) => return Err(error.into()),
-    }
+    enter_environments(&shared, opened, |_| true).await?;
     let reconciler = Reconciler::new(shared, Arc::clone(definition));
     // The other environments' claims, so that what moves between them is planned as the daemon plans it.
     for (_, definition) in opened.definitions.iter().filter(|(other, _)| *other != name) {
@@ -192,6 +196,30 @@ pub(super) async fn reconciler(
     Ok(reconciler)
 }
 
+/// Makes the Environments of the cluster known. What git defined and no longer does has let its objects go, if `lets_go` says so too.
+pub(super) async fn enter_environments(
+    shared: &Shared,
+    opened: &Opened,
+    lets_go: impl Fn(&Environment) -> bool,
+) -> anyhow::Result<()> {
+    let environments = match parent::list(&shared.cluster.caller).await {
+        Err(ClusterError::NoCrd) => return Ok(()), // Nothing is deployed yet.
+        listed => listed?,
+    };
+    let contained = |at: Configuration| {
+        at.branch == opened.config_branch && opened.store.is_ancestor(at.commit, opened.configuration).unwrap_or(false)
+    };
+    for environment in environments {
+        let name = environment.name_any();
+        let undefined = !opened.definitions.contains_key(&name);
+        if undefined && parent::defined_at(&environment).is_some_and(contained) && lets_go(&environment) {
+            shared.peers.removed(&name, &environment.spec);
+        }
+        shared.parents.wrote(environment);
+    }
+    Ok(())
+}
+
 /// What deploying a commit would do: what `plumb plan` shows.
 pub(super) async fn plan(
     cluster: &ClusterArgs,
@@ -200,8 +228,43 @@ pub(super) async fn plan(
     name: &str,
     commit: CommitId,
 ) -> anyhow::Result<Planned> {
-    let reconciler = reconciler(cluster.connect().await?, repository, opened, name).await?;
+    let definition = opened.definition(name)?;
+    let reconciler = reconciler(cluster.connect().await?, repository, opened, definition).await?;
     Ok(reconciler.preview(&opened.store, commit, reconciler.confirmed_prune()).await?)
+}
+
+/// The Environment of the cluster with this name, if git had a definition of it and has none any more.
+pub(super) async fn removed(
+    cluster: &ClusterArgs,
+    opened: &Opened,
+    name: &str,
+) -> anyhow::Result<Option<(Environment, Removal)>> {
+    if opened.definitions.contains_key(name) {
+        return Ok(None);
+    }
+    let cluster = cluster.connect().await?;
+    let environment = match (Parent { caller: &cluster.caller, name }).read().await {
+        Err(error) if error.code() == 404 => return Ok(None),
+        read => read?,
+    };
+    if environment.status.as_ref().is_none_or(|status| status.removed.is_none()) {
+        return Ok(None);
+    }
+    let now = Configuration { branch: opened.config_branch.clone(), commit: opened.configuration };
+    let removal = daemon::examine(&environment, &now, &opened.definitions, &opened.store);
+    Ok(Some((environment, removal)))
+}
+
+/// What removing an environment would still do.
+pub(super) async fn plan_removal(
+    cluster: &ClusterArgs,
+    repository: &RepositoryArgs,
+    opened: &Opened,
+    removal: &Removal,
+) -> anyhow::Result<Planned> {
+    let reconciler = reconciler(cluster.connect().await?, repository, opened, &removal.definition).await?;
+    let reconciler = reconciler.removed(&removal.doubts);
+    Ok(reconciler.plan_removal(removal.commit, reconciler.confirmed_prune()).await?)
 }
 
 /// Text as it is, or the same as data.

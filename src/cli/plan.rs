@@ -8,7 +8,8 @@ use crate::plan::show::PlanView;
 
 /// Show what deploying an environment would do, without doing it
 ///
-/// The plan is made as `plumb run` makes it: rendered, compared with the cluster, and every change dry-run by the API server.
+/// The plan is made as `plumb run` makes it: rendered, compared with the cluster, and every change dry-run by the API server. Of an environment that git no
+/// longer defines, it shows what is to be deleted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -20,8 +21,13 @@ pub(super) struct Args {
 
 pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
     let opened = open::Opened::open(&repository).await?;
-    let (definition, commit) = args.subject.of(&opened)?;
-    let planned = open::plan(&cluster, &repository, &opened, &definition.name, commit).await?;
+    let planned = match open::removed(&cluster, &opened, args.subject.environment()).await? {
+        Some((_, removal)) => open::plan_removal(&cluster, &repository, &opened, &removal).await?,
+        None => {
+            let (definition, commit) = args.subject.of(&opened)?;
+            open::plan(&cluster, &repository, &opened, &definition.name, commit).await?
+        }
+    };
     open::show(args.subject.output, &PlanView::from(&planned), ToString::to_string)?;
     Ok(match planned {
         Planned::Ready(plan) if args.exit_code && !plan.is_settled() => Exit::Differences,

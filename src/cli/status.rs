@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 
 use comfy_table::{Table, presets};
-use kube::core::{ObjectList, Request, params::ListParams};
-use kube::{Resource, ResourceExt as _};
+use kube::ResourceExt as _;
 
 use super::{Exit, print, watch};
-use crate::cluster::api::As;
+use crate::cluster::parent;
 use crate::config::{ClusterArgs, Output};
 use crate::model::Environment;
 use crate::render::yaml;
@@ -27,13 +26,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
     let cluster = cluster.connect().await?;
-    let request = Request::new(Environment::url_path(&(), None)).list(&ListParams::default());
-    let list = cluster.caller.call(&|| "list environments".to_owned(), As::Plumb, request).await;
-    let list: ObjectList<Environment> = match list {
-        Err(error) if error.code() == 404 => return Err(crate::cluster::ClusterError::NoCrd.into()),
-        other => other?,
-    };
-    let mut environments = list.items;
+    let mut environments = parent::list(&cluster.caller).await?;
     environments.iter_mut().for_each(|environment| environment.metadata.managed_fields = None);
     if let Some(name) = &args.environment {
         environments.retain(|environment| environment.name_any() == *name);

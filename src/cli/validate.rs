@@ -1,16 +1,19 @@
 //! `plumb validate`: everything that can be wrong in git, without a cluster.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicBool;
 
 use super::{Exit, open, print};
 use crate::config::RepositoryArgs;
-use crate::model::{Kinds, applyset};
-use crate::render::{Cache, Request, render};
+use crate::model::{Desired, Kinds, applyset};
+use crate::plan::clashes;
+use crate::render::{Cache, Request, check_own_definition, render};
 
 /// Check every definition and render every environment, without a cluster
 ///
-/// For a person before a push, or for CI: ends with 1 if anything is wrong, and says for each environment what, in which file and line.
+/// For a person before a push, or for CI: ends with 1 if anything is wrong, and says for each environment what, in which file and line. What two of the
+/// environments that are checked ask for at once is an error of both.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Check only these environments
@@ -28,14 +31,24 @@ pub(super) async fn run(repository: RepositoryArgs, args: Args) -> anyhow::Resul
     }
     let chosen =
         opened.definitions.keys().filter(|name| args.environments.is_empty() || args.environments.contains(name));
-    let (mut text, mut failed) = (String::new(), 0);
-    for name in chosen {
+    let (mut rendered, mut wrong) = (BTreeMap::new(), BTreeMap::<&String, Vec<String>>::new());
+    for name in chosen.clone() {
         match check(&opened, name, args.at.as_deref()) {
-            Ok(objects) => writeln!(text, "{name}: {objects} objects")?,
-            Err(error) => {
-                failed += 1;
-                writeln!(text, "{name}: {error:#}")?;
-            }
+            Ok(desired) => _ = rendered.insert(name, desired),
+            Err(error) => _ = wrong.insert(name, vec![format!("{error:#}")]),
+        }
+    }
+    let spec = |name: &String| opened.definition(name).ok().map(|definition| &definition.spec);
+    let asking = rendered.iter().filter_map(|(name, desired)| Some(((*name).clone(), (spec(name)?, desired))));
+    let clashes = clashes(&asking.collect());
+    for (clash, name) in clashes.iter().flat_map(|clash| [(clash, &clash.one), (clash, &clash.other)]) {
+        wrong.entry(name).or_default().push(clash.words(name));
+    }
+    let mut text = String::new();
+    for name in chosen {
+        match (wrong.get(name), rendered.get(name)) {
+            (Some(wrong), _) => wrong.iter().try_for_each(|wrong| writeln!(text, "{name}: {wrong}"))?,
+            (None, desired) => writeln!(text, "{name}: {} objects", desired.map_or(0, |it| it.objects.len()))?,
         }
     }
     if opened.definitions.is_empty() {
@@ -45,12 +58,14 @@ pub(super) async fn run(repository: RepositoryArgs, args: Args) -> anyhow::Resul
         );
     }
     print(&text)?;
-    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+    Ok(if wrong.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn check(opened: &open::Opened, name: &str, at: Option<&str>) -> anyhow::Result<usize> {
+fn check(opened: &open::Opened, name: &str, at: Option<&str>) -> anyhow::Result<Desired> {
     let definition = opened.definition(name)?;
-    let snapshot = opened.store.at(opened.commit(definition, at)?)?;
+    let commit = opened.commit(definition, at)?;
+    check_own_definition(&opened.store, commit, definition, &opened.config_branch, opened.configuration)?;
+    let snapshot = opened.store.at(commit)?;
     let request = Request {
         snapshot: &snapshot,
         environment: name,
@@ -63,5 +78,5 @@ fn check(opened: &open::Opened, name: &str, at: Option<&str>) -> anyhow::Result<
     };
     let rendered =
         tokio::task::block_in_place(|| render(&request, &mut Cache::default())).map_err(|error| error.failure())?;
-    Ok(rendered.into_desired().objects.len())
+    Ok(rendered.into_desired())
 }

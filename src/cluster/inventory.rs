@@ -305,9 +305,10 @@ impl State {
     }
 }
 
-/// Whether anything changed that drift is read from.
+/// Whether anything changed that drift is read from, or whether the object may be deleted.
 fn differs(known: &Live, live: &Live) -> bool {
-    known.uid != live.uid || known.terminating != live.terminating || known.applied != live.applied
+    let marks = |live: &Live| (live.terminating, live.prune_disabled);
+    known.uid != live.uid || marks(known) != marks(live) || known.applied != live.applied
 }
 
 /// kube's description of a kind, from ours.

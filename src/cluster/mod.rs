@@ -2,6 +2,7 @@
 //!
 //! Every request goes through [`api::Caller`], which bounds how many are under way, how long one may take, and what is done with a 429.
 
+pub mod aggregated;
 pub mod api;
 pub mod apply;
 pub mod connect;

@@ -4,12 +4,12 @@
 //! marks and the claim, `plumb-status` the status. All environments are watched together, so that a hand-edited spec, a lost claim and an
 //! approval are seen without asking.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kube::Resource;
-use kube::core::params::{GetParams, Patch, PatchParams};
-use kube::core::{DynamicObject, Request};
+use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::{DynamicObject, ObjectList, Request};
 use serde_json::{Value, json};
 use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
@@ -19,13 +19,10 @@ use super::api::{As, Caller};
 use super::error::ClusterError;
 use super::watch::Sink;
 use crate::model::applyset::{self, Reach};
-use crate::model::environment::{CONFIRM_PRUNE, EnvironmentStatus};
+use crate::model::environment::{CONFIRM_PRUNE, DEFINED_AT, EnvironmentStatus, INSTANCE, RELEASED_BY};
 use crate::model::live::ResourceVersion;
-use crate::model::{CommitId, Environment};
+use crate::model::{CommitId, Configuration, Environment};
 use crate::render::Definition;
-
-/// The annotation that names the plumb that writes: `<instance>#<run>`.
-pub const INSTANCE: &str = "plumb.dev/instance";
 
 /// The Environments of a cluster, by name.
 pub type Environments = HashMap<String, Arc<Environment>>;
@@ -94,6 +91,16 @@ impl Parents {
     /// Takes in the answer to our own write.
     pub fn wrote(&self, environment: Environment) {
         self.known.send_modify(|known| known.put(environment));
+    }
+
+    /// Takes in that we have deleted this object.
+    pub fn gone(&self, name: &str, environment: &Environment) {
+        self.known.send_modify(|known| {
+            let same = |known: &Arc<Environment>| known.metadata.uid == environment.metadata.uid;
+            if known.environments.get(name).is_some_and(same) {
+                known.environments.remove(name);
+            }
+        });
     }
 }
 
@@ -193,6 +200,16 @@ impl std::fmt::Display for Instance {
     }
 }
 
+/// All Environments of the cluster, read once.
+pub async fn list(caller: &Caller) -> Result<Vec<Environment>, ClusterError> {
+    let request = Request::new(Environment::url_path(&(), None)).list(&ListParams::default());
+    let answer = caller.call::<ObjectList<DynamicObject>>(&|| "list environments".to_owned(), As::Plumb, request).await;
+    match answer {
+        Err(error) if error.code() == 404 => Err(ClusterError::NoCrd),
+        other => Ok(other?.items.iter().filter_map(readable).collect()),
+    }
+}
+
 /// Whose an Environment is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -204,6 +221,25 @@ pub enum Claim {
     OtherRun,
     /// Another installation's: its name.
     Theirs(String),
+}
+
+/// Whether nobody holds this Environment and this installation was the last to.
+pub fn released_by(environment: &Environment, me: &Instance) -> bool {
+    claim(environment, me) == Claim::Free && annotation(environment, RELEASED_BY) == Some(&*me.name)
+}
+
+/// Where the Environment's spec was read.
+pub fn defined_at(environment: &Environment) -> Option<Configuration> {
+    annotation(environment, DEFINED_AT)?.parse().ok()
+}
+
+/// What is said of the holder when the marks are written.
+#[derive(Debug, Clone, Copy)]
+pub enum Hold<'a> {
+    /// This plumb has the Environment.
+    Claimed(&'a Instance),
+    /// It gives it up.
+    Released(&'a Instance),
 }
 
 /// Whose this Environment is, seen from this run.
@@ -251,10 +287,15 @@ impl Parent<'_> {
         self.caller.call(&|| format!("read Environment/{}", self.name), As::Plumb, request).await
     }
 
-    /// Makes the object what git says: its spec, and the labels and annotations that git gives it. An apply leaves what others have added; if there is
-    /// any in the spec, that is replaced as a whole.
-    pub async fn apply_definition(&self, definition: &Definition) -> Result<Environment, ClusterError> {
+    /// Makes the object what git says: its spec, the labels and annotations that git gives it, and where this was read. An apply leaves what others have added; if there is any in the spec, that is replaced as a whole.
+    pub async fn apply_definition(
+        &self,
+        definition: &Definition,
+        at: Option<&Configuration>,
+    ) -> Result<Environment, ClusterError> {
         let Definition { labels, annotations, spec, .. } = definition;
+        let at = at.map(|at| (DEFINED_AT.to_owned(), at.to_string()));
+        let annotations: BTreeMap<String, String> = annotations.clone().into_iter().chain(at).collect();
         let metadata = json!({"name": self.name, "labels": labels, "annotations": annotations});
         let now = self.apply("plumb", metadata, Some(json!(spec))).await?;
         if now.spec == *spec {
@@ -276,7 +317,7 @@ impl Parent<'_> {
     pub async fn apply_marks(
         &self,
         now: &Environment,
-        me: Option<&Instance>,
+        hold: Hold<'_>,
         reach: &Reach,
     ) -> Result<Environment, ClusterError> {
         let mut annotations = json!({
@@ -284,8 +325,12 @@ impl Parent<'_> {
             applyset::GROUP_KINDS: reach.group_kinds(),
             applyset::NAMESPACES: reach.additional_namespaces(),
         });
-        if let (Some(me), Value::Object(annotations)) = (me, &mut annotations) {
-            annotations.insert(INSTANCE.to_owned(), me.to_string().into());
+        let (name, value) = match hold {
+            Hold::Claimed(me) => (INSTANCE, me.to_string()),
+            Hold::Released(me) => (RELEASED_BY, me.name.clone()),
+        };
+        if let Value::Object(annotations) = &mut annotations {
+            annotations.insert(name.to_owned(), value.into());
         }
         let metadata = json!({
             "name": self.name,
@@ -317,6 +362,23 @@ impl Parent<'_> {
             &Patch::Apply(&body),
         );
         self.caller.call(&|| format!("write the status of Environment/{}", self.name), As::Plumb, request).await
+    }
+
+    /// Deletes the object as it was looked at, and only so: not one that changed, or was claimed, since.
+    pub async fn delete(&self, now: &Environment) -> Result<(), ClusterError> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: now.metadata.uid.clone(),
+                resource_version: now.metadata.resource_version.clone(),
+            }),
+            ..DeleteParams::default()
+        };
+        let request = Request::new(Environment::url_path(&(), None)).delete(self.name, &params);
+        let what = || format!("delete Environment/{}", self.name);
+        match self.caller.call::<Value>(&what, As::Plumb, request).await {
+            Err(error) if error.code() == 404 => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     async fn apply(&self, manager: &str, metadata: Value, spec: Option<Value>) -> Result<Environment, ClusterError> {

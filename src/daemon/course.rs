@@ -133,6 +133,9 @@ impl Course {
         if seen.broken.is_none() && self.told_broken.take().is_some() {
             self.tried = None; // It was repaired: how the head stands has to be told again.
         }
+        if seen.head.is_none() {
+            self.told_suspended = None;
+        }
         if seen.suspended {
             return seen.head.and_then(|head| self.suspended(head)).or(seen.drift.then_some(Job::Heal));
         }
@@ -142,6 +145,10 @@ impl Course {
             None => {
                 // Whatever its head is when the branch comes back, it goes through the gates.
                 (self.tried, self.head_retry) = (None, Retry::default());
+                // A start without the branch: what stood before is restored.
+                if std::mem::take(&mut self.fresh) {
+                    self.restore_now(seen.now);
+                }
                 None
             }
         };

@@ -15,7 +15,7 @@ use super::Settings;
 use super::course::{Course, Job, Seen};
 use crate::cluster::parent::{self, Claim, Known};
 use crate::model::environment::EnvironmentStatus;
-use crate::model::{CommitId, Deployment, Failure, Outcome};
+use crate::model::{CommitId, Configuration, Deployment, Failure, Outcome};
 use crate::reconcile::{Mode, Prepared, Reconciler, Shared, Verdict};
 use crate::render::Definition;
 use crate::report;
@@ -27,25 +27,40 @@ mod away;
 mod claim;
 mod drift;
 mod health;
+mod missing;
 mod tell;
 
 use drift::Drifts;
 use health::Health;
+use missing::Missing;
 
 /// What an environment should be, as the newest definitions and heads say.
 #[derive(Clone)]
 pub(super) struct Wanted {
     /// Its definition.
     pub(super) definition: Arc<Definition>,
+    /// Where that was read.
+    pub(super) at: Option<Configuration>,
     /// The head of its branch; `None`: there is no such branch.
     pub(super) head: Option<CommitId>,
     /// Where to read it.
     pub(super) store: Store,
     /// The newest definition is not valid: the commit of the configuration branch, and why. The one before stays in force.
     pub(super) broken: Option<(CommitId, Failure)>,
+    /// Its definition left git: the task ends, and keeps the claim for the one that comes after it.
+    pub(super) leaves: bool,
 }
 
 impl Wanted {
+    pub(super) fn new(
+        definition: Arc<Definition>,
+        at: Option<Configuration>,
+        head: Option<CommitId>,
+        store: Store,
+    ) -> Self {
+        Self { definition, at, head, store, broken: None, leaves: false }
+    }
+
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.head == other.head && self.definition == other.definition && self.broken == other.broken
     }
@@ -72,8 +87,8 @@ pub(super) struct Task {
     told: Option<(CommitId, Outcome)>,
     /// What could not be written to the status yet, and when to try again.
     untold: Option<(Deployment, Instant)>,
-    /// A branch that is gone was told.
-    told_gone: bool,
+    /// What was told of a branch that is gone.
+    missing: Missing,
     /// The claim was held once in this life.
     started: bool,
     /// The status that was written last.
@@ -131,7 +146,7 @@ impl Task {
             planned_beside: 0,
             told: None,
             untold: None,
-            told_gone: false,
+            missing: Missing::default(),
             started: false,
             status: None,
             not_held: None,
@@ -152,6 +167,7 @@ impl Task {
                 continue; // It waited for a change.
             }
             self.tell_untold().await;
+            self.tell_missing().await;
             match self.next() {
                 Some(job) => self.carry_out(job).await,
                 None => {
@@ -195,6 +211,7 @@ impl Task {
             .chain(untold)
             .chain(self.drifts.wake_at())
             .chain(self.health.wake_at())
+            .chain(self.missing.untold)
             .min();
         let timer = async move {
             match at {
@@ -227,10 +244,6 @@ impl Task {
             self.course.redefined(spec.resync.get());
             self.health.rollout.redefined(spec.timeout.get());
             self.look_again();
-        }
-        match wanted.head {
-            None => self.tell_gone(&wanted.definition.spec.branch),
-            Some(_) => self.told_gone = false,
         }
         let peers = *self.peers.borrow_and_update();
         self.course.next(&Seen {
@@ -318,8 +331,15 @@ impl Task {
         let mut stop = self.stop.clone();
         self.planned_beside = *self.peers.borrow();
         let confirmed = self.reconciler.confirmed_prune();
+        let verdict = async {
+            // Restoring what was deployed before is not the time to ask; a first deployment is.
+            if mode == Mode::Restore && self.course.target().is_none() {
+                self.reconciler.check_own_definition(&store, commit).await?;
+            }
+            self.reconciler.prepare(&store, commit, mode, confirmed).await
+        };
         tokio::select! {
-            verdict = self.reconciler.prepare(&store, commit, mode, confirmed) => Some(verdict),
+            verdict = verdict => Some(verdict),
             _ = stop.wait_for(|stop| *stop) => None,
         }
     }
@@ -418,8 +438,8 @@ impl Task {
     async fn unchanged(&mut self, commit: CommitId) {
         self.course.passed(commit);
         self.course.written(None, self.planned_beside, Instant::now(), jitter());
-        // A failure that was told does not hold any more; otherwise the cluster is not told, at no request at all.
-        if matches!(self.told, Some((_, Outcome::Failed(_)))) {
+        // A failure that was told does not hold any more, nor that there is no branch; otherwise the cluster is not told, at no request at all.
+        if self.missing.told || matches!(self.told, Some((_, Outcome::Failed(_)))) {
             return self.tell_ended(commit, Outcome::Unchanged).await;
         }
         info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");

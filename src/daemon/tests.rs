@@ -108,7 +108,7 @@ async fn an_hour_without_api_server_and_repository_is_no_hang() {
     let (source, watching) = source::watch(nothing, &shared.telemetry, stopped.clone());
     let daemon = tokio::spawn(run(Arc::clone(&shared), Settings::default(), source, stopped.clone()));
     let store = repository(&directory.path().join("repo.git"));
-    let wanted = Wanted { definition: definition("dev"), head: None, store, broken: None };
+    let wanted = Wanted::new(definition("dev"), None, None, store);
     let (_wanted, wanted) = channel::channel(wanted);
     let task = Task::new(Arc::clone(&shared), Settings::default(), wanted, stopped);
     let environment = tokio::spawn(task.run());

@@ -18,6 +18,19 @@ pub const GROUP: &str = "plumb.dev";
 /// The annotation of the Environment that approves what one commit would delete beyond its budget; its value is the commit's 40 hex digits.
 pub const CONFIRM_PRUNE: &str = "plumb.dev/confirm-prune";
 
+/// The annotation of the Environment that names the plumb that writes: `<instance>#<run>`.
+pub const INSTANCE: &str = "plumb.dev/instance";
+
+/// The annotation of the Environment that names the plumb that wrote last and gave it up.
+pub const RELEASED_BY: &str = "plumb.dev/released-by";
+
+/// The annotation of the Environment that names the branch and the commit that its spec was read at (`main@3f2a91c…`): by it can be proved that the
+/// definition left git.
+pub const DEFINED_AT: &str = "plumb.dev/defined-at";
+
+/// Annotations of the Environment that plumb alone writes.
+pub const OWN_ANNOTATIONS: [&str; 3] = [INSTANCE, RELEASED_BY, DEFINED_AT];
+
 /// Names that no environment may have: its field manager, `plumb-<name>`, would be one that plumb writes the Environment itself with.
 pub const RESERVED: [&str; 4] = ["applyset", "approve", "handover", "status"];
 
@@ -254,6 +267,9 @@ pub struct EnvironmentStatus {
     /// The first seven digits of the commit that was last deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_commit: Option<String>,
+    /// The commit of the configuration branch that no longer defines this environment. 40 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<String>,
     /// The `metadata.generation` this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

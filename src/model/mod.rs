@@ -5,6 +5,7 @@
 
 pub mod applyset;
 pub mod commit;
+pub mod configuration;
 pub mod environment;
 pub mod field_path;
 pub mod fields;
@@ -19,6 +20,7 @@ pub mod scrub;
 pub mod secret;
 
 pub use commit::{Commit, CommitId};
+pub use configuration::Configuration;
 pub use environment::{Environment, EnvironmentSpec};
 pub use field_path::FieldPath;
 pub use health::Health;

@@ -3,22 +3,22 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::guards::{self, Candidate, Scene, Verdict, Wait, ask_kinds, budget};
+use super::guards::Wait;
 use super::place::{self, Brought, Place};
 use super::standing::{Standing, is_ours, left_by};
-use super::{Action, Ask, Claim, Input, Note, Plan, Planned, Precondition, Reason, Refusal, Step, order};
+use super::{Action, Claim, Input, Note, Plan, Planned, Precondition, Reason, Refusal, Step, order};
 use crate::drift::fields::FieldSet;
-use crate::model::environment::CONFIRM_PRUNE;
 use crate::model::{Live, Manifest, ObjectKey};
 
 /// Decides what has to be done so that the cluster equals git.
 ///
 /// Every desired object gets exactly one step, unless it is refused; a refused plan has none. Carried out and planned again, all is
-/// [`Action::Keep`].
+/// [`Action::Keep`]. Where the environment is removed, nothing is desired, and all that may be deleted is.
 pub fn plan(input: &Input<'_>) -> Planned {
     let mut draft = Draft::default();
     draft.remark(input);
     draft.refuse_empty(input);
+    draft.refuse_taken_home(input);
     draft.write(input);
     draft.delete(input);
     draft.finish(input)
@@ -34,13 +34,15 @@ pub fn restore(input: &Input<'_>) -> Plan {
 }
 
 #[derive(Default)]
-struct Draft {
-    steps: Vec<Step>,
-    refused: Vec<Refusal>,
-    notes: Vec<Note>,
-    waits: BTreeSet<Wait>,
+pub(super) struct Draft {
+    pub(super) steps: Vec<Step>,
+    pub(super) refused: Vec<Refusal>,
+    pub(super) notes: Vec<Note>,
+    pub(super) waits: BTreeSet<Wait>,
     /// What would be deleted, as far as it is known: decided, or waiting for another environment.
-    deletions: Vec<ObjectKey>,
+    pub(super) deletions: Vec<ObjectKey>,
+    /// Nothing may be begun at all, not even object by object.
+    pub(super) barred: bool,
 }
 
 /// What becomes of one desired object.
@@ -58,7 +60,7 @@ impl Draft {
 
     /// A render without an object would delete everything: it must be meant.
     fn refuse_empty(&mut self, input: &Input<'_>) {
-        if input.desired.objects.is_empty() && !input.spec.allow.empty {
+        if input.desired.objects.is_empty() && !input.spec.allow.empty && input.removal.is_none() {
             self.refused.push(Refusal {
                 key: ObjectKey::new(crate::model::environment::GROUP, "Environment", "", input.environment),
                 origin: None,
@@ -66,6 +68,34 @@ impl Draft {
                 hint: "check spec.path, or set spec.allow.empty: true if that is meant".to_owned(),
             });
         }
+    }
+
+    /// An environment that another one takes the namespace from is not begun; one that has objects there goes on, and the other is refused.
+    fn refuse_taken_home(&mut self, input: &Input<'_>) {
+        let key = ObjectKey::new("", "Namespace", "", &input.spec.namespace);
+        let asked = || input.desired.objects.iter().any(|manifest| manifest.key == key);
+        let Claim::Environment(other) = input.peers.claim(&key) else { return };
+        // Without an object there is nothing to begin: what is left of it goes, and stays gone.
+        if input.removal.is_some() || input.desired.objects.is_empty() || asked() {
+            return;
+        }
+        if input.members.values().any(|live| is_ours(live, input)) {
+            let text = format!("environment {other} asks for the namespace that this environment is in");
+            return self.notes.push(Note { key, text });
+        }
+        self.barred = true;
+        self.refused.push(Refusal {
+            key,
+            origin: None,
+            reason: format!(
+                "it is environment {}'s own namespace, and environment {other} asks for it",
+                input.environment
+            ),
+            hint: format!(
+                "remove it from {other}: plumb makes an environment's own namespace; or give {} another",
+                input.environment
+            ),
+        });
     }
 
     fn write(&mut self, input: &Input<'_>) {
@@ -143,70 +173,6 @@ impl Draft {
             }
         }
     }
-
-    fn delete(&mut self, input: &Input<'_>) {
-        let desired: HashSet<&ObjectKey> = input.desired.objects.iter().map(|manifest| &manifest.key).collect();
-        let live = |key: &&ObjectKey| input.members.get(*key).or_else(|| input.strangers.get(*key));
-        let desired_uids: HashSet<&str> = desired.iter().filter_map(live).map(|live| &*live.uid).collect();
-        let held = self.steps.iter().find(|step| step.action == Action::Hold).map(|step| step.key.clone());
-        let not_applied = held.or_else(|| self.refused.first().map(|refusal| refusal.key.clone()));
-        let scene = Scene { input, desired: &desired, desired_uids: &desired_uids, not_applied: not_applied.as_ref() };
-        let mut members: Vec<_> = input.members.iter().filter(|(key, _)| !desired.contains(key)).collect();
-        members.sort_by_key(|(key, _)| *key);
-        for (key, live) in members {
-            match guards::judge(&Candidate { key, live }, &scene) {
-                Verdict::Pass => {
-                    self.deletions.push(key.clone());
-                    self.steps.push(deletion(key, Action::Prune, Reason::LeftGit, live));
-                }
-                Verdict::HandOver(to) => {
-                    self.steps.push(deletion(key, Action::HandOver { to }, Reason::Moved, live));
-                }
-                Verdict::Wait(wait) => {
-                    self.deletions.push(key.clone());
-                    self.waits.insert(wait);
-                }
-                Verdict::Spare(spare) => {
-                    self.notes.extend(spare.note().map(|text| Note { key: key.clone(), text }));
-                }
-            }
-        }
-    }
-
-    /// Why a person must be asked first; empty when not.
-    fn questions(&self, input: &Input<'_>) -> Vec<String> {
-        if input.confirmed_prune == Some(input.desired.commit) || !input.inventory_complete {
-            return Vec::new();
-        }
-        // What is going already is no part of what the commit would delete, nor of what there is.
-        let stays = |live: &&Live| is_ours(live, input) && !live.terminating;
-        let total = input.members.values().filter(stays).count();
-        let over_budget = budget::ask(self.deletions.len(), total, input.spec.prune.budget);
-        over_budget.into_iter().chain(ask_kinds::ask(&self.deletions)).collect()
-    }
-
-    fn finish(mut self, input: &Input<'_>) -> Planned {
-        if !self.refused.is_empty() && !input.object_by_object {
-            return Planned::Refused(self.refused);
-        }
-        let reasons = self.questions(input);
-        if !reasons.is_empty() && input.object_by_object {
-            self.steps.retain(|step| step.action != Action::Prune);
-            self.waits.insert(Wait::Unconfirmed(reasons.join("; ")));
-        }
-        order::sort(&mut self.steps);
-        let waits = self.waits.into_iter().collect();
-        let plan = Plan { steps: self.steps, refused: self.refused, waits, notes: self.notes };
-        if reasons.is_empty() || input.object_by_object {
-            return Planned::Ready(plan);
-        }
-        let commit = input.desired.commit;
-        let hint = format!(
-            "if that is meant: plumb approve {0}, or kubectl annotate environment {0} --overwrite {CONFIRM_PRUNE}={commit}",
-            input.environment
-        );
-        Planned::AskFirst(Ask { reasons, hint, proposed: plan })
-    }
 }
 
 fn step(manifest: &Arc<Manifest>, action: Action, reason: Reason, live: Option<&Live>, checkable: bool) -> Step {
@@ -232,23 +198,7 @@ fn leaves(step: &Step, live: &Live, input: &Input<'_>) -> FieldSet {
     sets.fold(FieldSet::default(), |all, set| all.union(&set.inside(paths)))
 }
 
-fn deletion(key: &ObjectKey, action: Action, reason: Reason, live: &Live) -> Step {
-    let precondition = Some(precondition(live));
-    Step {
-        key: key.clone(),
-        action,
-        reason,
-        manifest: None,
-        precondition,
-        checkable: true,
-        redefined: false,
-        migrate: false,
-        let_go: Vec::new(),
-        leaves: FieldSet::default(),
-    }
-}
-
-fn precondition(live: &Live) -> Precondition {
+pub(super) fn precondition(live: &Live) -> Precondition {
     Precondition { uid: live.uid.clone(), resource_version: live.resource_version }
 }
 
@@ -261,6 +211,16 @@ fn decision(
     notes: &mut Vec<Note>,
 ) -> Decision {
     let mut note = |text: String| notes.push(Note { key: manifest.key.clone(), text });
+    let undecided = !matches!(standing, Standing::Terminating(_) | Standing::Ours(_));
+    if let (Some(other), true) = (home_of(manifest, input), undecided && !matches!(claim, Claim::Environment(_))) {
+        return Decision::Refused {
+            reason: format!(
+                "environments {} and {other} both claim this namespace: it is {other}'s own",
+                input.environment
+            ),
+            hint: format!("remove it here: plumb makes {other}'s namespace, or {other}'s manifests have it"),
+        };
+    }
     match (standing, claim) {
         (Standing::Terminating(_), _) => Decision::Step(Action::Hold, Reason::Terminating),
         (Standing::Ours(live), claim) => {
@@ -269,6 +229,8 @@ fn decision(
                     "environment {other} asks for it too, and is refused as long as it is in {}",
                     input.environment
                 ));
+            } else if let Some(other) = home_of(manifest, input) {
+                note(format!("it is environment {other}'s own namespace too: one of the two should let it go"));
             }
             match let_go.first() {
                 // A take-over that was cut short.
@@ -309,6 +271,12 @@ fn decision(
             ),
         },
     }
+}
+
+/// The other environment whose own namespace this is.
+fn home_of(manifest: &Manifest, input: &Input<'_>) -> Option<Arc<str>> {
+    let key = &manifest.key;
+    if key.kind.is("", "Namespace") { input.peers.home_of(&key.name) } else { None }
 }
 
 /// An object of ours costs a request only if what we sent or what became of it is no longer what it was.

@@ -37,6 +37,8 @@ pub struct Input<'a> {
     pub confirmed_prune: Option<CommitId>,
     /// A first sync, a heal or a resync: an object that is refused fails alone. A new commit is refused as a whole.
     pub object_by_object: bool,
+    /// The environment's definition left git, so everything goes; what speaks for asking a person first, a sentence each.
+    pub removal: Option<&'a [String]>,
 }
 
 /// Whether a namespace that stands can take objects.
@@ -69,4 +71,8 @@ pub trait Peers {
     fn environment_of_manager(&self, manager: &str) -> Option<Arc<str>>;
     /// Whether the head of this environment is rendered, so that it is known what it asks for.
     fn has_rendered(&self, environment: &str) -> bool;
+    /// The environment whose own namespace this is.
+    fn home_of(&self, namespace: &str) -> Option<Arc<str>>;
+    /// An environment that may have objects in this namespace.
+    fn lives_in(&self, namespace: &str) -> Option<Arc<str>>;
 }

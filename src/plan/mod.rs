@@ -12,7 +12,9 @@ use crate::drift::fields::FieldSet;
 use crate::model::live::ResourceVersion;
 use crate::model::{Failure, Manifest, ObjectKey, Origin, Stage};
 
+mod clash;
 mod decide;
+mod delete;
 mod guards;
 pub mod immutable;
 mod input;
@@ -23,6 +25,7 @@ mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use clash::{Clash, clashes};
 pub use decide::{plan, restore};
 pub use guards::{Spare, Wait};
 pub use input::{Claim, Input, NamespaceState, Peers};

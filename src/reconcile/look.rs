@@ -175,6 +175,7 @@ impl Reconciler {
                 inventory_complete: true, // Waited for: watch_kinds before a plan, prune before deletions.
                 confirmed_prune: confirmed,
                 object_by_object: mode == Mode::Restore,
+                removal: self.removal.as_deref(),
             })
         })
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 use super::peers::PeerBook;
+use super::removal::Doubts;
 use crate::cluster::Cluster;
 use crate::cluster::api::As;
 use crate::cluster::apply::Writer;
@@ -14,7 +15,7 @@ use crate::cluster::parent::{Instance, Parents};
 use crate::drift::fingerprint::Baseline;
 use crate::model::live::ResourceVersion;
 use crate::model::secret::Redactor;
-use crate::model::{Desired, Digest, GroupKind, ObjectKey, applyset};
+use crate::model::{CommitId, Configuration, Desired, Digest, GroupKind, ObjectKey, applyset};
 use crate::plan::NamespaceState;
 use crate::render::{Cache, Definition, Tools};
 use crate::telemetry::{Pulse, Telemetry, Turns};
@@ -39,6 +40,7 @@ pub struct Shared {
     pub render_turns: Turns,
     /// What plumb knows of itself.
     pub telemetry: Telemetry,
+    configuration: Mutex<Option<Configuration>>,
 }
 
 impl Shared {
@@ -54,7 +56,19 @@ impl Shared {
             cancel: AtomicBool::new(false),
             renders: Arc::new(Semaphore::new(2)),
             render_turns: Turns::default(),
+            configuration: Mutex::default(),
         }
+    }
+
+    /// Where the definitions in force were read; `None` as long as none were.
+    pub fn configuration(&self) -> Option<Configuration> {
+        self.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The definitions of this commit are in force.
+    pub fn configured(&self, branch: &str, commit: CommitId) {
+        let now = Configuration { branch: branch.to_owned(), commit };
+        *self.configuration.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 }
 
@@ -75,6 +89,8 @@ pub struct Reconciler {
     pub part_of: Arc<str>,
     /// The field manager of its members.
     pub manager: Arc<str>,
+    /// Its definition left git; why a person is to be asked before its objects go.
+    pub(super) removal: Option<Doubts>,
     pub(super) cache: Arc<Mutex<Cache>>,
     memory: Arc<Mutex<Memory>>,
 }
@@ -108,6 +124,7 @@ impl Reconciler {
             definition: Arc::clone(&definition),
             part_of: applyset::id(name).into(),
             manager: applyset::manager(name).into(),
+            removal: None,
             cache: Arc::default(),
             memory: Arc::default(),
         }
@@ -122,6 +139,11 @@ impl Reconciler {
     pub fn redefined(&self, definition: Arc<Definition>) -> Self {
         self.memory().settled = None;
         Self { definition, ..self.clone() }
+    }
+
+    /// The same environment without a definition: everything it has goes. `doubts` are what speaks for asking a person first, a sentence each.
+    pub fn removed(self, doubts: &[String]) -> Self {
+        Self { removal: Some(doubts.into()), ..self }
     }
 
     /// Forgets what was verified, so that the next deployment applies everything.

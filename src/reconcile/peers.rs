@@ -19,7 +19,9 @@ pub struct PeerBook {
 struct Peer {
     part_of: String,
     manager: String,
-    /// Where it may put objects.
+    /// Its own namespace.
+    home: String,
+    /// Where it may put objects, its own namespace included.
     namespaces: BTreeSet<String>,
     cluster_scoped: Vec<String>,
     /// What the render of its head asks for; `None` before its first render in this life.
@@ -36,6 +38,8 @@ enum Standing {
     Moved,
     /// The same, and somebody has waited for it in vain.
     Late,
+    /// Its definition left git: it asks for nothing, and what it had is free for the others.
+    Removed,
 }
 
 impl Peer {
@@ -48,13 +52,20 @@ impl Peer {
 
     /// Whether it is known what its head asks for.
     fn is_known(&self) -> bool {
-        self.standing == Standing::Known && self.claims.is_some()
+        match self.standing {
+            Standing::Known => self.claims.is_some(),
+            Standing::Moved | Standing::Late => false,
+            Standing::Removed => true,
+        }
     }
 
-    /// Whether both could ask for the same object.
+    /// Whether both could ask for the same object, or for the namespace that one of them is in.
     fn meets(&self, other: &Self) -> bool {
+        let makes_namespaces = |peer: &Self| peer.cluster_scoped.iter().any(|kind| kind == "Namespace");
         !self.namespaces.is_disjoint(&other.namespaces)
             || self.cluster_scoped.iter().any(|kind| other.cluster_scoped.contains(kind))
+            || makes_namespaces(self)
+            || makes_namespaces(other)
     }
 }
 
@@ -79,6 +90,7 @@ impl PeerBook {
         let peer = Peer {
             part_of: applyset::id(environment),
             manager: applyset::manager(environment),
+            home: spec.namespace.clone(),
             namespaces,
             cluster_scoped: spec.allow.cluster_scoped.clone(),
             claims,
@@ -135,6 +147,18 @@ impl PeerBook {
         }
         peers.insert(name, me);
         any
+    }
+
+    /// An environment's definition left git: as long as it has objects, the others may take them over.
+    pub fn removed(&self, environment: &str, spec: &EnvironmentSpec) {
+        if self.peers().get(environment).is_some_and(|peer| peer.standing == Standing::Removed) {
+            return;
+        }
+        self.enter(environment, spec);
+        if let Some(peer) = self.peers().get_mut(environment) {
+            (peer.standing, peer.claims) = (Standing::Removed, Some(HashSet::new()));
+        }
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// An environment is no more.
@@ -205,4 +229,15 @@ impl plan::Peers for View<'_> {
     fn environment_of_manager(&self, manager: &str) -> Option<Arc<str>> {
         self.find(|peer| peer.manager == manager)
     }
+
+    fn home_of(&self, namespace: &str) -> Option<Arc<str>> {
+        self.find(|peer| peer.home == namespace && peer.standing != Standing::Removed)
+    }
+
+    fn lives_in(&self, namespace: &str) -> Option<Arc<str>> {
+        self.find(|peer| peer.namespaces.contains(namespace) && peer.standing != Standing::Removed)
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::look::{accepted, planning};
 use super::{Prepared, Reconciler};
 use crate::cluster::execute::{Done, Executor};
 use crate::cluster::gates::Gated;
-use crate::cluster::parent::{self, Claim, Parent};
+use crate::cluster::parent::{self, Claim, Hold, Parent};
 use crate::cluster::{ClusterError, failure, standing};
 use crate::model::applyset::Reach;
 use crate::model::{Desired, Failure, ObjectKey, Stage};
@@ -61,7 +61,7 @@ impl Reconciler {
                 Claim::Theirs(holder) => return Err(applying(ClusterError::HeldBy { holder })),
                 Claim::Free | Claim::OtherRun => return Err(applying(ClusterError::TakenOver)),
             }
-            match parent.apply_marks(&now, Some(&self.shared.instance), reach).await {
+            match parent.apply_marks(&now, Hold::Claimed(&self.shared.instance), reach).await {
                 Err(error) if error.code() == 409 => {}
                 other => {
                     self.shared.parents.wrote(other.map_err(applying)?);
@@ -83,7 +83,7 @@ impl Reconciler {
         Ok(())
     }
 
-    fn executor<'a>(&'a self, stop: &'a channel::Receiver<bool>) -> Executor<'a> {
+    pub(super) fn executor<'a>(&'a self, stop: &'a channel::Receiver<bool>) -> Executor<'a> {
         Executor {
             cluster: &self.cluster,
             writer: self.writer(),

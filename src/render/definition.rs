@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::error::{RenderError, source_failure, yaml_failure};
 use super::finish;
 use super::yaml::{self, Position, Problem, Typed, YamlError};
+use crate::model::environment::OWN_ANNOTATIONS;
 use crate::model::images::{PlumbFile, is_inside};
 use crate::model::{CommitId, EnvironmentSpec, Failure, GroupKind, Origin, Stage};
 use crate::source::{Entry, EntryKind, Snapshot, SourceError};
@@ -48,6 +49,12 @@ pub enum DefinitionError {
     /// It is a directory, a link or a submodule.
     #[error("{0} is not a file")]
     NotAFile(Arc<str>),
+    /// What should be a directory is a link or a submodule.
+    #[error("{0} is not a directory")]
+    NotADirectory(Arc<str>),
+    /// It is called otherwise than a definition is.
+    #[error("{0} is not called environment.yaml")]
+    OtherName(Arc<str>),
     /// It is not what it should be.
     #[error("{file}:{}: {source}", .source.at)]
     Yaml {
@@ -61,12 +68,16 @@ pub enum DefinitionError {
 impl DefinitionError {
     /// The error as a failure of the environment.
     pub fn failure(&self) -> Failure {
+        let wrong = |file: &Arc<str>, reason: &str| {
+            Failure::new(Stage::Definition, reason).at(Origin { file: file.clone(), line: 0, document: 0 })
+        };
         match self {
             Self::Yaml { file, source } => yaml_failure(Stage::Definition, file, source),
             Self::Source { source, .. } => source_failure(Stage::Definition, source),
-            Self::NotAFile(file) => Failure::new(Stage::Definition, "it is not a file")
-                .at(Origin { file: file.clone(), line: 0, document: 0 })
-                .hint("put the definition itself there"),
+            Self::NotAFile(file) => wrong(file, "it is not a file").hint("put the definition itself there"),
+            Self::NotADirectory(file) => wrong(file, "it is not a directory").hint("put the directory itself there"),
+            Self::OtherName(file) => wrong(file, "a definition is called environment.yaml")
+                .hint("rename it; to have no such environment, remove it"),
         }
     }
 }
@@ -81,20 +92,27 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// All environments that the commit defines; none if it has no `environments/`. A directory without an `environment.yaml` defines none.
+    /// All environments that the commit defines; none if it has no `environments/`. A directory without an `environment.yaml` defines none, but what looks
+    /// like a definition by mistake is an error and no environment that is gone.
     pub fn at(&mut self, snapshot: &Snapshot) -> Result<All, SourceError> {
         let mut all = All::new();
         let mut read = HashMap::new();
-        if snapshot.entry(ENVIRONMENTS)?.is_none_or(|entry| entry.kind != EntryKind::Tree) {
+        if snapshot.entry(ENVIRONMENTS)?.is_none() {
             return Ok(all);
         }
         for (name, entry) in snapshot.list(ENVIRONMENTS)? {
-            let file = format!("{ENVIRONMENTS}/{name}/{ENVIRONMENT_FILE}");
-            let found = if entry.kind == EntryKind::Tree { snapshot.entry(&file)? } else { None };
-            let Some(entry) = found else { continue };
+            let entry = match found(snapshot, &name, &entry)? {
+                Found::Nothing => continue,
+                Found::Definition(entry) => entry,
+                Found::Mistaken(error) => {
+                    all.insert(name, Err(error));
+                    continue;
+                }
+            };
+            let file = file_of(&name);
             let key = (name, entry.id);
             let known = self.read.remove(&key);
-            let result = known.unwrap_or_else(|| definition(snapshot, &key.0, &entry, file.into()).map(Arc::new));
+            let result = known.unwrap_or_else(|| definition(snapshot, &key.0, &entry, file).map(Arc::new));
             all.insert(key.0.clone(), result.clone());
             // What git could not give now, it may give later.
             if !matches!(result, Err(DefinitionError::Source { .. })) {
@@ -104,6 +122,49 @@ impl Definitions {
         self.read = read;
         Ok(all)
     }
+}
+
+/// The definition of one environment at a commit; `None`: there is none.
+pub fn definition_of(snapshot: &Snapshot, name: &str) -> Result<Option<Definition>, DefinitionError> {
+    let file = file_of(name);
+    match snapshot.entry(&file) {
+        Ok(None) => Ok(None),
+        Ok(Some(entry)) => definition(snapshot, name, &entry, file).map(Some),
+        Err(source) => Err(DefinitionError::Source { file, source: Arc::new(source) }),
+    }
+}
+
+fn file_of(name: &str) -> Arc<str> {
+    format!("{ENVIRONMENTS}/{name}/{ENVIRONMENT_FILE}").into()
+}
+
+/// What an entry of `environments/` is.
+enum Found {
+    Nothing,
+    Definition(Entry),
+    Mistaken(DefinitionError),
+}
+
+fn found(snapshot: &Snapshot, name: &str, entry: &Entry) -> Result<Found, SourceError> {
+    match entry.kind {
+        EntryKind::File | EntryKind::Executable => return Ok(Found::Nothing),
+        EntryKind::Symlink | EntryKind::Submodule => {
+            return Ok(Found::Mistaken(DefinitionError::NotADirectory(format!("{ENVIRONMENTS}/{name}").into())));
+        }
+        EntryKind::Tree => {}
+    }
+    if let Some(entry) = snapshot.entry(&file_of(name))? {
+        return Ok(Found::Definition(entry));
+    }
+    let directory = format!("{ENVIRONMENTS}/{name}");
+    let alike = |file: &String| {
+        let file = file.to_ascii_lowercase();
+        matches!(file.as_str(), ENVIRONMENT_FILE | "environment.yml" | "environment.json")
+    };
+    let alike = snapshot.list(&directory)?.into_iter().map(|(file, _)| file).find(alike);
+    Ok(alike.map_or(Found::Nothing, |file| {
+        Found::Mistaken(DefinitionError::OtherName(format!("{directory}/{file}").into()))
+    }))
 }
 
 #[derive(Deserialize)]
@@ -135,7 +196,7 @@ fn definition(snapshot: &Snapshot, name: &str, entry: &Entry, file: Arc<str>) ->
     parse(&bytes, name, file.clone()).map_err(|source| DefinitionError::Yaml { file, source })
 }
 
-fn parse(bytes: &[u8], name: &str, file: Arc<str>) -> Result<Definition, YamlError> {
+pub(super) fn parse(bytes: &[u8], name: &str, file: Arc<str>) -> Result<Definition, YamlError> {
     let document: Typed<Document> = yaml::read_typed(bytes)?;
     check(&document, name).map_err(|(path, message)| {
         let at: Position = document.at(&path);
@@ -169,7 +230,7 @@ fn check(document: &Typed<Document>, directory: &str) -> Result<(), (String, Str
     let reserved = crate::model::environment::RESERVED.contains(&metadata.name.as_str());
     rule(!reserved, "metadata.name", "this name is one of plumb's own field managers; give the environment another")?;
     for name in metadata.labels.keys().chain(metadata.annotations.keys()) {
-        let own = name.starts_with("applyset.kubernetes.io/") || name == "plumb.dev/instance";
+        let own = name.starts_with("applyset.kubernetes.io/") || OWN_ANNOTATIONS.contains(&name.as_str());
         rule(!own, "metadata", &format!("{name} is written by plumb itself; leave it out"))?;
     }
     let branch = &spec.branch;

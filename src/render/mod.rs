@@ -14,6 +14,7 @@ pub mod finish;
 mod helm;
 mod kustomize;
 mod materialise;
+mod own;
 mod process;
 mod request;
 #[cfg(test)]
@@ -23,11 +24,12 @@ pub mod yaml;
 pub use cache::Cache;
 pub use collect::Collector;
 pub use contents::Contents;
-pub use definition::{Definition, DefinitionError, Definitions, plumb_file};
+pub use definition::{Definition, DefinitionError, Definitions, definition_of, plumb_file};
 pub use error::RenderError;
 pub use helm::HelmError;
 pub use kustomize::KustomizeError;
 pub use materialise::MaterialiseError;
+pub use own::check as check_own_definition;
 pub use process::ProcessError;
 pub use request::{Kustomize, Rendered, Request, Tools};
 

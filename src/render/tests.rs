@@ -40,6 +40,16 @@ impl TestRepository {
         self.store().at(id).unwrap()
     }
 
+    fn commit_on(&self, parents: &[CommitId], files: &[(&str, &str)]) -> CommitId {
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes(), FILE)).collect();
+        let tree = self.repository.find_tree(self.tree("", &files)).unwrap();
+        let who = git2::Signature::new("t", "t@t", &git2::Time::new(0, 0)).unwrap();
+        let parent = |id: &CommitId| self.repository.find_commit(id.to_string().parse().unwrap()).unwrap();
+        let parents: Vec<_> = parents.iter().map(parent).collect();
+        let parents: Vec<_> = parents.iter().collect();
+        self.repository.commit(None, &who, &who, "c", &tree, &parents).unwrap().to_string().parse().unwrap()
+    }
+
     fn store(&self) -> Store {
         Store::open(self.directory.path(), &Trust::default()).unwrap()
     }
@@ -323,4 +333,69 @@ fn one_bad_definition_spoils_no_other() {
         let failure = all["prod"].as_ref().unwrap_err().failure().to_string();
         assert!(failure.starts_with("environments/prod/environment.yaml:3: column "), "{failure}");
     }
+    assert_eq!(definition_of(&snapshot, "dev").unwrap().unwrap().spec.namespace, "ns");
+    assert!(definition_of(&snapshot, "prod").is_err() && definition_of(&snapshot, "shared").unwrap().is_none());
+}
+
+/// Taken for a removal, these would delete what nobody meant to remove.
+#[test]
+fn what_looks_like_a_definition_by_mistake_is_an_error_and_not_nothing() {
+    let repository = TestRepository::new();
+    let snapshot = repository.commit_modes(&[
+        ("environments/dev/environment.yml", b"", FILE),
+        ("environments/qa/Environment.yaml", b"", FILE),
+        ("environments/prod", b"dev", LINK),
+        ("environments/shared/values.yaml", b"", FILE),
+    ]);
+    let all = Definitions::default().at(&snapshot).unwrap();
+    let told: Vec<String> = all.values().map(|read| read.as_ref().unwrap_err().failure().to_string()).collect();
+    assert_eq!(
+        told,
+        [
+            "environments/dev/environment.yml: a definition is called environment.yaml; rename it; to have no such environment, remove it",
+            "environments/prod: it is not a directory; put the directory itself there",
+            "environments/qa/Environment.yaml: a definition is called environment.yaml; rename it; to have no such environment, remove it",
+        ]
+    );
+    assert!(Definitions::default().at(&repository.commit(&[("environments", "a file")])).is_err());
+}
+
+/// Whether a commit may say this of its own environment, where the configuration branch has these versions of the definition, the newest last.
+fn own_definition(versions: &[&str], own: Option<&str>) -> Result<(), String> {
+    let repository = TestRepository::new();
+    let file = "environments/dev/environment.yaml";
+    let text = |more: &str| {
+        format!(
+            "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: dev}}\nspec:\n  branch: dev\n  namespace: todo\n  path: p\n{more}"
+        )
+    };
+    let mut main: Option<CommitId> = None;
+    for version in versions {
+        let parents: Vec<CommitId> = main.into_iter().collect();
+        main = Some(repository.commit_on(&parents, &[(file, &text(version))]));
+    }
+    let own = match own {
+        Some(own) => repository.commit_on(&[], &[(file, &text(own)), ("p/a.yaml", "")]),
+        None => repository.commit_on(&[], &[("p/a.yaml", "")]),
+    };
+    let (store, main) = (repository.store(), main.unwrap());
+    let definition = definition_of(&store.at(main).unwrap(), "dev").unwrap().unwrap();
+    check_own_definition(&store, own, &definition, "main", main).map_err(|failure| failure.to_string())
+}
+
+#[test]
+fn a_branch_may_have_its_definition_in_any_version_that_the_configuration_branch_once_had() {
+    let (one, two) = ("", "  resync: 5m\n");
+    for own in [None, Some(one), Some(two), Some("  resync: 300s # the same\n")] {
+        assert_eq!(own_definition(&[one, two], own), Ok(()), "{own:?}");
+    }
+    let refused = own_definition(&[one, two], Some("  resync: 5m\n  serviceAccount: admin\n")).unwrap_err();
+    assert!(
+        refused.starts_with("environments/dev/environment.yaml:9: spec.serviceAccount is changed on the branch dev"),
+        "{refused}"
+    );
+    let broken = own_definition(&[one], Some("spec: {}\n")).unwrap_err();
+    assert!(broken.contains("stands twice") && broken.contains("git checkout main -- environments/dev"), "{broken}");
+    // What is read from its own branch anyway can't differ.
+    assert_eq!(own_definition(&["  suspend: true\n"], Some("  suspend: true\n")), Ok(()));
 }

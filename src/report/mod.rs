@@ -6,6 +6,7 @@ pub mod crowd;
 pub mod drift;
 pub mod health;
 pub mod log;
+pub mod removal;
 pub mod status;
 
 use crate::cluster::events::Event;

@@ -26,7 +26,7 @@ pub fn next(
     now: DateTime<Utc>,
 ) -> EnvironmentStatus {
     let mut status = last.clone();
-    status.observed_generation = generation;
+    (status.observed_generation, status.removed) = (generation, None);
     status.target = target.map(|target| target.to_string()).or(status.target);
     if matches!(deployment.outcome, Outcome::Deployed | Outcome::Unchanged) {
         status.short_commit = Some(deployment.commit.short());
@@ -52,6 +52,20 @@ pub fn next(
     status.history.retain(|former| former.commit != entry.commit || stays(former));
     status.history.insert(0, entry);
     status.history.truncate(HISTORY);
+    status
+}
+
+/// The status while there is no such branch.
+pub fn branch_missing(
+    last: &EnvironmentStatus,
+    branch: &str,
+    generation: Option<i64>,
+    now: DateTime<Utc>,
+) -> EnvironmentStatus {
+    let mut status = last.clone();
+    let message = format!("there is no branch {branch}; the environment stays as it is until it is pushed");
+    set(&mut status.conditions, "Synced", "Unknown", "BranchMissing", &message, generation, now);
+    health::set_ready(&mut status.conditions, generation, now);
     status
 }
 
@@ -195,6 +209,21 @@ pub(super) mod tests {
         assert_eq!(status.history[0].time, stamp(at(99)));
         assert!(status.history[1].commit.starts_with("0d0d"));
         assert_eq!(status.short_commit.as_deref(), Some("0e0e0e0"));
+    }
+
+    #[test]
+    fn a_missing_branch_is_told_until_a_commit_ends_and_takes_nothing_away() {
+        let good = next(&EnvironmentStatus::default(), &ended(1, Outcome::Deployed), None, None, None, at(1));
+        let missing = branch_missing(&good, "dev", None, at(2));
+        let synced = |status: &EnvironmentStatus| {
+            let synced = status.conditions.iter().find(|condition| condition.type_ == "Synced").unwrap();
+            (synced.status.clone(), synced.reason.clone())
+        };
+        assert_eq!(synced(&missing), ("Unknown".to_owned(), "BranchMissing".to_owned()));
+        assert_eq!((&missing.history, &missing.short_commit), (&good.history, &good.short_commit));
+        assert_eq!(branch_missing(&missing, "dev", None, at(3)), missing, "the same costs no request");
+        let back = next(&missing, &ended(1, Outcome::Unchanged), None, None, None, at(4));
+        assert_eq!(synced(&back), ("True".to_owned(), "Unchanged".to_owned()));
     }
 
     #[test]

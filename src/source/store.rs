@@ -8,6 +8,9 @@ use super::layout::Layout;
 use super::{Snapshot, SourceError, Trust};
 use crate::model::{Commit, CommitId};
 
+/// How many commits are looked at for an older version of a file.
+const HISTORY: usize = 10_000;
+
 /// Knows how to open the object database of one repository. Cheap to clone, and shared between threads.
 ///
 /// Every use opens the repository anew (some 50 µs): libgit2's handles are not `Sync`, and what they cache and map goes with them.
@@ -68,6 +71,26 @@ impl Store {
         }
         let compare = SourceError::git(format!("compare the commits {older} and {newer}"));
         Ok(older == newer || repository.graph_descendant_of(oid(newer), oid(older)).map_err(compare)?)
+    }
+
+    /// Whether `newest` or a commit that it was built on has exactly this file at `path`. What lies further back than some ten thousand commits is not
+    /// known and counts as one that had it; so does all of a shallow clone, whose walk ends at a commit that is not there.
+    pub fn once_held(&self, path: &str, file: CommitId, newest: CommitId) -> Result<bool, SourceError> {
+        let repository = self.repository()?;
+        if repository.is_shallow() {
+            return Ok(true);
+        }
+        let failed = || SourceError::git(format!("read the history of {path}"));
+        let mut walk = repository.revwalk().map_err(failed())?;
+        walk.push(oid(newest)).map_err(failed())?;
+        for (count, commit) in walk.enumerate() {
+            let tree = commit.and_then(|commit| repository.find_commit(commit)?.tree()).map_err(failed())?;
+            let entry = tree.get_path(Path::new(path));
+            if entry.is_ok_and(|entry| entry.id() == oid(file)) || count >= HISTORY {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The commit that a revision names: a commit id or its start, `dev`, `dev~1`, `HEAD^`, a tag. A branch comes before a tag of its name.

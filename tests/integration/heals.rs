@@ -251,7 +251,7 @@ async fn a_field_that_was_changed_and_changed_back_leaves_with_git_even_over_a_r
     // A single life of plumb's does one commit.
     there_and_back("d").await;
     scene.push(with("a"));
-    let (code, output) = scene.verb(&["apply", &scene.name, "--instance", "test"]).await;
+    let (code, output) = scene.verb(&["apply", &scene.name, "--instance", &scene.instance()]).await;
     assert_eq!(code, Some(0), "{output}");
     assert_eq!(scene.data("x").await.as_deref(), Some("a=1"));
 }

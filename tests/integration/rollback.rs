@@ -243,7 +243,7 @@ async fn a_remote_repository_is_rolled_back_too() {
         })
     };
     let first = scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
-    let _plumb = start(&["run", "--instance", "test"]);
+    let _plumb = start(&["run", "--instance", &scene.instance()]);
     scene.deployed(first).await;
     let second = scene.push([("a.yaml", config_map("a", &[("x", "2")]))]);
     scene.deployed(second).await;

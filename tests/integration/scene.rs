@@ -94,6 +94,11 @@ impl Scene {
         self.env.create_namespace("ns").await;
     }
 
+    /// The name of the installation that [`Self::run`] starts: as every test has a repository of its own, every test has an installation of its own.
+    pub fn instance(&self) -> String {
+        self.env.name("plumb")
+    }
+
     /// Starts `plumb run` on the repository.
     pub fn run(&self) -> Plumb {
         self.run_with::<&str>(&[])
@@ -102,7 +107,9 @@ impl Scene {
     /// The same with more arguments.
     pub fn run_with<A: AsRef<OsStr>>(&self, more: &[A]) -> Plumb {
         let repository = self.env.repository().path();
-        let args = [OsStr::new("run"), "--repo".as_ref(), repository.as_ref(), "--instance".as_ref(), "test".as_ref()];
+        let instance = self.instance();
+        let args =
+            [OsStr::new("run"), "--repo".as_ref(), repository.as_ref(), "--instance".as_ref(), instance.as_ref()];
         let more = more.iter().map(AsRef::as_ref);
         Plumb::spawn(self.env.kubeconfig(), args.into_iter().chain(more))
     }

@@ -123,7 +123,7 @@ async fn readiness_and_metrics_tell_what_happened() {
     let mark = audit.mark().await;
     let directory = tempfile::tempdir().unwrap();
     let repository = directory.path().join("repo.git");
-    let mut served = Served::run(&scene, &repository, "test").await;
+    let mut served = Served::run(&scene, &repository, &scene.instance()).await;
 
     served.not_ready("the repository is not read: ").await;
     served.not_ready("the definitions are not read yet").await;
@@ -247,7 +247,7 @@ async fn what_plumb_depends_on_may_be_away_and_plumb_lives() {
     let control_plane = cluster.control_plane().unwrap();
     let mut last = scene.push([("a.yaml", config_map("a", &[("k", "0")]))]);
     let repository = scene.env.repository().path();
-    let mut served = Served::run(&scene, &repository, "test").await;
+    let mut served = Served::run(&scene, &repository, &scene.instance()).await;
     scene.deployed(last).await;
     served.ready().await;
     let stop = Arc::new(AtomicBool::new(false));

@@ -165,6 +165,36 @@ fn a_broken_definition_is_told_once_and_its_repair_tells_the_head_anew() {
 }
 
 #[test]
+fn a_start_without_the_branch_restores_what_stood_before() {
+    let mut world = World::new();
+    world.course.inherit(Some(id(1)));
+    world.seen.head = None;
+    assert_eq!(world.next(), Some(Job::Restore(id(1))));
+    world.deploy(id(1));
+    assert_eq!(world.next(), None);
+    // It comes back, at the same commit or another.
+    world.seen.head = Some(id(1));
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+    // Nothing was ever deployed: there is nothing to restore.
+    let mut world = World::new();
+    world.seen.head = None;
+    assert_eq!(world.next(), None);
+    world.seen.head = Some(id(2));
+    assert!(world.next().is_some());
+}
+
+#[test]
+fn a_branch_that_comes_back_to_a_suspended_environment_is_told_again() {
+    let mut world = World::new();
+    world.seen.suspended = true;
+    assert_eq!(world.next(), Some(Job::Suspended(id(1))));
+    world.seen.head = None;
+    assert_eq!(world.next(), None);
+    world.seen.head = Some(id(1));
+    assert_eq!(world.next(), Some(Job::Suspended(id(1))));
+}
+
+#[test]
 fn pauses_double_up_to_the_resync_period() {
     let mut world = World::new();
     world.next();

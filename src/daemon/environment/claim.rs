@@ -8,9 +8,10 @@ use tracing::{error, info, warn};
 
 use super::Task;
 use crate::cluster::ClusterError;
-use crate::cluster::parent::{self, Claim, Parent};
-use crate::model::Environment;
+use crate::cluster::parent::{self, Claim, Hold, Parent};
+use crate::model::{Configuration, Environment};
 use crate::render::Definition;
+use crate::report;
 use crate::telemetry::Held;
 
 /// How long a deployment that is made once waits for the API server's first answer.
@@ -95,7 +96,7 @@ impl Task {
             return Err(ClusterError::HeldBy { holder });
         }
         let mut now = match known {
-            Some(known) if stands(&known, &self.reconciler.definition) => known,
+            Some(known) if stands(&known, &self.reconciler.definition, self.wanted.borrow().at.as_ref()) => known,
             known => {
                 self.tell_drift(known.is_some())?;
                 self.write_spec(parent).await?
@@ -112,6 +113,15 @@ impl Task {
             self.started = true;
             self.course.inherit(now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok()));
         }
+        self.taken_up(parent, &now).await
+    }
+
+    /// Defined again after it was removed: the status must not say any longer that it is.
+    async fn taken_up(&self, parent: Parent<'_>, now: &Environment) -> Result<(), ClusterError> {
+        let Some(status) = now.status.as_ref().filter(|status| status.removed.is_some()) else { return Ok(()) };
+        let status = report::removal::taken_up(status, now.metadata.generation, chrono::Utc::now());
+        self.reconciler.shared.parents.wrote(parent.apply_status(&status).await?);
+        info!(environment = %self.reconciler.name, "it is defined again");
         Ok(())
     }
 
@@ -119,7 +129,7 @@ impl Task {
     async fn mark(&self, parent: Parent<'_>, now: &Environment) -> Result<Arc<Environment>, ClusterError> {
         let shared = &self.reconciler.shared;
         let reach = parent::reach(now).union(&self.reconciler.reach_of_members());
-        let mut marked = parent.apply_marks(now, Some(&shared.instance), &reach).await?;
+        let mut marked = parent.apply_marks(now, Hold::Claimed(&shared.instance), &reach).await?;
         if let Some(status) = self.status.as_ref().filter(|_| marked.status.is_none()) {
             marked = parent.apply_status(status).await?;
         }
@@ -145,7 +155,8 @@ impl Task {
     }
 
     async fn write_spec(&self, parent: Parent<'_>) -> Result<Arc<Environment>, ClusterError> {
-        let written = parent.apply_definition(&self.reconciler.definition).await?;
+        let at = self.wanted.borrow().at.clone();
+        let written = parent.apply_definition(&self.reconciler.definition, at.as_ref()).await?;
         self.reconciler.shared.parents.wrote(written.clone());
         Ok(Arc::new(written))
     }
@@ -165,13 +176,16 @@ impl Task {
 
     /// Gives the claim up, so that another plumb can have the environment without `--take-over`.
     pub(super) async fn release_claim(&self) {
+        if self.wanted.borrow().leaves {
+            return;
+        }
         let (shared, name) = (&self.reconciler.shared, &self.reconciler.name);
         let Some(known) = shared.parents.get(name).filter(|_| self.settings.release && self.started) else { return };
         if parent::claim(&known, &shared.instance) != Claim::Ours {
             return;
         }
         let parent = Parent { caller: &shared.cluster.caller, name };
-        match parent.apply_marks(&known, None, &parent::reach(&known)).await {
+        match parent.apply_marks(&known, Hold::Released(&shared.instance), &parent::reach(&known)).await {
             Ok(_) => info!(environment = %name, "released"),
             Err(error) => {
                 warn!(environment = %name, %error, "the claim could not be released; it is taken over by the next run of this installation")
@@ -180,12 +194,13 @@ impl Task {
     }
 }
 
-/// Whether the object is as git defines it: the spec, and the labels and annotations that git gives it.
-fn stands(known: &Environment, definition: &Definition) -> bool {
+/// Whether the object is as git defines it: the spec, the labels and annotations that git gives it, and the branch that has the definition.
+fn stands(known: &Environment, definition: &Definition, now: Option<&Configuration>) -> bool {
     let has = |there: &Option<BTreeMap<String, String>>, wanted: &BTreeMap<String, String>| {
         wanted.iter().all(|(name, value)| there.as_ref().and_then(|there| there.get(name)) == Some(value))
     };
     known.spec == definition.spec
+        && parent::defined_at(known).is_some_and(|at| now.is_none_or(|now| now.branch == at.branch))
         && has(&known.metadata.labels, &definition.labels)
         && has(&known.metadata.annotations, &definition.annotations)
 }

@@ -32,17 +32,6 @@ impl Task {
         self.tell(Deployment { commit, outcome, objects, applied, unchanged, pruned, took, stages: Vec::new() }).await;
     }
 
-    /// The branch is gone: told once, and nothing is pruned.
-    pub(super) fn tell_gone(&mut self, branch: &str) {
-        if !std::mem::replace(&mut self.told_gone, true) {
-            warn!(
-                environment = %self.reconciler.name,
-                %branch,
-                "there is no such branch; the environment stays as it is until it is pushed"
-            );
-        }
-    }
-
     /// A head that does not contain the one before it was moved by force. Looked up beside the work, for the log alone.
     pub(super) fn tell_rewind(&self, former: Option<CommitId>, commit: CommitId) {
         let Some(former) = former.filter(|former| *former != commit) else { return };
@@ -59,7 +48,7 @@ impl Task {
     /// Tells how a commit ended: log, status, Event. The same end of the same commit is told once.
     pub(super) async fn tell(&mut self, deployment: Deployment) {
         let told = (deployment.commit, deployment.outcome.clone());
-        if self.told.as_ref() == Some(&told) {
+        if self.told.as_ref() == Some(&told) && !self.missing.told {
             debug!(environment = %self.reconciler.name, commit = %deployment.commit.short(), "ended as before");
             return;
         }
@@ -101,7 +90,7 @@ impl Task {
         }
         self.status = Some(status);
         self.drift_told(drift);
-        self.untold = None;
+        (self.untold, self.missing.told) = (None, false);
         if let Some(word) = word {
             shared.telemetry.metrics.health(&name, word.verdict == Verdict::Healthy);
             self.health.rollout.told_with_deployment(word, Instant::now());

@@ -16,6 +16,7 @@ pub(super) mod budget;
 mod controlled;
 mod handed_over;
 mod in_render;
+mod inhabited;
 mod inventory;
 mod not_applied;
 mod ours;
@@ -23,7 +24,7 @@ mod own_namespace;
 mod peers_known;
 mod pruning_off;
 mod same_object;
-mod still_needed;
+pub(super) mod still_needed;
 mod terminating;
 #[cfg(test)]
 mod tests;
@@ -74,7 +75,9 @@ pub enum Spare {
     Terminating,
     /// It is the environment's own namespace.
     OwnNamespace,
-    /// It holds objects of the render, or defines their kind; one of them.
+    /// It is a namespace in which this environment may have objects.
+    Inhabited(Arc<str>),
+    /// It holds objects that stay, or defines their kind; one of them.
     StillNeeded(ObjectKey),
     /// It is annotated `plumb.dev/prune: disabled`.
     Annotated,
@@ -89,6 +92,7 @@ impl Spare {
         match self {
             Self::InRender | Self::NotOurs | Self::Controlled | Self::SameObject | Self::Terminating => None,
             Self::OwnNamespace => Some(format!("{left} an environment's own namespace is never deleted by a prune")),
+            Self::Inhabited(environment) => Some(format!("{left} environment {environment} may have objects in it")),
             Self::StillNeeded(object) => Some(format!("{left} {object} needs it")),
             Self::Annotated => Some(format!("{left} it is annotated plumb.dev/prune: disabled")),
             Self::PruningOff => Some(format!("{left} this environment's prune.enabled is false")),
@@ -132,6 +136,7 @@ const GUARDS: &[Guard] = &[
     terminating::guard,
     handed_over::guard,
     own_namespace::guard,
+    inhabited::guard,
     still_needed::guard,
     annotated::guard,
     pruning_off::guard,

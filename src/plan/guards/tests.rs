@@ -87,6 +87,20 @@ fn own_namespace_stays() {
 }
 
 #[test]
+fn a_removed_environment_keeps_no_namespace_of_its_own_and_every_one_that_others_live_in() {
+    let namespace = |name| ObjectKey::new("", "Namespace", "", name);
+    let ours = owned_by("dev", "1");
+    let mut world = World::new([]).with_home("prod", &["prod", "shared"]);
+    world.removal = Some(Vec::new());
+    assert_eq!(judged(&world, &namespace("todo"), &ours, own_namespace::guard), Verdict::Pass);
+    let inhabited = Verdict::Spare(Spare::Inhabited("prod".into()));
+    for (name, verdict) in [("prod", inhabited.clone()), ("shared", inhabited), ("todo", Verdict::Pass)] {
+        assert_eq!(judged(&world, &namespace(name), &ours, inhabited::guard), verdict, "{name}");
+    }
+    assert_eq!(judged(&world, &config_map("prod"), &ours, inhabited::guard), Verdict::Pass);
+}
+
+#[test]
 fn still_needed_spares_what_holds_or_defines_objects_of_the_render() {
     let inside = ObjectKey::new("", "ConfigMap", "other", "a");
     let widget = ObjectKey::new("example.org", "Widget", "todo", "w");
@@ -168,7 +182,7 @@ fn the_first_rule_that_holds_decides() {
     assert_eq!(judge(&world, &bare("1")), Verdict::Spare(Spare::NotOurs));
     let kept = Live { prune_disabled: true, ..owned_by("dev", "1") };
     assert_eq!(judge(&world, &kept), Verdict::HandOver("prod".into()));
-    world.peers.0.clear();
+    world.peers.heads.clear();
     assert_eq!(judge(&world, &kept), Verdict::Spare(Spare::Annotated));
     assert_eq!(judge(&world, &owned_by("dev", "1")), Verdict::Spare(Spare::PruningOff));
     world.spec.prune.enabled = true;

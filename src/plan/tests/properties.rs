@@ -79,7 +79,7 @@ prop_compose! {
             (key.clone(), Baseline { digest, uid: uid.into(), fields, time: Some(1), resource_version: 1 })
         };
         world.baselines = remembered.into_iter().map(baseline).collect();
-        world.peers.0 = BTreeMap::from([("peer".to_owned(), peer)]);
+        world.peers.heads = BTreeMap::from([("peer".to_owned(), peer)]);
         world.namespaces.extend(elsewhere.map(|state| ("elsewhere".into(), state)));
         world.inventory_complete = complete;
         world.object_by_object = by_object;
@@ -98,7 +98,7 @@ fn provably_ours(live: &Live) -> bool {
 }
 
 fn peer_asks(world: &World, key: &ObjectKey) -> bool {
-    world.peers.0["peer"].as_ref().is_some_and(|head| head.contains(key))
+    world.peers.heads["peer"].as_ref().is_some_and(|head| head.contains(key))
 }
 
 /// The plan that would be carried out or is shown; `None` if there is none.
@@ -125,10 +125,33 @@ proptest! {
             prop_assert!(provably_ours(live), "{key}: {live:?}");
             prop_assert!(!matches!(live.owner.as_deref(), Some(Owner::Controller(_))));
             prop_assert!(!live.prune_disabled && !live.terminating && world.spec.prune.enabled && world.inventory_complete);
-            prop_assert!(!desired.contains(key) && !peer_asks(&world, key) && world.peers.0["peer"].is_some());
+            prop_assert!(!desired.contains(key) && !peer_asks(&world, key) && world.peers.heads["peer"].is_some());
             let same = desired.iter().filter_map(|key| world.cluster.get(key)).any(|other| other.uid == live.uid);
             prop_assert!(!same, "{key} is an object of the render under another name");
             prop_assert!(!key.kind.is("", "Namespace") || *key.name != *"todo");
+        }
+    }
+
+    /// Whatever a removed environment left behind, and however doubtful its removal is.
+    #[test]
+    fn a_removal_deletes_nothing_that_a_prune_may_not(world in world(), doubtful in any::<bool>()) {
+        let mut world = world;
+        world.objects.clear();
+        world.removal = Some(if doubtful { vec!["a doubt".to_owned()] } else { Vec::new() });
+        let Some(plan) = carried_out(&world) else { return Ok(()) };
+        let prunes = prunes(&plan);
+        prop_assert!(prunes.is_empty() || !doubtful || world.confirmed.is_some());
+        let writes = plan.steps.iter().any(|step| step.action.writes());
+        prop_assert!(!writes);
+        for key in &prunes {
+            let live = &world.cluster[*key];
+            prop_assert!(provably_ours(live) && !live.prune_disabled && !live.terminating);
+            prop_assert!(world.spec.prune.enabled && world.inventory_complete);
+            prop_assert!(!peer_asks(&world, key) && world.peers.heads["peer"].is_some());
+            let stays = |other: &ObjectKey, live: &Live| {
+                provably_ours(live) && !live.terminating && !prunes.contains(&other) && other.namespace == Some(key.name.clone())
+            };
+            prop_assert!(!key.kind.is("", "Namespace") || !world.cluster.iter().any(|(other, live)| stays(other, live)));
         }
     }
 
@@ -153,7 +176,7 @@ proptest! {
                 Action::Adopt => prop_assert!(!ours && (world.spec.adopt || !marked)),
                 Action::TakeOver { from } => {
                     prop_assert_eq!(&**from, "peer");
-                    prop_assert!(has_entry(live, "peer") && !peer_asks(&world, &step.key) && world.peers.0["peer"].is_some());
+                    prop_assert!(has_entry(live, "peer") && !peer_asks(&world, &step.key) && world.peers.heads["peer"].is_some());
                     prop_assert!(ours || live.part_of == Some(part_of("peer")));
                 }
                 other => prop_assert!(false, "{other:?} of what stands"),
@@ -169,7 +192,8 @@ proptest! {
             Planned::AskFirst(ask) => (ask.proposed.steps, ask.proposed.refused),
             // A refused plan has no step: the type has no place for one.
             Planned::Refused(refused) => {
-                prop_assert!(!refused.is_empty() && !world.object_by_object);
+                let home_taken = peer_asks(&world, &ObjectKey::new("", "Namespace", "", "todo"));
+                prop_assert!(!refused.is_empty() && (!world.object_by_object || home_taken));
                 return Ok(());
             }
         };

@@ -68,30 +68,44 @@ pub fn helm(live: Live) -> Live {
 pub type Heads = BTreeMap<String, Option<Vec<ObjectKey>>>;
 
 /// The other environments of a world.
-#[derive(Debug)]
-pub struct OtherHeads(pub Heads);
+#[derive(Debug, Default)]
+pub struct OtherHeads {
+    pub heads: Heads,
+    /// Their own namespaces; the first is theirs, the others they may write to.
+    pub namespaces: BTreeMap<String, Vec<String>>,
+}
 
 impl Peers for OtherHeads {
     fn claim(&self, key: &ObjectKey) -> Claim {
         let asks = |head: &Option<Vec<ObjectKey>>| head.as_ref().is_some_and(|keys| keys.contains(key));
         let name = |(name, _): (&String, _)| Arc::from(name.as_str());
-        let unknown = || self.0.iter().find(|(_, head)| head.is_none()).map(name);
-        match self.0.iter().find(|(_, head)| asks(head)).map(name) {
+        let unknown = || self.heads.iter().find(|(_, head)| head.is_none()).map(name);
+        match self.heads.iter().find(|(_, head)| asks(head)).map(name) {
             Some(environment) => Claim::Environment(environment),
             None => unknown().map_or(Claim::Nobody, Claim::Unknown),
         }
     }
 
     fn environment_of(&self, id: &str) -> Option<Arc<str>> {
-        self.0.keys().find(|name| *part_of(name) == *id).map(|name| Arc::from(name.as_str()))
+        self.heads.keys().find(|name| *part_of(name) == *id).map(|name| Arc::from(name.as_str()))
     }
 
     fn environment_of_manager(&self, of: &str) -> Option<Arc<str>> {
-        self.0.keys().find(|name| *manager(name) == *of).map(|name| Arc::from(name.as_str()))
+        self.heads.keys().find(|name| *manager(name) == *of).map(|name| Arc::from(name.as_str()))
     }
 
     fn has_rendered(&self, environment: &str) -> bool {
-        self.0.get(environment).is_some_and(Option::is_some)
+        self.heads.get(environment).is_some_and(Option::is_some)
+    }
+
+    fn home_of(&self, namespace: &str) -> Option<Arc<str>> {
+        let at_home = |of: &Vec<String>| of.first().is_some_and(|home| home == namespace);
+        self.namespaces.iter().find(|(_, of)| at_home(of)).map(|(name, _)| Arc::from(name.as_str()))
+    }
+
+    fn lives_in(&self, namespace: &str) -> Option<Arc<str>> {
+        let lives = |of: &Vec<String>| of.iter().any(|known| known == namespace);
+        self.namespaces.iter().find(|(_, of)| lives(of)).map(|(name, _)| Arc::from(name.as_str()))
     }
 }
 
@@ -109,6 +123,7 @@ pub struct World {
     pub confirmed: Option<CommitId>,
     pub object_by_object: bool,
     pub remarks: Vec<String>,
+    pub removal: Option<Vec<String>>,
 }
 
 impl World {
@@ -141,12 +156,13 @@ impl World {
             objects: objects.into_iter().collect(),
             cluster: HashMap::new(),
             baselines: HashMap::new(),
-            peers: OtherHeads(Heads::new()),
+            peers: OtherHeads::default(),
             namespaces: HashMap::from([("todo".into(), NamespaceState::Active)]),
             inventory_complete: true,
             confirmed: None,
             object_by_object: false,
             remarks: Vec::new(),
+            removal: None,
         }
     }
 
@@ -156,7 +172,13 @@ impl World {
     }
 
     pub fn with_peer(mut self, name: &str, head: Option<&[ObjectKey]>) -> Self {
-        self.peers.0.insert(name.to_owned(), head.map(<[_]>::to_vec));
+        self.peers.heads.insert(name.to_owned(), head.map(<[_]>::to_vec));
+        self
+    }
+
+    /// Another environment's own namespace, and others it may write to.
+    pub fn with_home(mut self, name: &str, namespaces: &[&str]) -> Self {
+        self.peers.namespaces.insert(name.to_owned(), namespaces.iter().map(ToString::to_string).collect());
         self
     }
 
@@ -195,6 +217,7 @@ impl World {
             inventory_complete: self.inventory_complete,
             confirmed_prune: self.confirmed,
             object_by_object: self.object_by_object,
+            removal: self.removal.as_deref(),
         })
     }
 

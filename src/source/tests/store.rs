@@ -101,6 +101,33 @@ fn a_foreign_owner_is_refused_until_trusted() {
 }
 
 #[test]
+fn history_tells_whether_a_file_was_ever_there() {
+    let scratch = Scratch::new();
+    let work = scratch.work_tree("work");
+    let file = |id: CommitId| open(&work).at(id).unwrap().entry("d/f").unwrap().unwrap().id;
+    let one = file(commit(&work, "d/f", "one"));
+    git(&work, &["switch", "-q", "-c", "side"]);
+    let two = file(commit(&work, "d/f", "two"));
+    let side = commit(&work, "d/f", "three");
+    git(&work, &["switch", "-q", "dev"]);
+    commit(&work, "a.txt", "beside");
+    git(&work, &["merge", "-q", "-m", "merge", "side"]);
+    let merged = commit(&work, "d/g", "later");
+    let store = open(&work);
+    for (id, at, held) in [(one, merged, true), (two, merged, true), (file(side), merged, true), (two, side, true)] {
+        assert_eq!(store.once_held("d/f", id, at).unwrap(), held);
+    }
+    let other = file(commit(&work, "d/f", "four"));
+    assert!(!store.once_held("d/f", other, merged).unwrap());
+    assert!(!store.once_held("d/other", one, merged).unwrap());
+    // What was cut off can't be told.
+    let url = format!("file://{}", work.display());
+    git(scratch.root.path(), &["clone", "-q", "--depth", "1", &url, "shallow"]);
+    let shallow = scratch.path("shallow");
+    assert!(open(&shallow).once_held("d/f", one, head(&shallow, "HEAD")).unwrap());
+}
+
+#[test]
 fn revisions_name_commits() {
     let scratch = Scratch::new();
     let work = scratch.work_tree("work");

@@ -282,5 +282,5 @@ pub async fn wait_value(env: &TestEnv, namespace: &str, value: &str) -> Duration
 pub fn run(env: &TestEnv) -> Plumb {
     let repository = env.repository().path();
     let repository = repository.to_str().expect("a path in UTF-8");
-    Plumb::spawn(env.kubeconfig(), ["run", "--repo", repository, "--instance", "test"])
+    Plumb::spawn(env.kubeconfig(), ["run", "--repo", repository, "--instance", &env.name("plumb")])
 }

@@ -1,0 +1,67 @@
+//! An environment whose branch is gone: nothing is pruned, and the log and the status say so until it is pushed again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::Task;
+use super::tell::TELL_AGAIN;
+use crate::cluster::events::{self, Event, Regarding};
+use crate::cluster::parent::Parent;
+use crate::report;
+
+/// What was told of it.
+#[derive(Default)]
+pub(super) struct Missing {
+    logged: bool,
+    /// The status says so.
+    pub(super) told: bool,
+    /// The status could not be written; when to try again.
+    pub(super) untold: Option<Instant>,
+}
+
+impl Task {
+    /// Tells once that there is no such branch.
+    pub(super) async fn tell_missing(&mut self) {
+        let (head, branch) = {
+            let wanted = self.wanted.borrow();
+            (wanted.head, wanted.definition.spec.branch.clone())
+        };
+        if head.is_some() {
+            (self.missing.logged, self.missing.untold) = (false, None);
+            return;
+        }
+        let name = Arc::clone(&self.reconciler.name);
+        if !std::mem::replace(&mut self.missing.logged, true) {
+            warn!(environment = %name, %branch, "there is no such branch; the environment stays as it is until it is pushed");
+        }
+        if self.missing.told || self.missing.untold.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        let shared = Arc::clone(&self.reconciler.shared);
+        let Some(environment) = shared.parents.get(&name) else { return };
+        let last = environment.status.clone().unwrap_or_default();
+        let generation = environment.metadata.generation;
+        let status = report::status::branch_missing(&last, &branch, generation, chrono::Utc::now());
+        if status != last {
+            let parent = Parent { caller: &self.reconciler.cluster.caller, name: &name };
+            match parent.apply_status(&status).await {
+                Ok(written) => shared.parents.wrote(written),
+                Err(error) => {
+                    warn!(environment = %name, %error, "the status could not be written; trying again");
+                    self.missing.untold = Some(Instant::now() + TELL_AGAIN);
+                    return;
+                }
+            }
+            let about = Regarding::environment(&name, environment.metadata.uid.as_deref());
+            let message = format!("there is no branch {branch}; the environment stays as it is until it is pushed");
+            let event = Event { warning: true, reason: "BranchMissing", message };
+            if let Err(error) = events::post(&shared.cluster.caller, &about, &event, &shared.instance.name).await {
+                warn!(environment = %name, %error, "the Event could not be posted");
+            }
+        }
+        self.status = Some(status);
+        (self.missing.told, self.missing.untold) = (true, None);
+    }
+}
