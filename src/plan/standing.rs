@@ -44,13 +44,13 @@ impl<'a> Standing<'a> {
             return Self::Peer(live, environment);
         }
         let lost = (input.baseline)(key).is_some_and(|baseline| baseline.uid == live.uid);
-        let foreign_set = live.part_of.as_ref().filter(|part_of| ***part_of != *input.part_of);
-        match (&live.owner, foreign_set) {
+        // A label that is no ApplySet's id was damaged, and says nothing of an owner.
+        let other_set = live.part_of.as_ref().filter(|id| ***id != *input.part_of && is_applyset_id(id));
+        match (&live.owner, other_set) {
             (Some(owner), _) => Self::Foreign(live, owner.as_ref().clone()),
-            // A label that is no ApplySet's id was damaged, not taken over.
-            (None, Some(id)) if !lost || is_applyset_id(id) => Self::Foreign(live, Owner::ApplySet(Arc::clone(id))),
-            (None, _) if lost => Self::Lost(live),
-            (None, _) => Self::Free(live),
+            (None, Some(id)) => Self::Foreign(live, Owner::ApplySet(Arc::clone(id))),
+            (None, None) if lost => Self::Lost(live),
+            (None, None) => Self::Free(live),
         }
     }
 

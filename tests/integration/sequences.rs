@@ -113,17 +113,18 @@ impl Sequence {
         self.scene.env.repository().commit("dev", [(file("broken"), "a: [".to_owned())]);
     }
 
-    /// The API server may be away: then the person has no success either. The label is taken off, never changed: what another ApplySet seems to have is
-    /// refused until a person decides, if plumb was away when that happened.
+    /// The API server may be away: then the person has no success either. The label is taken off or damaged, never another ApplySet's: what that seems to
+    /// have is refused until a person decides.
     async fn tamper(&mut self) {
         let (name, maps) = (*NAMES.choose(&mut self.rng).unwrap(), self.scene.config_maps());
         let value = self.rng.random_range(100..200).to_string();
         let other = format!("applyset-{value}-v1");
-        let patch = match self.rng.random_range(0..6) {
+        let patch = match self.rng.random_range(0..7) {
             0 | 1 => json!({"data": {"x": value}}),
             2 => json!({"data": {"x": null}}),
             3 => json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": null}}}),
-            4 => json!({"metadata": {"managedFields": [{}]}}),
+            4 => json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": "nonsense"}}}),
+            5 => json!({"metadata": {"managedFields": [{}]}}),
             _ => json!({"metadata": {"labels": {"somebody": other}}}),
         };
         if patch.get("metadata").is_some() {

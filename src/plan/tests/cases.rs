@@ -100,6 +100,15 @@ fn a_lost_label_or_entry_is_put_back_in_the_same_life() {
 }
 
 #[test]
+fn after_a_restart_a_damaged_label_is_no_owners_mark() {
+    let a = config_map("a");
+    let damaged = Live { part_of: Some("nonsense".into()), ..owned_by("dev", "1") };
+    assert_eq!(World::new([manifest(&a, 1)]).with(&a, damaged.clone()).action(&a), Action::Adopt);
+    let taken = Live { part_of: Some("applyset-other-v1".into()), ..damaged };
+    assert!(World::new([manifest(&a, 1)]).with(&a, taken).refusals()[0].contains("the ApplySet applyset-other-v1"));
+}
+
+#[test]
 fn a_terminating_object_is_waited_for() {
     let a = config_map("a");
     let world = World::new([manifest(&a, 1)]).with(&a, Live { terminating: true, ..owned_by("dev", "1") });

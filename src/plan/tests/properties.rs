@@ -170,7 +170,7 @@ proptest! {
             prop_assert!(let_go && (step.let_go.is_empty() || !peer_asks(&world, &step.key)));
             let ours = provably_ours(live);
             let in_this_life = world.baselines.get(&step.key).is_some_and(|baseline| baseline.uid == live.uid);
-            let marked = live.owner.is_some() || live.part_of.as_ref().is_some_and(|id| *id != part_of("dev"));
+            let marked = live.owner.is_some() || [part_of("peer"), part_of("foreign")].map(Some).contains(&live.part_of);
             match &step.action {
                 Action::Update => prop_assert!(ours || (in_this_life && live.owner.is_none())),
                 Action::Adopt => prop_assert!(!ours && (world.spec.adopt || !marked)),
