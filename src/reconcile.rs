@@ -17,6 +17,7 @@ use crate::model::{CommitId, Deployment, Desired, Failure, Outcome, Stage};
 use crate::plan::Planned;
 use crate::source::Store;
 
+pub mod additions;
 mod clock;
 pub mod heal;
 mod health;

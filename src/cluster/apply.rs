@@ -5,7 +5,9 @@ use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Resource;
-use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::core::params::{
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
 use kube::core::{DynamicObject, ObjectList, PartialObjectMeta, Request};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -132,12 +134,26 @@ impl Writer<'_> {
     /// before storage.
     pub async fn could_create(&self, manifest: &Manifest, info: &KindInfo) -> Result<(), ClusterError> {
         let what = || format!("dry-run of creating {} anew", manifest.key);
-        let params = kube::core::params::PostParams { dry_run: true, field_manager: Some(self.manager.to_owned()) };
+        let params = PostParams { dry_run: true, field_manager: Some(self.manager.to_owned()) };
         let request = at(&manifest.key, info).create(&params, manifest.json.get().as_bytes().to_vec());
         match self.caller.call::<Value>(&what, self.by, request).await {
             Err(error) if error.status().is_some_and(kube::core::Status::is_already_exists) => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    /// What the API server would make of a manifest by itself, under a name of its own choice: git's values, defaults, and what admission does.
+    pub async fn would_make(&self, manifest: &Manifest, info: &KindInfo) -> Result<Value, ClusterError> {
+        let unreadable =
+            |source| ClusterError::Unreadable { what: format!("the manifest of {}", manifest.key), source };
+        let mut object: Value = serde_json::from_str(manifest.json.get()).map_err(unreadable)?;
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            metadata.remove("name");
+            metadata.insert("generateName".to_owned(), "plumb-".into());
+        }
+        let params = PostParams { dry_run: true, field_manager: Some(self.manager.to_owned()) };
+        let request = at(&manifest.key, info).create(&params, serde_json::to_vec(&object).map_err(unreadable)?);
+        self.caller.call(&|| format!("dry-run of creating the like of {}", manifest.key), self.by, request).await
     }
 
     /// Replaces `metadata.managedFields` by a patch that names the resourceVersion it was made from.

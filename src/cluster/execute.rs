@@ -62,7 +62,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn wrote(&mut self, manifest: &Manifest, live: &Live, manager: &str) {
+    pub(super) fn wrote(&mut self, manifest: &Manifest, live: &Live, manager: &str) {
         if let Some(baseline) = Baseline::of(manifest.digest, live, manager) {
             self.baselines.push((manifest.key.clone(), baseline));
         }
@@ -72,7 +72,7 @@ impl Done {
 }
 
 impl Executor<'_> {
-    fn stopped(&self) -> bool {
+    pub(super) fn stopped(&self) -> bool {
         *self.stop.borrow()
     }
 

@@ -1,17 +1,21 @@
 //! What an apply alone cannot heal, and what makes it possible: fields that stand in the way of ours, fields that must not stand beside ours, and entries of a
 //! version that is gone. Each moves ownership first, by a patch of `metadata.managedFields` alone, and leaves the content to the apply.
 
+use std::sync::Arc;
+
+use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::core::response::StatusCause;
 
 use super::apply::{Whole, Writer};
 use super::error::ClusterError;
-use super::execute::Executor;
+use super::execute::{Done, Executor};
+use super::{failure, limiter};
 use crate::drift::contested::Contested;
 use crate::drift::fields::FieldSet;
 use crate::drift::ownership;
 use crate::model::kinds::{KindInfo, Kinds, Lookup};
-use crate::model::{Live, Manifest};
+use crate::model::{Live, Manifest, Stage};
 use crate::plan::immutable::{self, Cause};
 
 /// How often something is done anew that somebody else's write came in between of.
@@ -91,6 +95,26 @@ impl Executor<'_> {
                 return moved.map(|_| true);
             }
         }
+    }
+
+    /// Takes out of objects of ours what others have put into them.
+    pub async fn take_out_all(&self, additions: Vec<(Arc<Manifest>, FieldSet)>, kinds: &Kinds) -> Done {
+        let answers = futures::stream::iter(additions).map(|(manifest, paths)| async move {
+            let answer = match kinds.lookup(&manifest.key.kind, &manifest.version) {
+                Lookup::Served(info) if !self.stopped() => self.take_out_foreign(&manifest, info, &paths).await,
+                _ => Ok(None),
+            };
+            (manifest, answer)
+        });
+        let mut done = Done::default();
+        for (manifest, answer) in answers.buffered(limiter::MOST).collect::<Vec<_>>().await {
+            match answer {
+                Ok(Some(live)) => done.wrote(&manifest, &live, self.writer.manager),
+                Ok(None) => {}
+                Err(error) => done.failures.push(failure::of_object(Stage::Apply, &manifest, &error)),
+            }
+        }
+        done
     }
 
     /// Takes fields out that others have put into an object of ours: they become ours, and the apply that follows does not have them. Fields that git has

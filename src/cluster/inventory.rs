@@ -308,7 +308,10 @@ impl State {
 /// Whether anything changed that drift is read from, or whether the object may be deleted.
 fn differs(known: &Live, live: &Live) -> bool {
     let marks = |live: &Live| (live.terminating, live.prune_disabled);
-    known.uid != live.uid || marks(known) != marks(live) || known.applied != live.applied
+    known.uid != live.uid
+        || marks(known) != marks(live)
+        || known.applied != live.applied
+        || known.foreign != live.foreign
 }
 
 /// kube's description of a kind, from ours.

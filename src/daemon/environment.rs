@@ -23,6 +23,7 @@ use crate::report::drift::Noticed;
 use crate::source::Store;
 use crate::telemetry::pulse;
 
+mod additions;
 mod away;
 mod claim;
 mod drift;
@@ -299,6 +300,7 @@ impl Task {
             Some(Ok(Verdict::Unchanged)) => self.unchanged(commit).await,
             Some(Ok(Verdict::Passed(prepared))) if mode == Mode::Restore && self.was_deployed(commit) => {
                 self.restore(prepared, noticed, quiet).await;
+                self.reconciler.look_at_additions_again(None);
             }
             Some(Ok(Verdict::Passed(prepared))) => {
                 if mode == Mode::Commit {

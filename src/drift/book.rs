@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::fingerprint::Found;
+use super::fingerprint::{Class, Found};
 use crate::model::ObjectKey;
 
 /// So many heals of an object come without a pause.
@@ -28,6 +28,8 @@ pub struct Book {
 struct Entry {
     /// How it differs now.
     open: Option<Found>,
+    /// What happened to it last.
+    last: Option<Class>,
     /// Heals in a row that did not hold.
     streak: u32,
     healed: Option<Instant>,
@@ -51,6 +53,8 @@ pub struct Advice {
 pub struct Fight<'a> {
     /// The object.
     pub key: &'a ObjectKey,
+    /// What happens to it.
+    pub class: Class,
     /// Heals that did not hold.
     pub heals: u32,
     /// The other writer.
@@ -96,7 +100,7 @@ impl Book {
                 *entry = Entry::default();
             }
         }
-        entry.open = Some(found.clone());
+        (entry.open, entry.last) = (Some(found.clone()), Some(found.class));
         entry.paused = entry.may_heal_at().filter(|at| *at > now);
         Advice { news, heal: entry.paused.is_none() }
     }
@@ -163,6 +167,7 @@ impl Book {
     pub fn fights(&self) -> impl Iterator<Item = Fight<'_>> {
         self.objects.iter().filter(|(_, entry)| entry.is_fight()).map(|(key, entry)| Fight {
             key,
+            class: entry.last.unwrap_or(Class::ValueChanged),
             heals: entry.streak,
             opponent: entry.opponent.as_deref(),
             pause: entry.pause(),
@@ -175,7 +180,6 @@ impl Book {
 mod tests {
     use super::*;
     use crate::drift::fields::FieldSet;
-    use crate::drift::fingerprint::Class;
     use proptest::prelude::*;
 
     fn found(name: &str) -> Found {

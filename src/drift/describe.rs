@@ -13,6 +13,8 @@ use crate::model::{Manifest, ObjectKey};
 const LONGEST: usize = 100;
 /// What stands for a value that is not there.
 const ABSENT: &str = "(absent)";
+/// What stands for more than a value that others added.
+const ADDED: &str = "(added)";
 
 /// A drift, ready to be told. No secret value is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +87,13 @@ impl Drift {
             };
             drift.values_stand = fields.iter().all(stands);
             let told = fields.into_iter().filter(|found| !stands(found));
+            let added = drift.class == Class::ForeignAddition;
             drift.fields = told
                 .map(|found| match found.times {
+                    // What is in it has not been git's, and nobody has looked at it for secrets.
+                    _ if added && found.other.is_some_and(|live| live.is_object() || live.is_array()) => {
+                        Field { live: ADDED.to_owned(), ..field(found.path, found.one, None) }
+                    }
                     0 | 1 => field(found.path, found.one, found.other),
                     times => Field { live: format!("(there {times} times)"), ..field(found.path, found.one, None) },
                 })

@@ -20,6 +20,15 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const CLIENT_SIDE_APPLY: &str = "kubectl-client-side-apply";
 const APPLY: &str = "Apply";
 const UPDATE: &str = "Update";
+/// What these write into an object, as the name of a bound volume, is how the cluster works.
+const COMPONENTS: [&str; 6] = [
+    "cloud-controller-manager",
+    "clusterrole-aggregation-controller",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+];
 
 /// Keeps one copy of each text: thousands of objects share a few field sets, managers and labels.
 #[derive(Debug, Default)]
@@ -84,6 +93,10 @@ pub fn reduce(meta: &ObjectMeta, interner: &mut Interner) -> Live {
         prune_disabled: get(&meta.annotations, PRUNE) == Some("disabled"),
         owner: owner(meta).map(Box::new),
         client_side_applied: entries.iter().any(is_client_side),
+        foreign: foreign(entries)
+            .ok()
+            .filter(|added| !added.is_empty())
+            .map(|added| interner.intern(&added.to_value().to_string())),
         health: None,
         ownership: ownership_of(entries),
         marks: hash(&(&meta.labels, &meta.annotations, meta.generation)),
@@ -309,24 +322,29 @@ pub fn others(entries: &[ManagedFieldsEntry], manager: &str) -> Result<FieldSet,
     others.map(fields).try_fold(FieldSet::default(), |all, set| Ok(all.union(&set?)))
 }
 
-/// What others added inside of our object: the fields that they own beside ours, and not the parts of the object that git says nothing of at all.
+/// What others added inside of our object: the fields that they own beside plumb's, and not the parts of the object that git says nothing of at all.
 ///
-/// Not among them: `status` and what was written through a subresource, annotations, in which controllers and kubectl leave their marks, the fields that
-/// are left to others, and what plumb itself keeps on others' behalf.
-pub fn foreign(
-    entries: &[ManagedFieldsEntry],
-    manager: &str,
-    left_alone: &[FieldPath],
-) -> Result<FieldSet, FieldsError> {
+/// Not among them is what has its place in objects of others: `status` and what was written through a subresource, what Kubernetes itself writes, annotations,
+/// finalizers and owners, in which controllers and kubectl leave their marks, and certificates of webhooks. Nor is it what plumb keeps on others' behalf.
+pub fn foreign(entries: &[ManagedFieldsEntry]) -> Result<FieldSet, FieldsError> {
     let (mut ours, mut others) = (FieldSet::default(), FieldSet::default());
+    if !entries.iter().any(is_foreign) {
+        return Ok(others); // So it is with nearly every object, at no cost.
+    }
     for entry in entries {
-        if is_apply_of(entry, manager) {
+        if is_plumb(entry) {
             ours = ours.union(&fields(entry)?);
-        } else if (is_main(entry, APPLY) || is_main(entry, UPDATE)) && !is_plumb(entry) {
+        } else if is_foreign(entry) {
             others = others.union(&fields(entry)?);
         }
     }
-    Ok(others.added_to(&ours).outside(left_alone))
+    Ok(others.added_to(&ours))
+}
+
+/// Whether it was written by somebody who is neither plumb nor a part of Kubernetes.
+fn is_foreign(entry: &ManagedFieldsEntry) -> bool {
+    let component = || entry.manager.as_deref().is_some_and(|manager| COMPONENTS.contains(&manager));
+    (is_main(entry, APPLY) || is_main(entry, UPDATE)) && !is_plumb(entry) && !component()
 }
 
 fn is_plumb(entry: &ManagedFieldsEntry) -> bool {

@@ -279,6 +279,9 @@ pub struct EnvironmentStatus {
     /// How many objects differ from git at this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<i64>,
+    /// The same by class: `value-changed`, `ownership-lost`, `deleted`, `foreign-addition`. An object may be of two.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drift_by_class: BTreeMap<String, i64>,
     /// `Ready`, `Synced`, `Healthy`, `Drifted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

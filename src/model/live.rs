@@ -64,6 +64,8 @@ pub struct Live {
     pub owner: Option<Box<Owner>>,
     /// A `kubectl apply` without `--server-side` left its entry: adopting has to migrate it.
     pub client_side_applied: bool,
+    /// What others added inside of what plumb applied, as the text of a field set; `None` is nothing, as of nearly every object. Interned.
+    pub foreign: Option<Arc<str>>,
     /// How it stands, if there is anything to say: most objects are current, or of a kind that has no way to say.
     pub health: Option<Box<Health>>,
     /// Tells two states of `metadata.managedFields` apart.

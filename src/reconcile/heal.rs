@@ -7,6 +7,7 @@ use futures::StreamExt;
 use serde_json::Value;
 use tokio::sync::watch as channel;
 
+use super::additions::additions;
 use super::look::planning;
 use super::{Mode, Prepared, Reconciler};
 use crate::cluster::events::Regarding;
@@ -28,6 +29,8 @@ pub struct Examined {
     pub stand: Vec<ObjectKey>,
     /// They are not.
     pub found: Vec<Found>,
+    /// They are, but others have fields of their own in them.
+    pub added: Vec<ObjectKey>,
     /// They are being deleted: waited for.
     pub terminating: Vec<ObjectKey>,
     /// Only a dry-run can tell.
@@ -86,6 +89,9 @@ impl Reconciler {
                     }
                 };
                 match judge(baseline, live, &self.manager, &self.part_of, *touched) {
+                    Verdict::AsApplied if live.is_some_and(|live| additions(live, manifest).is_some()) => {
+                        examined.added.push(key);
+                    }
                     Verdict::AsApplied => examined.stand.push(key),
                     Verdict::Verify => examined.verify.push(key),
                     Verdict::Terminating => examined.terminating.push(key),
@@ -101,7 +107,8 @@ impl Reconciler {
     /// Which of these objects stand as they were applied, as far as the inventory tells it.
     pub fn standing<'a>(&self, keys: impl IntoIterator<Item = &'a ObjectKey>) -> HashSet<ObjectKey> {
         let keys: Changed = keys.into_iter().map(|key| (key.clone(), None)).collect();
-        self.examine(&keys, false).stand.into_iter().collect()
+        let Examined { stand, added, .. } = self.examine(&keys, false);
+        stand.into_iter().chain(added).collect()
     }
 
     /// Plans to put objects of the target back. What is not in the inventory is looked for: an object that lost our label still stands.

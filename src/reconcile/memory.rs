@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::cluster::api::As;
 use crate::cluster::apply::Writer;
 use crate::cluster::parent::{Instance, Parents};
+use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::Baseline;
 use crate::model::live::ResourceVersion;
 use crate::model::secret::Redactor;
@@ -106,6 +107,8 @@ pub(super) struct Memory {
     pub(super) written: BTreeMap<GroupKind, ResourceVersion>,
     /// What the commit asks for that passed its gates last: what drift restores.
     pub(super) target: Option<Arc<Desired>>,
+    /// What of other managers' fields inside an object is an addition, as far as that was asked: by the text of all of them.
+    pub(super) additions: HashMap<ObjectKey, (Digest, Arc<str>, FieldSet)>,
     /// Takes the secret values of this target out of what others say.
     pub(super) redactor: Option<(Arc<Desired>, Arc<Redactor>)>,
     /// The content that stands wholly; a commit with the same changes nothing.

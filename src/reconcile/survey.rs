@@ -20,7 +20,10 @@ impl Reconciler {
         let Verdict::Passed(prepared) = self.prepare(store, commit, Mode::Restore, None).await? else {
             return Ok(Survey::default());
         };
-        let mut drifts = self.describe(&prepared.drifted(), |key| prepared.manifest(key)).await;
+        let mut found = prepared.drifted();
+        self.settle_for(&prepared);
+        found.extend(self.additions(self.with_additions()).await.found);
+        let mut drifts = self.describe(&found, |key| prepared.manifest(key)).await;
         drifts.retain(|drift| !drift.values_stand);
         drifts.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Survey { drifts, refused: prepared.gated.refused.clone() })

@@ -107,8 +107,14 @@ impl Reconciler {
                 None => failure,
             }
         }));
+        self.memory().baselines.extend(gated.verified.iter().cloned());
+        self.remember(done);
+    }
+
+    /// Remembers what was written.
+    pub(super) fn remember(&self, done: &Done) {
         let mut memory = self.memory();
-        memory.baselines.extend(gated.verified.iter().chain(&done.baselines).cloned());
+        memory.baselines.extend(done.baselines.iter().cloned());
         for (kind, version) in &done.written {
             let written = memory.written.entry(kind.clone()).or_default();
             *written = (*written).max(*version);

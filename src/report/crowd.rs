@@ -1,13 +1,11 @@
-//! Many drifts at once: the first few are told one by one, the rest of the burst in one line when it is over.
+//! Much of a kind at once, such as drifts: the first few are told one by one, the rest of the burst in one line when it is over.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::drift::{Action, Noticed};
-use crate::drift::fingerprint::Class;
 use crate::model::ObjectKey;
 
-/// So many drifts of a burst are told one by one, read and with an Event each.
+/// So many objects of a burst are told one by one.
 const SINGLY: usize = 16;
 /// A burst is over when nothing came for so long.
 const QUIET: Duration = Duration::from_secs(2);
@@ -16,17 +14,17 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// So many of a crowd's objects are named.
 const NAMED: usize = 5;
 
-/// The burst of drifts that is under way.
-#[derive(Debug, Default)]
-pub struct Crowd {
+/// The burst that is under way. Told in one line is what has the same `K`.
+#[derive(Debug)]
+pub struct Crowd<K> {
     singly: usize,
     last: Option<Instant>,
     /// What was not told one by one, and since when.
-    alike: BTreeMap<(Class, Action, Noticed), Alike>,
+    alike: BTreeMap<K, Alike>,
     since: Option<Instant>,
 }
 
-/// Drifts that are told in one line.
+/// Objects that are told in one line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Alike {
     /// How many objects.
@@ -35,10 +33,13 @@ pub struct Alike {
     pub examples: Vec<ObjectKey>,
 }
 
-/// Drifts that are alike, and how long it took to find and put back all of them.
-pub type Told = (Class, Action, Noticed, Alike, Duration);
+impl<K> Default for Crowd<K> {
+    fn default() -> Self {
+        Self { singly: 0, last: None, alike: BTreeMap::new(), since: None }
+    }
+}
 
-impl Crowd {
+impl<K: Ord> Crowd<K> {
     /// Whether these many more may be told one by one. If not they are a crowd's: [`Self::join`].
     pub fn admits(&mut self, count: usize, now: Instant) -> bool {
         if self.last.is_none_or(|last| now >= last + QUIET) && self.alike.is_empty() {
@@ -53,10 +54,10 @@ impl Crowd {
     }
 
     /// Counts one that is not told by itself.
-    pub fn join(&mut self, key: &ObjectKey, class: Class, action: Action, noticed: Noticed, now: Instant) {
+    pub fn join(&mut self, key: &ObjectKey, alike: K, now: Instant) {
         self.last = Some(now);
         self.since.get_or_insert(now);
-        let alike = self.alike.entry((class, action, noticed)).or_default();
+        let alike = self.alike.entry(alike).or_default();
         alike.objects += 1;
         if alike.examples.len() < NAMED {
             alike.examples.push(key.clone());
@@ -69,18 +70,16 @@ impl Crowd {
         Some((last + QUIET).min(since + LONGEST))
     }
 
-    /// The crowd, once it is due; what it had is forgotten.
-    pub fn take_due(&mut self, now: Instant) -> Vec<Told> {
+    /// The crowd, once it is due, and how long it took to come; what it had is forgotten.
+    pub fn take_due(&mut self, now: Instant) -> Vec<(K, Alike, Duration)> {
         if self.due_at().is_some_and(|at| at <= now) { self.take() } else { Vec::new() }
     }
 
     /// The crowd, due or not.
-    pub fn take(&mut self) -> Vec<Told> {
+    pub fn take(&mut self) -> Vec<(K, Alike, Duration)> {
         let took = self.since.take().zip(self.last).map(|(since, last)| last.saturating_duration_since(since));
         let alike = std::mem::take(&mut self.alike).into_iter();
-        alike
-            .map(|((class, action, noticed), alike)| (class, action, noticed, alike, took.unwrap_or_default()))
-            .collect()
+        alike.map(|(what, alike)| (what, alike, took.unwrap_or_default())).collect()
     }
 }
 
@@ -89,10 +88,10 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    fn join(crowd: &mut Crowd, count: usize, now: Instant) {
+    fn join(crowd: &mut Crowd<()>, count: usize, now: Instant) {
         for index in 0..count {
             let key = ObjectKey::new("", "ConfigMap", "n", &format!("m{index}"));
-            crowd.join(&key, Class::Deleted, Action::Created, Noticed::Watch, now);
+            crowd.join(&key, (), now);
         }
     }
 
@@ -114,7 +113,7 @@ mod tests {
         assert_eq!(at, now + QUIET);
         let told = crowd.take_due(at);
         assert_eq!(told.len(), 1);
-        assert_eq!((told[0].3.objects, told[0].3.examples.len(), told[0].4), (251, NAMED, Duration::from_secs(5)));
+        assert_eq!((told[0].1.objects, told[0].1.examples.len(), told[0].2), (251, NAMED, Duration::from_secs(5)));
         assert_eq!((crowd.due_at(), crowd.take_due(at)), (None, Vec::new()));
         assert!(crowd.admits(16, at));
     }
@@ -128,17 +127,17 @@ mod tests {
                 join(&mut crowd, 20, now);
             }
             for told in crowd.take_due(now) {
-                (lines, objects) = (lines + 1, objects + told.3.objects);
+                (lines, objects) = (lines + 1, objects + told.1.objects);
             }
         }
-        objects += crowd.take().iter().map(|told| told.3.objects).sum::<usize>();
+        objects += crowd.take().iter().map(|told| told.1.objects).sum::<usize>();
         assert!((9..=11).contains(&lines), "{lines}");
         assert_eq!(objects, 300 * 20, "all are counted");
     }
 
     #[test]
     fn changes_now_and_then_are_always_told_one_by_one() {
-        let (mut crowd, start) = (Crowd::default(), Instant::now());
+        let (mut crowd, start) = (Crowd::<()>::default(), Instant::now());
         assert!((0..100).all(|round| crowd.admits(5, start + QUIET * round)));
     }
 }

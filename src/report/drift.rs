@@ -1,11 +1,12 @@
 //! What people are told of drift: the log lines, the Events on the objects, and how the environment stands.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tracing::field::{DisplayValue, display};
 use tracing::{info, warn};
 
-use super::crowd::{Alike, Told};
+use super::crowd::Alike;
 use super::log::took;
 use crate::cluster::events::Event;
 use crate::drift::book::{Book, Fight};
@@ -30,6 +31,8 @@ pub enum Action {
     Waiting,
     /// A new commit is on its way, which puts it back.
     LeftToCommit,
+    /// Others added it, and the definition does not say `foreignAdditions: revert`.
+    Kept,
     /// The definition says `selfHeal: false`.
     Reported,
     /// The environment is suspended.
@@ -45,6 +48,7 @@ impl Action {
             Self::Failed => "failed",
             Self::Waiting => "waiting",
             Self::LeftToCommit => "left",
+            Self::Kept => "kept",
             Self::Reported => "reported",
             Self::Suspended => "suspended",
         }
@@ -58,6 +62,7 @@ impl Action {
             Self::Failed => "failed",
             Self::Waiting => "waiting until it is gone",
             Self::LeftToCommit => "left to the new commit",
+            Self::Kept => "none, foreignAdditions is report",
             Self::Reported => "none, selfHeal is false",
             Self::Suspended => "none, suspended",
         }
@@ -91,16 +96,22 @@ pub fn told(environment: &str, drifts: &[(Drift, Action)], noticed: Noticed, dur
     drifts.iter().for_each(|(drift, action)| one(environment, drift, *action, noticed, &took, now));
 }
 
+/// What drifts that are told in one line have in common.
+pub type Kind = (Class, Action, Noticed);
+
 /// Tells a burst of drifts that are alike, in one line.
-pub fn crowd(environment: &str, (class, action, noticed, alike, duration): &Told) {
-    let Alike { objects, examples } = alike;
-    let more = objects.saturating_sub(examples.len());
-    let examples: Vec<String> = examples.iter().map(ToString::to_string).collect();
-    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
-    let examples = format!("{}{more}", examples.join(", "));
+pub fn crowd(environment: &str, ((class, action, noticed), alike, duration): &(Kind, Alike, Duration)) {
+    let (objects, examples) = (alike.objects, bare(&examples(alike)));
     let (action, noticed, took) = (bare(action.as_str()), noticed.as_str().map(bare), took(*duration));
-    let examples = bare(&examples);
     warn!(%environment, objects, %class, %action, noticed, %took, %examples, "drift");
+}
+
+fn examples(alike: &Alike) -> String {
+    let examples: Vec<String> = alike.examples.iter().map(ToString::to_string).collect();
+    match alike.objects.saturating_sub(examples.len()) {
+        0 => examples.join(", "),
+        more => format!("{}, and {more} more", examples.join(", ")),
+    }
 }
 
 fn one(environment: &str, drift: &Drift, action: Action, noticed: Option<&str>, took: &str, now: i64) {
@@ -133,13 +144,22 @@ pub fn over(environment: &str, object: &crate::model::ObjectKey) {
     info!(%environment, %object, "no longer drifted");
 }
 
+const HINT: &str = "let one of the two go: change git, or name the field under spec.ignore, or stop the other writer";
+
 /// An object that somebody else changes again and again.
 pub fn fight(environment: &str, fight: &Fight<'_>) {
-    let Fight { key: object, heals, opponent, pause } = *fight;
-    let opponent = opponent.unwrap_or("unknown");
-    let hint = "let one of the two go: change git, or name the field under spec.ignore, or stop the other writer";
-    let pause = humantime::format_duration(pause);
-    warn!(%environment, %object, %opponent, heals, %pause, hint, "fight: every heal is undone; the pauses between heals grow");
+    let Fight { key: object, class, heals, opponent, pause } = *fight;
+    let (opponent, pause) = (opponent.unwrap_or("unknown"), humantime::format_duration(pause));
+    warn!(%environment, %object, %class, %opponent, heals, %pause, hint = HINT, "fight: every heal is undone; the pauses between heals grow");
+}
+
+/// Many such objects at once, in one line; with the opponents as far as they are known.
+pub fn fights(environment: &str, alike: &Alike, opponents: &BTreeSet<&str>) {
+    let (objects, examples) = (alike.objects, bare(&examples(alike)));
+    let opponent =
+        if opponents.is_empty() { "unknown".to_owned() } else { names(opponents.iter().map(ToString::to_string)) };
+    let opponent = bare(&opponent);
+    warn!(%environment, objects, %opponent, %examples, hint = HINT, "fight: every heal is undone; the pauses between heals grow");
 }
 
 /// The Event on the object.
@@ -156,6 +176,10 @@ pub fn event(drift: &Drift, action: Action) -> Event {
 pub struct Standing {
     /// What differs: the object and its fields, each in words.
     pub open: Vec<String>,
+    /// How many objects that are.
+    pub objects: usize,
+    /// How many are of each class; an object may be of two.
+    pub classes: BTreeMap<&'static str, i64>,
     /// What is fought over, each in words.
     pub fights: Vec<String>,
     /// Why nothing is put back.
@@ -163,18 +187,29 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// As the book has it.
-    pub fn of(book: &Book, observed: Option<&'static str>) -> Self {
-        let mut open: Vec<String> = book.open().map(words).collect();
+    /// As the books have it.
+    pub fn of(books: [&Book; 2], observed: Option<&'static str>) -> Self {
+        let (mut objects, mut classes) = (BTreeSet::new(), BTreeMap::new());
+        for found in books.iter().flat_map(|book| book.open()) {
+            objects.insert(&found.key);
+            *classes.entry(found.class.as_str()).or_default() += 1;
+        }
+        let mut open: Vec<String> = books.iter().flat_map(|book| book.open()).map(words).collect();
         open.sort();
-        let mut fights: Vec<String> = book
-            .fights()
+        let mut fights: Vec<String> = books
+            .iter()
+            .flat_map(|book| book.fights())
             .map(|fight| {
-                format!("{} is changed again and again by {}", fight.key, fight.opponent.unwrap_or("an unknown writer"))
+                let done = if fight.class == Class::Deleted { "deleted" } else { "changed" };
+                format!("{} is {done} again and again by {}", fight.key, fight.opponent.unwrap_or("an unknown writer"))
             })
             .collect();
         fights.sort();
-        Self { open, fights, observed }
+        Self { open, objects: objects.len(), classes, fights, observed }
+    }
+
+    pub(super) fn contested(&self) -> String {
+        names(self.fights.iter().cloned())
     }
 
     pub(super) fn condition(&self) -> (&'static str, &'static str, String) {
@@ -182,7 +217,9 @@ impl Standing {
             return ("False", "NoDrift", "all objects are as they were applied".to_owned());
         }
         let message = names(self.open.iter().cloned());
-        ("True", self.observed.unwrap_or("Drifted"), message)
+        let added = self.classes.keys().all(|class| *class == Class::ForeignAddition.as_str());
+        let reason = if added { "ForeignAdditions" } else { "Drifted" };
+        ("True", self.observed.unwrap_or(reason), message)
     }
 }
 
@@ -190,6 +227,8 @@ fn words(found: &Found) -> String {
     let paths = found.paths.paths();
     if paths.is_empty() {
         format!("{} ({})", found.key, found.class)
+    } else if found.class == Class::ForeignAddition {
+        format!("{} (added: {})", found.key, names(paths.into_iter()))
     } else {
         format!("{} ({})", found.key, names(paths.into_iter()))
     }

@@ -77,13 +77,14 @@ pub fn drifted(
     now: DateTime<Utc>,
 ) -> EnvironmentStatus {
     let mut status = last.clone();
-    status.drift = i64::try_from(drift.open.len()).ok();
+    status.drift = i64::try_from(drift.objects).ok();
+    status.drift_by_class = drift.classes.iter().map(|(class, count)| ((*class).to_owned(), *count)).collect();
     let (drifted, reason, message) = drift.condition();
     set(&mut status.conditions, "Drifted", drifted, reason, &message, generation, now);
     let known = status.conditions.iter().any(|condition| condition.type_ == "Contested");
     if known || !drift.fights.is_empty() {
         let (contested, reason) = if drift.fights.is_empty() { ("False", "Calm") } else { ("True", "Fight") };
-        set(&mut status.conditions, "Contested", contested, reason, &drift.fights.join("; "), generation, now);
+        set(&mut status.conditions, "Contested", contested, reason, &drift.contested(), generation, now);
     }
     status
 }

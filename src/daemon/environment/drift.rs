@@ -32,10 +32,15 @@ const BURST_PAUSES: Duration = Duration::from_millis(5);
 /// and is looked at after this time at the latest.
 const BURST_LASTS: Duration = Duration::from_millis(100);
 
+/// So many of a burst of drifts are read.
+const SAMPLE: usize = 3;
+
 /// What a task knows of drift.
 #[derive(Default)]
 pub(super) struct Drifts {
     pub(super) book: Book,
+    /// What others added inside of objects that are otherwise as they were applied.
+    pub(super) additions: Book,
     /// How often the API server is asked about what the watch can't tell.
     pace: Pace,
     /// What is to be looked at again, and when.
@@ -45,7 +50,9 @@ pub(super) struct Drifts {
     /// Heals in a row that failed.
     attempts: u32,
     /// What is told in one line, since it is too much to be told one by one.
-    crowd: Crowd,
+    crowd: Crowd<report::Kind>,
+    /// The same of what turned out to be fought over.
+    contests: Crowd<()>,
     /// What the status says.
     told: Standing,
     /// The status could not be written; when to try again.
@@ -56,7 +63,8 @@ impl Drifts {
     /// When there is something to do although nothing else is seen.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let later = self.later.values().copied().min();
-        [self.book.next_at(), later, self.crowd.due_at(), self.untold].into_iter().flatten().min()
+        let books = [&self.book, &self.additions].into_iter().filter_map(|book| book.next_at()).min();
+        [books, later, self.crowd.due_at(), self.contests.due_at(), self.untold].into_iter().flatten().min()
     }
 
     /// Whether the API server may be asked about an object; if not, it is looked at again in its turn.
@@ -71,13 +79,21 @@ impl Drifts {
     }
 }
 
+/// What a heal writes.
+pub(super) enum Write<'a> {
+    /// Objects as git has them.
+    Back(&'a Restoring),
+    /// These objects without what others added.
+    Out(&'a HashSet<ObjectKey>),
+}
+
 /// How a heal went.
 #[derive(Default)]
-struct Healed {
+pub(super) struct Healed {
     written: HashSet<ObjectKey>,
     failed: HashSet<ObjectKey>,
-    failures: Vec<Failure>,
-    took: Duration,
+    pub(super) failures: Vec<Failure>,
+    pub(super) took: Duration,
 }
 
 impl Healed {
@@ -109,7 +125,8 @@ impl Task {
         let now = Instant::now();
         let mut changed = self.reconciler.cluster.inventory.take_changed(&self.reconciler.part_of);
         let due = self.drifts.later.extract_if(|_, at| *at <= now).map(|(key, _)| key);
-        let due: Vec<ObjectKey> = due.chain(self.drifts.book.take_due(now)).collect();
+        let due = due.chain(self.drifts.book.take_due(now)).chain(self.drifts.additions.take_due(now));
+        let due: Vec<ObjectKey> = due.collect();
         due.into_iter().for_each(|key| _ = changed.entry(key).or_default());
         for (key, touched) in &mut changed {
             *touched = self.drifts.touched.get(key).copied().max(*touched);
@@ -135,7 +152,7 @@ impl Task {
     }
 
     /// Has objects looked at again after a pause, that grows with each heal that failed.
-    fn put_off(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
+    pub(super) fn put_off(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.drifts.attempts.min(10)).min(LONGEST_PAUSE).mul_f64(jitter());
         self.drifts.attempts += 1;
         let at = Instant::now() + pause;
@@ -145,9 +162,12 @@ impl Task {
     /// Has everything looked at again that differed when it was looked at last: the definition or the target changed since.
     pub(super) fn look_again(&mut self) {
         let reconciler = &self.reconciler;
-        self.drifts.book.retain(|key| reconciler.target_manifest(key).is_some());
-        let open: Vec<_> = self.drifts.book.open().map(|found| (found.key.clone(), None)).collect();
-        self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, open);
+        for book in [&mut self.drifts.book, &mut self.drifts.additions] {
+            book.retain(|key| reconciler.target_manifest(key).is_some());
+            let open: Vec<_> = book.open().map(|found| (found.key.clone(), None)).collect();
+            reconciler.cluster.inventory.change_again(&reconciler.part_of, open);
+        }
+        reconciler.look_at_additions_again(None);
     }
 
     /// Looks at what changed; tells what drifted, and puts it back unless the definition says otherwise.
@@ -158,7 +178,8 @@ impl Task {
         if examined.freed {
             self.course.retry_now(Instant::now());
         }
-        examined.stand.iter().for_each(|key| self.stands(key));
+        examined.stand.iter().chain(&examined.added).for_each(|key| self.stands(key));
+        examined.stand.iter().for_each(|key| self.nothing_added(key));
         self.wait_turns(&mut examined);
         if !(examined.found.is_empty() && examined.verify.is_empty()) {
             match self.reconciler.restoring(&examined).await {
@@ -170,10 +191,12 @@ impl Task {
                 }
             }
         }
+        self.look_at_additions(examined.added).await;
         let going = |key: &ObjectKey| Found { key: key.clone(), class: Class::Deleted, paths: FieldSet::default() };
         let going: Vec<Found> = examined.terminating.iter().map(going).collect();
         self.tell_waiting(&going).await;
         self.drifts.book.calm(Instant::now());
+        self.drifts.additions.calm(Instant::now());
         self.tell_crowd(false);
         self.tell_drift_status().await;
     }
@@ -185,7 +208,7 @@ impl Task {
         examined.verify.retain(|key| drifts.may_ask(key, now));
     }
 
-    /// An object is as it was applied.
+    /// An object is as it was applied, whatever others may have added.
     pub(super) fn stands(&mut self, key: &ObjectKey) {
         if self.drifts.book.open().any(|found| found.key == *key) {
             report::over(&self.reconciler.name, key);
@@ -220,10 +243,10 @@ impl Task {
         drifts.iter().for_each(|drift| self.drifts.book.by(&drift.key, drift.manager.as_deref()));
         restoring.only(&heals);
         let healed = match observed {
-            None if !restoring.is_settled() => self.write_back(&restoring).await,
+            None if !restoring.is_settled() => self.write_back(Write::Back(&restoring)).await,
             _ => Healed::default(),
         };
-        let mut ended = Vec::new();
+        let (mut ended, mut contested) = (Vec::new(), Vec::new());
         for drift in drifts {
             let action = match observed {
                 Some(_) if drift.values_stand => {
@@ -231,17 +254,19 @@ impl Task {
                     None
                 }
                 Some(action) => Some(action).filter(|_| news.contains(&drift.key)),
-                None if heals.contains(&drift.key) => self.ended(&drift, &healed),
+                None if heals.contains(&drift.key) => self.ended(&drift, &healed, &mut contested),
                 None => None, // A fight's pauses are told with the fight.
             };
             ended.extend(action.map(|action| (drift, action)));
         }
+        self.reconciler.look_at_additions_again(Some(&healed.written));
         self.tell_drifts(ended, Noticed::Watch, healed.took).await;
+        self.tell_fights(contested);
         self.tell_failures(healed.failures);
     }
 
     /// What became of one drift; `None`: there is nothing to tell.
-    fn ended(&mut self, drift: &Drift, healed: &Healed) -> Option<Action> {
+    pub(super) fn ended(&mut self, drift: &Drift, healed: &Healed, contested: &mut Vec<ObjectKey>) -> Option<Action> {
         let key = &drift.key;
         if healed.failed.contains(key) {
             return Some(Action::Failed).filter(|_| self.drifts.attempts == 0);
@@ -253,21 +278,25 @@ impl Task {
         }
         self.drifts.attempts = 0;
         self.drifts.touched.remove(key);
-        if self.drifts.book.healed(key, Instant::now()) {
-            let fight = self.drifts.book.fights().find(|fight| fight.key == key);
-            fight.iter().for_each(|fight| report::fight(&self.reconciler.name, fight));
-        }
+        let book =
+            if drift.class == Class::ForeignAddition { &mut self.drifts.additions } else { &mut self.drifts.book };
+        contested.extend(book.healed(key, Instant::now()).then(|| key.clone()));
         Some(if drift.class == Class::Deleted { Action::Created } else { Action::Reverted })
     }
 
     /// Writes until all is back; a new head, a lost claim and the end of plumb stop it after the write that is under way.
-    async fn write_back(&mut self, restoring: &Restoring) -> Healed {
+    pub(super) async fn write_back(&mut self, write: Write<'_>) -> Healed {
         let began = Instant::now();
         let reconciler = self.reconciler.clone();
         let (halt, halted) = channel::channel(false);
         let (mut newest, mut parents, mut stop) = (self.wanted.clone(), self.parents.clone(), self.stop.clone());
         newest.mark_unchanged();
-        let mut writing = std::pin::pin!(reconciler.put_back(restoring, &halted));
+        let mut writing = std::pin::pin!(async {
+            match write {
+                Write::Back(restoring) => reconciler.put_back(restoring, &halted).await,
+                Write::Out(keys) => reconciler.take_out(keys, &halted).await,
+            }
+        });
         let done = loop {
             tokio::select! {
                 done = &mut writing => break done,
@@ -288,7 +317,7 @@ impl Task {
         Healed::of(done, began.elapsed())
     }
 
-    fn tell_failures(&mut self, failures: Vec<Failure>) {
+    pub(super) fn tell_failures(&mut self, failures: Vec<Failure>) {
         let (passing, lasting): (Vec<_>, Vec<_>) = failures.into_iter().partition(|failure| failure.transient);
         if let Some(failure) = Failure::first_of(lasting) {
             warn!(environment = %self.reconciler.name, reason = %failure, "drift can't be put back; the next resync tries again");
@@ -311,7 +340,17 @@ impl Task {
     ) -> Vec<Drift> {
         match self.drifts.crowd.admits(found.len(), Instant::now()) {
             true => self.reconciler.describe(&found, manifest).await,
-            false => found.iter().map(Drift::one_of_many).collect(),
+            false => {
+                // Of some it is read who wrote them, for all.
+                let stand = |found: &&Found| found.class != Class::Deleted;
+                let sample: Vec<Found> = found.iter().filter(stand).take(SAMPLE).cloned().collect();
+                let read = self.reconciler.describe(&sample, manifest).await;
+                let one = |found: &Found| match read.iter().find(|drift| drift.key == found.key) {
+                    Some(drift) => Drift { one_of_many: true, ..drift.clone() },
+                    None => Drift::one_of_many(found),
+                };
+                found.iter().map(one).collect()
+            }
         }
     }
 
@@ -320,6 +359,24 @@ impl Task {
         let crowd = &mut self.drifts.crowd;
         let told = if at_once { crowd.take() } else { crowd.take_due(Instant::now()) };
         told.iter().for_each(|told| report::crowd(&self.reconciler.name, told));
+        let Drifts { contests, book, additions, .. } = &mut self.drifts;
+        let told = if at_once { contests.take() } else { contests.take_due(Instant::now()) };
+        if !told.is_empty() {
+            let opponents = book.fights().chain(additions.fights()).filter_map(|fight| fight.opponent).collect();
+            told.iter().for_each(|(_, alike, _)| report::fights(&self.reconciler.name, alike, &opponents));
+        }
+    }
+
+    /// Tells what is fought over from now on.
+    pub(super) fn tell_fights(&mut self, contested: Vec<ObjectKey>) {
+        let (now, Drifts { contests, book, additions, .. }) = (Instant::now(), &mut self.drifts);
+        if !contests.admits(contested.len(), now) {
+            return contested.iter().for_each(|key| contests.join(key, (), now));
+        }
+        let contested: HashSet<ObjectKey> = contested.into_iter().collect();
+        for fight in book.fights().chain(additions.fights()).filter(|fight| contested.contains(fight.key)) {
+            report::fight(&self.reconciler.name, &fight);
+        }
     }
 
     /// Tells drifts, and what was done about each: in the log and by an Event, or with the crowd that it is one of.
@@ -331,7 +388,7 @@ impl Task {
             metrics.drift(&self.reconciler.name, drift.class.as_str(), action.word());
         }
         for (drift, action) in many {
-            self.drifts.crowd.join(&drift.key, drift.class, action, noticed, now);
+            self.drifts.crowd.join(&drift.key, (drift.class, action, noticed), now);
         }
         report::told(&self.reconciler.name, &singly, noticed, took, chrono::Utc::now().timestamp());
         let shared = &self.reconciler.shared;
@@ -350,7 +407,8 @@ impl Task {
     pub(super) fn drift_standing(&self) -> Standing {
         let observed =
             self.observes().map(|action| if action == Action::Suspended { "Suspended" } else { "SelfHealOff" });
-        Standing::of(&self.drifts.book, observed.filter(|_| self.drifts.book.open().next().is_some()))
+        let observed = observed.filter(|_| self.drifts.book.open().next().is_some());
+        Standing::of([&self.drifts.book, &self.drifts.additions], observed)
     }
 
     /// The status says so now.

@@ -289,7 +289,7 @@ fn additions_are_what_others_own_beside_ours() {
         entry(
             "kube-controller-manager",
             UPDATE,
-            json!({"f:metadata": {"f:annotations": {"f:revision": {}}}, "f:status": {"f:x": {}}}),
+            json!({"f:metadata": {"f:annotations": {"f:revision": {}}}, "f:status": {"f:x": {}}, "f:spec": {"f:volumeName": {}}}),
         ),
         entry("aggregation", APPLY, json!({"f:rules": {}, "f:data": {"f:a": {}}})),
         entry(HANDOVER, APPLY, json!({"f:spec": {"f:replicas": {}}})),
@@ -297,14 +297,11 @@ fn additions_are_what_others_own_beside_ours() {
             subresource: Some("scale".into()),
             ..entry("hpa", UPDATE, json!({"f:spec": {"f:paused": {}}}))
         },
-        entry("sidecars", UPDATE, json!({"f:spec": {"f:template": {"f:spec": {"f:nodeName": {}}}}})),
+        entry("injector", UPDATE, json!({"f:spec": {"f:clientConfig": {"f:caBundle": {}}}})),
     ];
-    let left = ["spec.template.spec.nodeName".parse().unwrap()];
     assert_eq!(
-        foreign(&entries, DEV, &left).unwrap().paths(),
+        foreign(&entries).unwrap().paths(),
         [
-            "metadata.finalizers",
-            "metadata.finalizers[=x]",
             "metadata.labels.b",
             "spec.template.spec.containers[name=app].env[name=Y]",
             "spec.template.spec.containers[name=app].env[name=Y].value",
@@ -327,6 +324,20 @@ fn entries_of_a_version_that_is_gone_move() {
         [("x.dev/v1", "spec.a".to_owned()), ("x.dev/v1", "spec.b spec.c".to_owned()),]
     );
     assert_eq!(move_to_version(&after, |version| version == "x.dev/v1", "x.dev/v1").unwrap(), None);
+}
+
+#[test]
+fn additions_are_kept_as_a_text_and_of_most_objects_nothing_is() {
+    let of = |entries: Vec<ManagedFieldsEntry>| {
+        let meta = ObjectMeta { managed_fields: Some(entries), ..ObjectMeta::default() };
+        reduce(&meta, &mut Interner::default()).foreign
+    };
+    let (ours, theirs) = (json!({"f:data": {"f:a": {}}}), json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}}));
+    assert_eq!(of(vec![entry(DEV, APPLY, ours.clone())]), None);
+    assert_eq!(of(vec![entry(DEV, APPLY, ours.clone()), entry("edit", UPDATE, ours.clone())]), None, "shared");
+    assert_eq!(of(vec![entry("edit", UPDATE, theirs.clone())]), None, "not an object of ours");
+    let both = of(vec![entry(DEV, APPLY, ours), entry("edit", UPDATE, theirs)]);
+    assert_eq!(both.as_deref(), Some(r#"{"f:data":{"f:b":{}}}"#));
 }
 
 #[test]
@@ -405,7 +416,7 @@ proptest! {
     #[test]
     fn what_is_foreign_is_not_ours(entries in some_entries()) {
         let ours = entries.iter().filter(|entry| is_apply_of(entry, DEV)).cloned().collect::<Vec<_>>();
-        let foreign = foreign(&entries, DEV, &[]).unwrap();
+        let foreign = foreign(&entries).unwrap();
         prop_assert!(foreign.intersection(&all(&ours)).is_empty());
         prop_assert!(foreign.difference(&all(&entries)).is_empty());
     }

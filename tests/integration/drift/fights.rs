@@ -1,5 +1,6 @@
 //! Somebody undoes every heal, as soon as it is made.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -7,16 +8,24 @@ use std::time::Duration;
 use anyhow::ensure;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use plumb::model::environment::EnvironmentStatus;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::stand::{Stand, condition};
+use super::stand::{Line, Stand, condition};
 use crate::harness::eventually;
 use crate::scene::config_map;
 
 /// So long they fight.
 const FIGHT: Duration = Duration::from_secs(40);
+/// How a fight is told.
+const TOLD: &str = "fight: every heal is undone; the pauses between heals grow";
+
+fn is_contested(status: &EnvironmentStatus) -> bool {
+    condition(status, "Contested").is_some_and(|contested| contested.status == "True")
+}
 
 /// Writes a value of its own into `a` whenever the watch shows another one, until it is told to stop; counts its writes.
 struct Opponent {
@@ -62,10 +71,9 @@ async fn a_fight_is_told_and_bounded_and_holds_up_nothing_else() {
     let opponent = tokio::spawn(opponent.fight());
     let ends = Instant::now() + FIGHT;
 
-    let fight = stand.line("fight: every heal is undone; the pauses between heals grow").await;
+    let fight = stand.line(TOLD).await;
     fight.says(&[("object", &stand.object("ConfigMap/a")), ("opponent", "opponent")]);
-    let contested = |status: &_| condition(status, "Contested").is_some_and(|contested| contested.status == "True");
-    let status = stand.status(contested).await;
+    let status = stand.status(is_contested).await;
     let message = &condition(&status, "Contested").unwrap().message;
     assert!(message.contains("ConfigMap/") && message.contains("changed again and again by opponent"), "{message}");
 
@@ -86,7 +94,7 @@ async fn a_fight_is_told_and_bounded_and_holds_up_nothing_else() {
     eprintln!("{FIGHT:?}: {heals} heals, {} requests about the object, {rewrites} writes of the opponent", asked.len());
     assert!((3..=10).contains(&heals), "{heals} writes in {FIGHT:?}");
     assert!(asked.len() <= 30, "{asked:#?}");
-    assert_eq!(stand.lines("fight: every heal is undone; the pauses between heals grow").len(), 1);
+    assert_eq!(stand.lines(TOLD).len(), 1);
 
     // Left alone, the object is git's again after the pause that is under way.
     enough.store(true, Ordering::Relaxed);
@@ -123,4 +131,87 @@ async fn a_busy_writer_of_other_fields_costs_next_to_nothing() {
     assert!(writes > 100, "not what is to be tested: {writes}");
     assert!(asked.writes().is_empty() && asked.len() <= 30, "{asked:#?}");
     assert!(stand.drifts("ConfigMap/a").is_empty());
+}
+
+/// Somebody who deletes an object whenever it is there again is answered after pauses that grow, too.
+#[tokio::test]
+async fn deleting_again_and_again_is_a_fight() {
+    let Some(stand) = Stand::new("d-fight-deleted", "", [("a.yaml", config_map("a", &[("x", "1")]))]).await else {
+        return;
+    };
+    let mark = stand.mark().await;
+    let (maps, ends) = (stand.scene.config_maps(), Instant::now() + FIGHT);
+    let mut deletions = 0;
+    while Instant::now() < ends {
+        deletions += u32::from(maps.delete("a", &DeleteParams::default()).await.is_ok());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let heals = heals(&stand, mark).await;
+    eprintln!("{FIGHT:?}: {deletions} deletions, {heals} heals");
+    assert!((4..=10).contains(&heals), "{heals} writes in {FIGHT:?}");
+    let fights = stand.lines(TOLD);
+    assert_eq!(fights.len(), 1, "{fights:#?}");
+    fights[0].says(&[("object", &stand.object("ConfigMap/a")), ("class", "deleted")]);
+    let status = stand.status(is_contested).await;
+    let message = &condition(&status, "Contested").unwrap().message;
+    assert!(message.contains("is deleted again and again"), "{message}");
+    eventually(Duration::from_secs(180), || async {
+        ensure!(stand.scene.data("a").await.is_some(), "it is not back yet");
+        Ok(())
+    })
+    .await;
+}
+
+/// A thousand objects at once: a line or two, not one for each, and each is written no more often than if it were alone.
+#[tokio::test]
+async fn a_thousand_fights_are_told_together() {
+    const ALL: usize = 1000;
+    let all: Vec<String> = (0..ALL).map(|index| config_map(&format!("m{index}"), &[("x", "1")])).collect();
+    let Some(stand) = Stand::new("d-fights", "", [("all.yaml", all.join("---\n"))]).await else { return };
+    let mark = stand.mark().await;
+    let (maps, began) = (stand.scene.config_maps(), Instant::now());
+    let enough = Arc::new(AtomicBool::new(false));
+    let opponent = tokio::spawn({
+        let (maps, enough) = (maps.clone(), Arc::clone(&enough));
+        async move {
+            let params = PatchParams { field_manager: Some("opponent".to_owned()), ..PatchParams::default() };
+            while !enough.load(Ordering::Relaxed) {
+                let healed = maps.list(&ListParams::default()).await.expect("the API server answers").items;
+                let healed = healed
+                    .into_iter()
+                    .filter(|map| map.data.as_ref().is_some_and(|data| data.get("x").is_some_and(|x| x == "1")));
+                let writes = healed.map(|map| map.name_any()).filter(|name| name.starts_with('m')).map(|name| {
+                    let (maps, params) = (maps.clone(), params.clone());
+                    async move { _ = maps.patch(&name, &params, &Patch::Merge(json!({"data": {"x": "theirs"}}))).await }
+                });
+                futures::stream::iter(writes).buffer_unordered(16).collect::<Vec<()>>().await;
+            }
+        }
+    });
+    let told = |lines: &[Line]| lines.iter().map(|line| line.field("objects").parse().unwrap_or(1)).sum::<usize>();
+    let lines = eventually(Duration::from_secs(150), || async {
+        let lines = stand.lines(TOLD);
+        ensure!(told(&lines) == ALL, "{} of {ALL} are told: {lines:#?}", told(&lines));
+        Ok(lines)
+    })
+    .await;
+    enough.store(true, Ordering::Relaxed);
+    opponent.await.unwrap();
+    let (minutes, wrote) = (began.elapsed().as_secs() / 60 + 1, stand.wrote(mark).await);
+    let mut each: BTreeMap<String, u64> = BTreeMap::new();
+    wrote.0.into_iter().for_each(|event| *each.entry(event.object_ref.name).or_default() += 1);
+    let most = each.values().max().copied().unwrap_or_default();
+    eprintln!(
+        "{ALL} fights told in {} lines within {:?}; at most {most} writes of one object",
+        lines.len(),
+        began.elapsed()
+    );
+    assert!(most <= 10 * minutes, "{most} writes of one object in {minutes} minutes");
+    let single = lines.iter().filter(|line| line.field("objects").is_empty()).count();
+    assert!(single <= 16 && lines.len() - single <= 5, "{lines:#?}");
+    let summary = lines.iter().find(|line| !line.field("objects").is_empty()).expect("a summary");
+    summary.says(&[("opponent", "opponent")]);
+    let status = stand.status(is_contested).await;
+    let message = &condition(&status, "Contested").unwrap().message;
+    assert!(message.contains("more") && message.len() < 1000, "{message}");
 }

@@ -1,5 +1,6 @@
 //! What somebody changes in the cluster between commits: found by the watch, told, put back.
 
+mod additions;
 mod away;
 mod changes;
 mod fights;

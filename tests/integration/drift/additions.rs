@@ -1,0 +1,195 @@
+//! Fields that others add inside plumb's objects: told once, or taken out; and what controllers and tools leave in objects of others, which is neither.
+
+use anyhow::ensure;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt as _;
+use kube::api::Api;
+use plumb::drift::ownership;
+use plumb::model::environment::EnvironmentStatus;
+use serde_json::{Value, json};
+
+use super::stand::{Stand, condition, deployment, kubectl};
+use crate::harness::eventually;
+use crate::scene::{SOON, config_map};
+
+const FOREIGN: (&str, &str) = ("class", "foreign-addition");
+const CONTAINER: &str = "spec.template.spec.containers[name=web]";
+
+fn files() -> [(&'static str, String); 2] {
+    [("a.yaml", config_map("a", &[("x", "1")])), ("web.yaml", deployment("web", 0, ""))]
+}
+
+/// Somebody adds an environment variable, a second container, a label and a key.
+async fn add(stand: &Stand) {
+    stand.kubectl(&["set", "env", "deploy/web", "EXTRA=canary"]).await;
+    let side = r#"-p={"spec":{"template":{"spec":{"containers":[{"name":"side","image":"example.org/side:1","env":[{"name":"PASSWORD","value":"canary"}]}]}}}}"#;
+    stand.kubectl(&["patch", "deploy", "web", side]).await;
+    stand.kubectl(&["label", "cm", "a", "theirs=1"]).await;
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"y":"2"}}"#]).await;
+}
+
+#[tokio::test]
+async fn what_others_add_is_told_once_and_counted_and_stays() {
+    let Some(stand) = Stand::new("d-added", "", files()).await else { return };
+    stand.fence().await;
+    let mark = stand.mark().await;
+    add(&stand).await;
+    let told = [FOREIGN, ("action", "none, foreignAdditions is report"), ("want", "(absent)")];
+    let field = |path: &str| format!("{CONTAINER}{path}");
+    let web = stand.drift_with("Deployment/web", &[("field", &field(".env[name=EXTRA]"))]).await;
+    web.says(&told);
+    web.says(&[("live", "(added)"), ("manager", "kubectl-set")]);
+    let side = "spec.template.spec.containers[name=side]";
+    stand.drift_with("Deployment/web", &[("field", side)]).await.says(&told);
+    let label = stand.drift_with("ConfigMap/a", &[("field", "metadata.labels.theirs")]).await;
+    label.says(&told);
+    label.says(&[("live", "1"), ("manager", "kubectl-label")]);
+    stand.drift_with("ConfigMap/a", &[("field", "data.y")]).await.says(&told);
+
+    let named = |status: &EnvironmentStatus| {
+        condition(status, "Drifted").is_some_and(|drifted| {
+            (&*drifted.status, &*drifted.reason) == ("True", "ForeignAdditions")
+                && drifted.message.contains("/a (added: data.y, metadata.labels.theirs)")
+        })
+    };
+    let status = stand.status(named).await;
+    assert_eq!(status.drift, Some(2));
+    assert_eq!(status.drift_by_class, [("foreign-addition".to_owned(), 2)].into());
+    let lines = stand.lines("drift").into_iter().filter(|line| !line.field("object").ends_with("/zz"));
+    assert_eq!(lines.count(), 4, "each addition is told once: {:#?}", stand.lines("drift"));
+    assert!(stand.events("ConfigMap", "a").await[0].contains("foreign-addition by kubectl-label"));
+
+    // Changed again, touched, or healed beside it: no news.
+    let lines = stand.drifts("ConfigMap/a").len();
+    stand.kubectl(&["label", "cm", "a", "--overwrite", "theirs=2"]).await;
+    stand.kubectl(&["annotate", "cm", "a", "note=1"]).await;
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"x":"2"}}"#]).await;
+    stand.drift_with("ConfigMap/a", &[("field", "data.x")]).await.says(&[("action", "reverted")]);
+    stand.fence().await;
+    assert_eq!(stand.drifts("ConfigMap/a").len(), lines + 1, "{:#?}", stand.drifts("ConfigMap/a"));
+    let written: Vec<String> = stand.wrote(mark).await.0.into_iter().map(|event| event.object_ref.name).collect();
+    assert_eq!(written, ["a"], "the heal of data.x alone");
+    assert!(!stand.plumb.log().join("\n").contains("canary"), "what others added is not shown");
+
+    // Taken back, it is over.
+    stand.kubectl(&["label", "cm", "a", "theirs-"]).await;
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"y":null}}"#]).await;
+    let over = stand.line("no longer drifted").await;
+    assert_eq!(over.field("object"), stand.object("ConfigMap/a"));
+    stand.status(|status| status.drift == Some(1)).await;
+}
+
+#[tokio::test]
+async fn what_others_add_is_taken_out_where_the_definition_says_so() {
+    let spec = "foreignAdditions: revert\nignore: [{kind: Deployment, fields: [spec.template.spec.nodeSelector]}]";
+    let Some(stand) = Stand::new("d-added-revert", spec, files()).await else { return };
+    stand.fence().await;
+    let kept = r#"-p={"metadata":{"finalizers":["example.org/hold"]},"spec":{"template":{"spec":{"nodeSelector":{"a":"b"}}}}}"#;
+    stand.kubectl(&["patch", "deploy", "web", "--type=merge", kept]).await;
+    add(&stand).await;
+    let reverted = [FOREIGN, ("action", "reverted")];
+    stand.drift_with("Deployment/web", &reverted).await;
+    stand.drift_with("ConfigMap/a", &reverted).await;
+    let containers = "/spec/template/spec/containers";
+    let env = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]);
+    let web = stand.becomes("deploy", "web", &format!("{containers}/0/env"), &env).await;
+    assert_eq!(web.pointer("/spec/template/spec/nodeSelector"), Some(&json!({"a": "b"})), "left to others");
+    assert_eq!(web.pointer("/metadata/finalizers"), Some(&json!(["example.org/hold"])));
+    stand.becomes("deploy", "web", &format!("{containers}/1"), &Value::Null).await;
+    stand.becomes("cm", "a", "/metadata/labels/theirs", &Value::Null).await;
+    stand.data_becomes("a", Some("x=1")).await;
+    let status = stand.status(|status| status.drift == Some(0)).await;
+    assert!(status.drift_by_class.is_empty());
+    stand.kubectl(&["patch", "deploy", "web", "--type=merge", r#"-p={"metadata":{"finalizers":null}}"#]).await;
+
+    // Nothing is left to be done.
+    stand.fence().await;
+    let mark = stand.mark().await;
+    stand.fence().await;
+    assert!(stand.asked(mark).await.is_empty(), "{:#?}", stand.asked(mark).await);
+
+    // Without self-heal it is told alone.
+    stand.scene.define(&format!("{spec}\nselfHeal: false"));
+    let mark = stand.mark().await;
+    eventually(SOON, || async {
+        stand.kubectl(&["label", "cm", "a", "--overwrite", &format!("late{}=1", rand::random::<u16>())]).await;
+        let told = stand.drifts("ConfigMap/a");
+        ensure!(told.iter().any(|line| line.field("action") == "none, selfHeal is false"), "{told:#?}");
+        Ok(())
+    })
+    .await;
+    assert!(stand.wrote(mark).await.len() <= 2, "before the definition was read");
+}
+
+/// Additions that stand at a start or a new commit are found without a change.
+#[tokio::test]
+async fn what_was_added_before_a_start_is_found() {
+    let Some(stand) = Stand::new("d-added-before", "", files()).await else { return };
+    let super::stand::Stand { scene, mut plumb, .. } = stand;
+    plumb.kill();
+    kubectl(&scene, &["label", "cm", "a", "theirs=1"], "").await;
+    let plumb = scene.run();
+    let stand = Stand::running(scene, plumb);
+    stand.drift("ConfigMap/a").await.says(&[FOREIGN, ("field", "metadata.labels.theirs")]);
+    // It is no longer the environment's concern when the object leaves git.
+    stand.status(|status| status.drift == Some(1)).await;
+    stand.scene.push([("a.yaml", crate::harness::Change::Remove)]);
+    stand.status(|status| status.drift == Some(0)).await;
+}
+
+/// A whole object that somebody made owns the defaults of all that git does not say; controllers bind volumes, and leave finalizers and annotations.
+#[tokio::test]
+async fn defaults_and_controllers_add_nothing() {
+    let claim = "apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], storageClassName: \"\", resources: {requests: {storage: 1Gi}}}
+";
+    let files = [("claim.yaml", claim.to_owned()), ("web.yaml", deployment("web", 1, ""))];
+    let Some((scene, _)) = Stand::pushed("d-added-none", "", files).await else { return };
+    scene.make_namespace().await;
+    kubectl(&scene, &["create", "-f", "-"], &deployment("web", 1, "")).await;
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": scene.namespace},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/nowhere"},
+            "claimRef": {"namespace": scene.namespace, "name": "data"},
+        },
+    });
+    kubectl(&scene, &["create", "-f", "-"], &volume.to_string()).await;
+    let plumb = scene.run();
+    let Some(stand) = Stand::on(scene, plumb).await else { return };
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(stand.scene.env.admin(), &stand.scene.namespace);
+    eventually(SOON, || async {
+        let claim = claims.get("data").await?;
+        ensure!(claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some()), "not bound: {claim:?}");
+        assert!(ownership::foreign(claim.managed_fields())?.is_empty(), "{:#?}", claim.managed_fields());
+        Ok(())
+    })
+    .await;
+    stand
+        .kubectl(&[
+            "patch",
+            "pvc",
+            "data",
+            "--type=merge",
+            r#"-p={"metadata":{"finalizers":["example.org/a","kubernetes.io/pvc-protection"]}}"#,
+        ])
+        .await;
+    stand.kubectl(&["rollout", "restart", "deploy/web"]).await;
+    let deployments: Api<Deployment> = Api::namespaced(stand.scene.env.admin(), &stand.scene.namespace);
+    let web = deployments.get("web").await.unwrap();
+    assert!(!ownership::foreign(web.managed_fields()).unwrap().is_empty(), "not what is to be tested");
+    stand.fence().await;
+    // The watch of Deployments has brought all of it when it has brought this.
+    stand.kubectl(&["label", "deploy/web", "theirs=1"]).await;
+    let line = stand.drift_with("Deployment/web", &[("field", "metadata.labels.theirs")]).await;
+    line.says(&[FOREIGN]);
+    stand.fence().await;
+    let lines = stand.lines("drift");
+    let others = lines.iter().filter(|other| other.text != line.text && !other.field("object").ends_with("/zz"));
+    assert_eq!(others.count(), 0, "{lines:#?}");
+    stand.kubectl(&["patch", "pvc", "data", "--type=merge", r#"-p={"metadata":{"finalizers":null}}"#]).await;
+    stand.kubectl(&["delete", "pv", &stand.scene.namespace, "--wait=false"]).await;
+}
