@@ -10,7 +10,7 @@ deny := $(tools)/cargo-deny-$(deny_version)/bin/cargo-deny
 # `programs` built; without it they say that they are skipped.
 tests := check programs unit chart integration readme
 
-.PHONY: help build check test test-quick test-nightly $(tests) bench demo cluster-up cluster-down crd tools clean
+.PHONY: help build check test test-quick test-nightly $(tests) bench demo cluster-up cluster-down node-up node-down crd tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,8 @@ test: ## everything, as the CI runs it: check, programs, unit, chart, integratio
 
 test-quick: unit ## the loop of editing: unit tests alone, no cluster
 
-programs: ## build helm, kubectl and the test cluster, once a machine
-	@tests/cluster/build
+programs: ## build helm, kubectl and the test cluster, once a machine; as root also what a whole node needs
+	@tests/cluster/build $$(tests/cluster/node possible >/dev/null && echo node)
 
 unit: ## tests of the library: pure code, and git repositories in temporary directories
 	cargo test --locked --lib
@@ -43,8 +43,10 @@ unit: ## tests of the library: pure code, and git repositories in temporary dire
 chart: ## the Todo Chatbot's chart: helm lint, every switch, the API server's strict dry-run
 	tests/cluster/with tests/chart/check
 
-integration: ## tests of the program against a real kube-apiserver and etcd (or PLUMB_TEST_KUBECONFIG)
-	cargo test --locked --test integration
+integration: ## tests of the program against a real kube-apiserver and etcd (or PLUMB_TEST_KUBECONFIG), as root on a node
+	@if reason=$$(tests/cluster/node possible --docker); then ignored=--include-ignored; \
+	else echo "the tests that are reported as ignored are SKIPPED: $$reason"; fi; set -x; \
+	cargo test --locked --test integration -- $$ignored
 
 test-nightly: ## 200 random sequences of commits, edits, restarts and outages; PLUMB_SEED repeats one
 	PLUMB_SEQUENCES=200 cargo test --locked --test integration -- sequences:: --nocapture
@@ -63,6 +65,12 @@ cluster-up: ## start a local Kubernetes control plane; prints the KUBECONFIG to 
 
 cluster-down: ## end it
 	@tests/cluster/control-plane down
+
+node-up: ## start a whole node like Minikube's, with containerd and buildkitd (root); prints the KUBECONFIG to use
+	@tests/cluster/node up --registry --dns
+
+node-down: ## end it
+	@tests/cluster/node down
 
 crd: ## write deploy/crd.yaml anew from the types in src/model
 	@mkdir -p deploy target

@@ -26,6 +26,7 @@ mod heals;
 mod health;
 mod killed;
 mod leave_alone;
+mod node;
 mod overtaken;
 mod prune;
 mod removal;

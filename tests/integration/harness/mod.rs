@@ -3,6 +3,7 @@
 //! [`Cluster::shared`] is one control plane for the whole process, started by the first test that asks; [`TestEnv`] is
 //! a test's own corner of it: names, a git repository, a user whose requests the API server logs; [`Plumb`] is the built
 //! program, running. [`ControlPlane::start`] is a cluster for one test alone, for those that take the API server away.
+//! [`Node`] is a whole node with containerd and buildkitd, for those that run pods or build images.
 //!
 //! Every wait is bounded. What cannot go on panics, with what was seen last.
 
@@ -13,18 +14,22 @@ mod audit;
 mod cluster;
 mod control_plane;
 mod env;
+mod node;
 mod plumb;
 mod repository;
+mod supervisor;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 pub use audit::{Audit, AuditEvent, AuditLog, AuditMark};
 pub use cluster::{Cluster, client};
-pub use control_plane::{ControlPlane, Program};
+pub use control_plane::ControlPlane;
 pub use env::TestEnv;
+pub use node::Node;
 pub use plumb::Plumb;
 pub use repository::{Change, ScratchRepository};
+pub use supervisor::Program;
 
 /// Tries `attempt` again until it gives a value, and panics with its last error when `timeout` is over.
 pub async fn eventually<T, F, Fut>(timeout: Duration, mut attempt: F) -> T
