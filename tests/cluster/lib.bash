@@ -165,7 +165,7 @@ moment() {
 sweep() {
   local left
   for left in "${TMPDIR:-/tmp}/plumb-$1".*/; do
-    if [ -O "$left/lock" ] && flock -n "$left/lock" true; then rm -rf --one-file-system "$left"; fi
+    if [ -O "$left/lock" ] && flock -n "$left/lock" true 2>/dev/null; then rm -rf --one-file-system "$left"; fi
   done
 }
 
