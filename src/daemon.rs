@@ -146,15 +146,11 @@ struct Running {
     leaving: bool,
 }
 
-/// The head of a branch. One that is there and can't be read is where it was.
-fn head_of(branch: &str, heads: &Heads, running: Option<&Running>) -> Option<CommitId> {
-    let unreadable = || heads.unreadable.iter().any(|name| name == branch);
-    let last = || {
-        running
-            .map(|running| running.wanted.borrow())
-            .and_then(|last| last.head.filter(|_| last.definition.spec.branch == branch))
-    };
-    heads.branches.get(branch).copied().or_else(|| if unreadable() { last() } else { None })
+/// The head of a branch. One that is there and can't be read is where it was, as the environment knew it `last`.
+fn head_of(branch: &str, heads: &Heads, last: Option<&Wanted>) -> Option<CommitId> {
+    let unreadable = heads.unreadable.iter().any(|name| name == branch);
+    let known = || last.filter(|last| unreadable && last.definition.spec.branch == branch)?.head;
+    heads.branches.get(branch).copied().or_else(known)
 }
 
 struct Supervisor {
@@ -298,7 +294,7 @@ impl Supervisor {
         self.running.iter().filter_map(|(name, running)| {
             let last = running.wanted.borrow();
             let definition = definitions.get(name)?.as_ref().unwrap_or(&last.definition);
-            let head = head_of(&definition.spec.branch, heads, Some(running));
+            let head = head_of(&definition.spec.branch, heads, Some(&last));
             let news = head != last.head || *definition != last.definition;
             let renders = head.is_some() && !definition.spec.suspend && news;
             renders.then_some(name.as_str())
@@ -318,16 +314,16 @@ impl Supervisor {
         if busy || !self.listed || !self.is_ours(name) {
             return;
         }
-        let wanted = match (definition, running) {
-            (Ok(definition), _) => {
+        let last = running.map(|running| running.wanted.borrow().clone());
+        let wanted = match (definition, last) {
+            (Ok(definition), last) => {
                 let definition = Arc::clone(definition);
-                let head = head_of(&definition.spec.branch, heads, running);
+                let head = head_of(&definition.spec.branch, heads, last.as_ref());
                 Wanted::new(definition, self.shared.configuration(), head, store.clone())
             }
             // The last good definition stays in force.
-            (Err(failure), Some(running)) => {
-                let last = running.wanted.borrow().clone();
-                let head = head_of(&last.definition.spec.branch, heads, Some(running));
+            (Err(failure), Some(last)) => {
+                let head = head_of(&last.definition.spec.branch, heads, Some(&last));
                 Wanted { head, store: store.clone(), broken: Some((commit, failure.clone())), ..last }
             }
             (Err(_), None) => return,

@@ -14,7 +14,7 @@ use super::removal::{Act, Seen, next};
 use crate::cluster::events::{self, Regarding};
 use crate::cluster::execute::Done;
 use crate::cluster::failure;
-use crate::cluster::parent::{self, Claim, Hold, Known, Parent};
+use crate::cluster::parent::{self, Claim, Hold, Instance, Known, Parent};
 use crate::model::environment::DeletionPolicy;
 use crate::model::{CommitId, Environment, Failure, Stage};
 use crate::plan::{Action, Plan, Planned};
@@ -50,12 +50,17 @@ pub(super) struct Departure {
     stop: channel::Receiver<bool>,
     changes: channel::Receiver<()>,
     removal: Removal,
+    /// The Environment as the last step found it.
+    seen: Option<Outline>,
     /// The uids of the objects that were deleted; they may still be seen for a while.
     going: HashSet<Box<str>>,
     /// What was told last.
     told: Option<Removed>,
     attempts: u32,
 }
+
+/// What of an Environment decides: which object it is, who has it, and what was approved.
+type Outline = (Option<String>, Claim, Option<CommitId>);
 
 /// What comes after a step.
 enum Then {
@@ -81,7 +86,20 @@ impl Departure {
         let changes = reconciler.cluster.inventory.follow(&reconciler.part_of);
         let (going, told) = (HashSet::new(), None);
         let reconciler = reconciler.removed(&removal.doubts);
-        Self { reconciler, settings, wanted, parents, peers, stop, changes, removal, going, told, attempts: 0 }
+        Self {
+            reconciler,
+            settings,
+            wanted,
+            parents,
+            peers,
+            stop,
+            changes,
+            removal,
+            seen: None,
+            going,
+            told,
+            attempts: 0,
+        }
     }
 
     fn stopping(&self) -> bool {
@@ -116,6 +134,7 @@ impl Departure {
         let me = &self.reconciler.shared.instance;
         let known = self.parents.borrow_and_update().environments.get(&*self.reconciler.name).cloned();
         let claim = known.as_ref().map(|known| parent::claim(known, me));
+        self.seen = known.as_ref().map(|known| outline(known, me));
         let mut seen = Seen {
             policy: self.removal.definition.spec.deletion_policy,
             released: known.as_ref().is_some_and(|known| parent::released_by(known, me)),
@@ -302,13 +321,13 @@ impl Departure {
                 None => std::future::pending().await,
             }
         };
-        let name = Arc::clone(&self.reconciler.name);
-        let version =
-            |known: &Known| known.environments.get(&*name).and_then(|known| known.metadata.resource_version.clone());
-        let now = version(&self.parents.borrow_and_update());
+        let (name, me) = (&self.reconciler.name, &self.reconciler.shared.instance);
+        let seen = &self.seen;
+        let now = |known: &Known| known.environments.get(&**name).map(|known| outline(known, me));
         let event = async {
             tokio::select! {
-                _ = self.parents.wait_for(|known| version(known) != now) => {}
+                // Also what came since the step began: an approval given while the question was being told.
+                _ = self.parents.wait_for(|known| now(known) != *seen) => {}
                 _ = self.peers.changed() => {}
                 _ = self.changes.changed() => {}
                 _ = self.wanted.changed() => {}
@@ -329,6 +348,10 @@ impl Departure {
             warn!(environment = %self.reconciler.name, reason = %failure, "the claim could not be released");
         }
     }
+}
+
+fn outline(known: &Environment, me: &Instance) -> Outline {
+    (known.metadata.uid.clone(), parent::claim(known, me), parent::confirmed_prune(known))
 }
 
 fn is_told(known: &Environment) -> bool {

@@ -145,3 +145,19 @@ async fn a_long_queue_for_an_api_server_that_says_nothing_is_no_hang() {
     }
     assert!(began.elapsed() > pulse::BOUND * 3);
 }
+
+#[test]
+fn a_branch_that_is_there_and_unreadable_is_not_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (was, now) = (CommitId::new([1; 20]), CommitId::new([2; 20]));
+    let last = Wanted::new(definition("dev"), None, Some(was), repository(directory.path()));
+    let mut heads = Heads::default();
+    assert_eq!(head_of("dev", &heads, Some(&last)), None, "gone");
+    heads.unreadable.push("dev".to_owned());
+    heads.unreadable.push("main".to_owned());
+    assert_eq!(head_of("dev", &heads, Some(&last)), Some(was));
+    assert_eq!(head_of("dev", &heads, None), None, "nobody knows where it was");
+    assert_eq!(head_of("main", &heads, Some(&last)), None, "it followed another branch");
+    heads.branches.insert("dev".to_owned(), now);
+    assert_eq!(head_of("dev", &heads, Some(&last)), Some(now));
+}

@@ -83,7 +83,9 @@ impl PeerBook {
     /// An environment exists; what it asks for is not known yet, unless it was.
     pub fn enter(&self, environment: &str, spec: &EnvironmentSpec) {
         let mut peers = self.peers();
-        let claims = peers.remove(environment).and_then(|former| former.claims);
+        // One that was removed asked for nothing; defined again, it may ask for anything.
+        let former = peers.remove(environment).filter(|former| former.standing != Standing::Removed);
+        let claims = former.and_then(|former| former.claims);
         // The definition decides what is rendered, so it is rendered anew.
         let standing = Standing::Moved;
         let namespaces = spec.allow.namespaces.iter().chain([&spec.namespace]).cloned().collect();

@@ -10,7 +10,7 @@ fn file(name: &str) -> String {
 
 #[tokio::test]
 async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does() {
-    let scene = Scene::new("rights").await;
+    let scene = Scene::with("rights", "deletionPolicy: delete").await;
     if scene.env.audit().is_none() {
         return;
     }
@@ -49,6 +49,13 @@ async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does() {
     .await;
     scene.kubectl_ok(&["delete", "secret", "s", "-n", &scene.namespace], "").await;
     plumb.wait_for_log(|line| line.contains("drift") && line.contains("Secret"), SOON).await;
+
+    let definition = format!("environments/{}/environment.yaml", scene.name);
+    let undefined = scene.env.repository().commit("main", [(definition, Change::Remove)]);
+    plumb.wait_for_log(|line| line.contains("its objects are not deleted"), SOON).await;
+    let approval = format!("plumb.dev/confirm-prune={undefined}");
+    scene.kubectl_ok(&["annotate", "environment", &scene.name, &approval], "").await;
+    plumb.wait_for_log(|line| line.contains("removed: it has no objects"), SOON).await;
     assert!(plumb.terminate(SOON).await.success());
 
     let seen = audit.since_with_watches(mark).await;

@@ -41,6 +41,12 @@ fn a_removed_environment_asks_for_nothing_and_lives_nowhere() {
     assert!(!view.has_rendered("dev") && view.claim(&object) == Claim::Unknown("dev".into()));
     assert_eq!(view.home_of("todo"), Some("dev".into()));
     drop(view);
+    book.not_rendered("dev");
+    assert_eq!(
+        book.seen_from("prod").claim(&object),
+        Claim::Unknown("dev".into()),
+        "nor if its head can't be rendered"
+    );
     asks_for(&book, "dev");
     assert_eq!(book.seen_from("prod").claim(&object), Claim::Nobody);
 }
