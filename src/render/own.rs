@@ -26,17 +26,19 @@ pub fn check(
     let failed = |error: SourceError| source_failure(Stage::Source, &error);
     let Some((id, bytes)) = changed(store, commit, definition, configuration).map_err(failed)? else { return Ok(()) };
     let file = &definition.file;
-    let (fields, line) = match differing(&bytes, definition) {
-        Ok(fields) if fields.is_empty() => return Ok(()),
+    let differing = differing(&bytes, definition);
+    let same = differing.as_ref().is_ok_and(Vec::is_empty);
+    // Nor is one that was not valid there either, and was corrected since.
+    if same || store.once_held(file, id, configuration).map_err(failed)? {
+        return Ok(());
+    }
+    let (fields, line) = match differing {
         Ok(fields) => {
             let line = fields.first().and_then(|field| yaml::line_of(&bytes, 1, field)).unwrap_or_default();
             (fields, line)
         }
         Err(error) => return Err(yaml_failure(Stage::Definition, file, &error).hint(hint(branch, file))),
     };
-    if store.once_held(file, id, configuration).map_err(failed)? {
-        return Ok(());
-    }
     let (own, is) = (&definition.spec.branch, if fields.len() == 1 { "is" } else { "are" });
     let reason = format!(
         "{} {is} changed on the branch {own}, and the definition of {} is read from {branch} alone",

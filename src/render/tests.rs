@@ -396,6 +396,7 @@ fn a_branch_may_have_its_definition_in_any_version_that_the_configuration_branch
     );
     let broken = own_definition(&[one], Some("spec: {}\n")).unwrap_err();
     assert!(broken.contains("stands twice") && broken.contains("git checkout main -- environments/dev"), "{broken}");
+    assert_eq!(own_definition(&["spec: {}\n", one], Some("spec: {}\n")), Ok(()), "corrected on main since");
     // What is read from its own branch anyway can't differ.
     assert_eq!(own_definition(&["  suspend: true\n"], Some("  suspend: true\n")), Ok(()));
 }

@@ -218,7 +218,10 @@ async fn who_is_held_or_broken_is_named_and_who_left_has_no_series() {
     held.until(&deployments(&scene.name, "Deployed"), 1.0).await;
     assert!(!held.ready().await.contains(&other));
     let (_, tasks) = held.get("/livez").await;
-    assert!(tasks.contains(&format!("environment {}: ", scene.name)) && !tasks.contains(&other), "{tasks}");
+    assert!(
+        tasks.contains(&format!("environment {}: ", scene.name)) && !tasks.contains(&format!("environment {other}: ")),
+        "{tasks}"
+    );
 }
 
 /// Asks again and again whether it lives; gives what it said when it did not, and how often it was asked.
