@@ -30,6 +30,7 @@ mod drift;
 mod health;
 mod missing;
 mod tell;
+mod tell_drift;
 
 use drift::Drifts;
 use health::Health;

@@ -1,24 +1,22 @@
 //! Between commits: objects that changed in the cluster are looked at, told, and put back.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch as channel;
 use tracing::{debug, warn};
 
 use super::{Task, jitter};
-use crate::cluster::events;
 use crate::cluster::execute::Done;
 use crate::cluster::inventory::Changed;
-use crate::cluster::parent::{self, Claim, Parent};
+use crate::cluster::parent::{self, Claim};
 use crate::drift::book::Book;
 use crate::drift::describe::Drift;
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Class, Found};
 use crate::drift::pace::Pace;
 use crate::model::live::ResourceVersion;
-use crate::model::{Failure, Manifest, ObjectKey};
+use crate::model::{Failure, ObjectKey};
 use crate::reconcile::heal::{Examined, Restoring};
 use crate::report::crowd::Crowd;
 use crate::report::drift::{self as report, Action, Noticed, Standing};
@@ -31,9 +29,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const BURST_PAUSES: Duration = Duration::from_millis(5);
 /// and is looked at after this time at the latest.
 const BURST_LASTS: Duration = Duration::from_millis(100);
-
-/// So many of a burst of drifts are read.
-const SAMPLE: usize = 3;
 
 /// What a task knows of drift.
 #[derive(Default)]
@@ -50,13 +45,13 @@ pub(super) struct Drifts {
     /// Heals in a row that failed.
     attempts: u32,
     /// What is told in one line, since it is too much to be told one by one.
-    crowd: Crowd<report::Kind>,
+    pub(super) crowd: Crowd<report::Kind>,
     /// The same of what turned out to be fought over.
-    contests: Crowd<()>,
+    pub(super) contests: Crowd<()>,
     /// What the status says.
-    told: Standing,
+    pub(super) told: Standing,
     /// The status could not be written; when to try again.
-    untold: Option<Instant>,
+    pub(super) untold: Option<Instant>,
 }
 
 impl Drifts {
@@ -329,121 +324,6 @@ impl Task {
             let open = self.drifts.book.open().filter(|_| nameless).map(|found| found.key.clone());
             let keys: Vec<ObjectKey> = keys.into_iter().chain(open).collect();
             self.put_off(keys);
-        }
-    }
-
-    /// Reads drifted objects as they are, unless they are too many at once.
-    pub(super) async fn describe(
-        &mut self,
-        found: Vec<Found>,
-        manifest: impl Fn(&ObjectKey) -> Option<Arc<Manifest>>,
-    ) -> Vec<Drift> {
-        match self.drifts.crowd.admits(found.len(), Instant::now()) {
-            true => self.reconciler.describe(&found, manifest).await,
-            false => {
-                // Of some it is read who wrote them, for all.
-                let stand = |found: &&Found| found.class != Class::Deleted;
-                let sample: Vec<Found> = found.iter().filter(stand).take(SAMPLE).cloned().collect();
-                let read = self.reconciler.describe(&sample, manifest).await;
-                let one = |found: &Found| match read.iter().find(|drift| drift.key == found.key) {
-                    Some(drift) => Drift { one_of_many: true, ..drift.clone() },
-                    None => Drift::one_of_many(found),
-                };
-                found.iter().map(one).collect()
-            }
-        }
-    }
-
-    /// Tells the rest of a burst of drifts, once it is over or if there is no time left.
-    pub(super) fn tell_crowd(&mut self, at_once: bool) {
-        let crowd = &mut self.drifts.crowd;
-        let told = if at_once { crowd.take() } else { crowd.take_due(Instant::now()) };
-        told.iter().for_each(|told| report::crowd(&self.reconciler.name, told));
-        let Drifts { contests, book, additions, .. } = &mut self.drifts;
-        let told = if at_once { contests.take() } else { contests.take_due(Instant::now()) };
-        if !told.is_empty() {
-            let opponents = book.fights().chain(additions.fights()).filter_map(|fight| fight.opponent).collect();
-            told.iter().for_each(|(_, alike, _)| report::fights(&self.reconciler.name, alike, &opponents));
-        }
-    }
-
-    /// Tells what is fought over from now on.
-    pub(super) fn tell_fights(&mut self, contested: Vec<ObjectKey>) {
-        let (now, Drifts { contests, book, additions, .. }) = (Instant::now(), &mut self.drifts);
-        if !contests.admits(contested.len(), now) {
-            return contested.iter().for_each(|key| contests.join(key, (), now));
-        }
-        let contested: HashSet<ObjectKey> = contested.into_iter().collect();
-        for fight in book.fights().chain(additions.fights()).filter(|fight| contested.contains(fight.key)) {
-            report::fight(&self.reconciler.name, &fight);
-        }
-    }
-
-    /// Tells drifts, and what was done about each: in the log and by an Event, or with the crowd that it is one of.
-    pub(super) async fn tell_drifts(&mut self, drifts: Vec<(Drift, Action)>, noticed: Noticed, took: Duration) {
-        let (now, metrics) = (Instant::now(), &self.reconciler.shared.telemetry.metrics);
-        let told = drifts.into_iter().filter(|(drift, _)| !drift.values_stand);
-        let (many, singly): (Vec<_>, Vec<_>) = told.partition(|(drift, _)| drift.one_of_many);
-        for (drift, action) in many.iter().chain(&singly) {
-            metrics.drift(&self.reconciler.name, drift.class.as_str(), action.word());
-        }
-        for (drift, action) in many {
-            self.drifts.crowd.join(&drift.key, (drift.class, action, noticed), now);
-        }
-        report::told(&self.reconciler.name, &singly, noticed, took, chrono::Utc::now().timestamp());
-        let shared = &self.reconciler.shared;
-        for (drift, action) in &singly {
-            let about = self.reconciler.regarding(&drift.key);
-            let event = report::event(drift, *action);
-            if let Err(error) =
-                events::post(&self.reconciler.cluster.caller, &about, &event, &shared.instance.name).await
-            {
-                debug!(environment = %self.reconciler.name, %error, "the Event could not be posted");
-            }
-        }
-    }
-
-    /// How the environment stands, as the book has it.
-    pub(super) fn drift_standing(&self) -> Standing {
-        let observed =
-            self.observes().map(|action| if action == Action::Suspended { "Suspended" } else { "SelfHealOff" });
-        let observed = observed.filter(|_| self.drifts.book.open().next().is_some());
-        Standing::of([&self.drifts.book, &self.drifts.additions], observed)
-    }
-
-    /// The status says so now.
-    pub(super) fn drift_told(&mut self, standing: Standing) {
-        self.drifts.told = standing;
-    }
-
-    /// Brings the status up to date with the book, at no request when it says so already.
-    pub(super) async fn tell_drift_status(&mut self) {
-        let standing = self.drift_standing();
-        // What is left as it is may be put right by somebody else, which our ownership does not show.
-        let open = self.drifts.book.open().filter(|_| self.observes().is_some()).map(|found| found.key.clone());
-        self.reconciler.cluster.inventory.follow_closely(&self.reconciler.part_of, open.collect());
-        let due = self.drifts.untold.take_if(|at| *at <= Instant::now()).is_some();
-        if standing == self.drifts.told && !due {
-            return;
-        }
-        let (shared, name) = (&self.reconciler.shared, &self.reconciler.name);
-        let Some(environment) = shared.parents.get(name) else { return };
-        let last = environment.status.clone().unwrap_or_default();
-        let status =
-            crate::report::status::drifted(&last, &standing, environment.metadata.generation, chrono::Utc::now());
-        if status == last {
-            self.drifts.told = standing;
-            return;
-        }
-        match (Parent { caller: &self.reconciler.cluster.caller, name }).apply_status(&status).await {
-            Ok(written) => {
-                shared.parents.wrote(written);
-                (self.status, self.drifts.told) = (Some(status), standing);
-            }
-            Err(error) => {
-                debug!(environment = %name, %error, "the status could not be written; trying again");
-                self.drifts.untold = Some(Instant::now() + super::tell::TELL_AGAIN);
-            }
         }
     }
 }

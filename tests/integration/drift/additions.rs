@@ -122,6 +122,21 @@ async fn what_others_add_is_taken_out_where_the_definition_says_so() {
     assert!(stand.wrote(mark).await.len() <= 2, "before the definition was read");
 }
 
+/// Under an empty struct of ours lies what git leaves to its defaults: what somebody sets there is an addition too.
+#[tokio::test]
+async fn what_is_set_under_an_empty_field_of_ours_is_an_addition() {
+    let volume = deployment("web", 0, "") + "      volumes: [{name: tmp, emptyDir: {}}]\n";
+    let Some(stand) = Stand::new("d-added-under", "foreignAdditions: revert", [("web.yaml", volume)]).await else {
+        return;
+    };
+    let memory = r#"-p={"spec":{"template":{"spec":{"volumes":[{"name":"tmp","emptyDir":{"medium":"Memory"}}]}}}}"#;
+    stand.kubectl(&["patch", "deploy", "web", memory]).await;
+    let line = stand.drift("Deployment/web").await;
+    line.says(&[FOREIGN, ("field", "spec.template.spec.volumes[name=tmp].emptyDir.medium"), ("live", "Memory")]);
+    stand.becomes("deploy", "web", "/spec/template/spec/volumes/0/emptyDir", &json!({})).await;
+    stand.status(|status| status.drift == Some(0)).await;
+}
+
 /// Additions that stand at a start or a new commit are found without a change.
 #[tokio::test]
 async fn what_was_added_before_a_start_is_found() {
