@@ -6,8 +6,8 @@ tools := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plumb/tools
 deny_version := 0.20.2
 deny := $(tools)/cargo-deny-$(deny_version)/bin/cargo-deny
 
-# What `make test` goes through, in this order: the quick ones first. Unit tests that need helm or kubectl find what
-# `programs` built; without it they say that they are skipped.
+# What `make test` goes through, in this order: the quick ones first. Unit tests that need helm, kubectl or moby's
+# .dockerignore find what `programs` built; without it they say that they are skipped.
 tests := check programs unit chart integration readme
 
 .PHONY: help build check test test-quick test-nightly $(tests) bench demo cluster-up cluster-down node-up node-down crd tools clean
@@ -34,8 +34,9 @@ test: ## everything, as the CI runs it: check, programs, unit, chart, integratio
 
 test-quick: unit ## the loop of editing: unit tests alone, no cluster
 
-programs: ## build helm, kubectl and the test cluster, once a machine; as root also what a whole node needs
+programs: ## build helm, kubectl, the test cluster and moby's .dockerignore, once a machine; as root also what a whole node needs
 	@tests/cluster/build $$(tests/cluster/node possible >/dev/null && echo node)
+	@tests/cluster/build dockerignore
 
 unit: ## tests of the library: pure code, and git repositories in temporary directories
 	cargo test --locked --lib

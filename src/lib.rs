@@ -2,8 +2,9 @@
 //!
 //! refs → [`source`] → commit → [`render`] → manifests → [`plan`] → steps → [`cluster`] → applied objects → [`report`].
 //!
-//! [`model`], [`plan`], [`drift`], [`health`] and [`history`] decide and have no I/O; `ARCHITECTURE.md` has the map and the invariants.
+//! [`model`], [`plan`], [`drift`], [`health`], [`build`] and [`history`] decide and have no I/O; `ARCHITECTURE.md` has the map and the invariants.
 
+pub mod build;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod cli;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]

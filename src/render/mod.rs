@@ -21,6 +21,9 @@ mod request;
 mod tests;
 pub mod yaml;
 
+#[cfg(test)]
+pub(crate) use tests::program as test_program;
+
 pub use cache::Cache;
 pub use collect::Collector;
 pub use contents::Contents;

@@ -75,7 +75,7 @@ impl TestRepository {
 }
 
 /// A program: from the environment (`PLUMB_HELM`), the `PATH`, or what the test cluster's build left. Says so if there is none.
-pub(super) fn program(name: &str) -> Option<std::path::PathBuf> {
+pub(crate) fn program(name: &str) -> Option<std::path::PathBuf> {
     use std::io::Write as _;
     let named = std::env::var_os(format!("PLUMB_{}", name.to_uppercase())).map(std::path::PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);

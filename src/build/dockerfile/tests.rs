@@ -1,0 +1,100 @@
+use super::*;
+
+fn read(text: &str) -> Dockerfile {
+    Dockerfile::read(text.as_bytes(), &BTreeMap::from([("GIVEN".to_owned(), "g".to_owned())])).unwrap()
+}
+
+fn images(text: &str) -> Vec<String> {
+    read(text).images
+}
+
+#[test]
+fn images_are_those_of_from_copy_and_mount_without_stages() {
+    let text = "# syntax=docker/dockerfile:1\n\
+        FROM --platform=$BUILDPLATFORM node:20 AS Build\n\
+        RUN --mount=type=bind,from=tools:1,target=/t --network=none make\n\
+        from build as test\n\
+        FROM scratch\n\
+        COPY --from=build --chown=1:1 /a /a\n\
+        COPY --link --from=busybox /bin/sh /sh\n\
+        COPY --from=0 /b /b\n\
+        FROM node:20\n";
+    let file = read(text);
+    assert_eq!(file.images, ["node:20", "tools:1", "busybox"]);
+    assert_eq!(file.syntax.as_deref(), Some("docker/dockerfile:1"));
+    assert_eq!(file.count, 4);
+    assert!(file.has_stage("BUILD") && file.has_stage("test") && file.has_stage("3") && !file.has_stage("4"));
+    assert_eq!(file.floating().count(), 3);
+    assert_eq!(read("FROM a:1@sha256:00\nFROM b").floating().collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn arguments_before_the_first_from_are_substituted() {
+    for (text, expected) in [
+        ("ARG V=20\nFROM node:$V", "node:20"),
+        ("ARG V=\"20\" W=a-${V}\nFROM node:${W}-slim", "node:a-20-slim"),
+        ("ARG GIVEN=x\nFROM node:$GIVEN", "node:g"),
+        ("ARG GIVEN\nFROM node:$GIVEN", "node:g"),
+        ("FROM node:${NONE:-${OTHER:-1}}", "node:1"),
+        ("ARG V=\nFROM node:${V:-1}${V+2}${V:+3}${V-4}", "node:12"),
+        ("ARG V=1\nFROM node:${V:-2}${V:+3}${V:?no}", "node:131"),
+        ("FROM \"node:1\"", "node:1"),
+        ("ARG V='$x'\nFROM node:1$V", "node:1$x"),
+    ] {
+        assert_eq!(images(text), [expected], "{text}");
+    }
+    // Only what is declared: an argument inside a stage is not one of FROM's.
+    assert_eq!(images("FROM a\nARG GIVEN=1\nFROM b:${GIVEN:-no}"), ["a", "b:no"]);
+    let file = read("FROM a AS base-arm64\nFROM base-${TARGETARCH}\nCOPY --from=$X a b");
+    assert_eq!(
+        (file.images, file.open),
+        (vec!["a".to_owned()], vec!["base-${TARGETARCH}".to_owned(), "$X".to_owned()])
+    );
+}
+
+#[test]
+fn what_only_looks_like_from_is_none() {
+    for text in [
+        "FROM a\nRUN <<EOF\nFROM b\nEOF\n",
+        "FROM a\nRUN cat <<'A' <<-\"B\" > x\nFROM b\nA\nFROM c\n\t\tB\nRUN x\n",
+        "FROM a\nCOPY <<x /y\nFROM b\nx\n",
+        "FROM a\nONBUILD RUN <<E\nFROM b\nE",
+        "FROM a\nRUN echo \\\nFROM b\n",
+        "FROM a\nRUN echo \\\n# a comment \\\n\n  FROM b\n",
+        "# escape=`\nFROM a\nRUN dir c:\\\nRUN echo ` \nFROM b\n",
+        "\u{feff}FROM a\n# FROM b\n\t#FROM c\n",
+        "FROM a\nRUN echo \"x <<EOF y\" $((1<<2))\n#\n",
+    ] {
+        assert_eq!(images(text), ["a"], "{text}");
+    }
+    assert_eq!(images("FROM a\nRUN echo \"<<EOF\"\nFROM b\n"), ["a", "b"]);
+    assert_eq!(images("FROM a\nRUN c:\\\\\nFROM b\n"), ["a", "b"]);
+    assert_eq!(images("# comment\n# escape=`\nFROM \\\r\n a\r\n"), ["a"]);
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_line() {
+    for (text, expected) in [
+        ("", "it has no FROM"),
+        ("ARG A\n", "it has no FROM"),
+        ("RUN x\nFROM a", "line 1: RUN stands before the first FROM"),
+        ("FROM\n", "line 1: FROM is not"),
+        ("FROM a b\n", "line 1: FROM is not"),
+        ("\nFROM $NONE\n", "line 2: \"\" names no image"),
+        ("FROM a\nRUN <<EOF\nx\n", "line 2: the here-document has no end: no line is \"EOF\""),
+        ("# escape=x\nFROM a", "line 1: the escape character"),
+        ("FROM a:${X%y}", "line 1: \"${X%y}\" is a substitution"),
+        ("FROM a:${X", "line 1: \"${X\" is a substitution"),
+    ] {
+        let error = Dockerfile::read(text.as_bytes(), &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn any_text_is_read_or_refused() {
+    use proptest::prelude::*;
+    proptest!(|(text in "(FROM |RUN |ARG |a|\\$\\{|\\}|<<E|\n|\\\\|'|\"|:-|=|`|# ){0,30}")| {
+        let _ = Dockerfile::read(text.as_bytes(), &BTreeMap::new());
+    });
+}

@@ -1,0 +1,169 @@
+//! The words of an instruction, and the variables in them.
+
+use std::collections::BTreeMap;
+
+/// What only the builder knows.
+const OF_BUILDER: &[&str] = &["TARGET", "BUILD"];
+const PLATFORM: &[&str] = &["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT"];
+
+/// The words of a line. Quotes hold one together and stay.
+pub(super) fn split(line: &str, escape: char) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        match (c, quote) {
+            (c, None) if c.is_whitespace() => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                continue;
+            }
+            ('"' | '\'', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            (c, quote) if c == escape && quote != Some('\'') => {
+                word.push(c);
+                word.extend(rest.next());
+                continue;
+            }
+            _ => {}
+        }
+        word.push(c);
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// A word without its quotes.
+pub(super) fn unquoted(word: &str) -> String {
+    word.chars().filter(|c| !matches!(c, '"' | '\'')).collect()
+}
+
+/// Why a word has no value here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// It depends on the platform, which the builder knows.
+    Builder,
+    /// It is written in a way that is not understood.
+    Syntax(String),
+}
+
+/// The arguments that FROM lines may use.
+pub(super) struct Variables<'a> {
+    pub escape: char,
+    /// Those that are given.
+    pub args: &'a BTreeMap<String, String>,
+    /// Those that are declared, with their values.
+    pub known: BTreeMap<String, Result<String, ()>>,
+}
+
+impl Variables<'_> {
+    /// `ARG name[=default] …` before the first FROM.
+    pub fn declare(&mut self, words: &[String]) -> Result<(), String> {
+        for word in words {
+            let (name, default) = match word.split_once('=') {
+                Some((name, default)) => (name, Some(default)),
+                None => (&**word, None),
+            };
+            let value = match (self.args.get(name), default) {
+                (Some(given), _) => Ok(given.clone()),
+                (None, Some(default)) => match self.expand(default) {
+                    Ok(value) => Ok(value),
+                    Err(Unknown::Builder) => Err(()),
+                    Err(Unknown::Syntax(text)) => {
+                        return Err(format!("{text:?} is a substitution that is not understood"));
+                    }
+                },
+                (None, None) if is_of_builder(name) => Err(()),
+                (None, None) => Ok(String::new()),
+            };
+            self.known.insert(name.to_owned(), value);
+        }
+        Ok(())
+    }
+
+    fn value(&self, name: &str) -> Result<Option<&str>, Unknown> {
+        match self.known.get(name) {
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(())) => Err(Unknown::Builder),
+            None if is_of_builder(name) => Err(Unknown::Builder),
+            None => Ok(None),
+        }
+    }
+
+    /// A word with its variables replaced and its quotes removed.
+    pub fn expand(&self, word: &str) -> Result<String, Unknown> {
+        let (mut out, mut rest, mut single) = (String::new(), word, false);
+        while let Some(c) = rest.chars().next() {
+            let after = rest.get(c.len_utf8()..).unwrap_or_default();
+            rest = after;
+            match c {
+                '\'' => single = !single,
+                '"' if !single => {}
+                c if c == self.escape && !single => {
+                    let next = after.chars().next();
+                    out.extend(next);
+                    rest = after.get(next.map_or(0, char::len_utf8)..).unwrap_or_default();
+                }
+                '$' if !single => {
+                    let (value, left) = self.variable(after)?;
+                    out.push_str(&value);
+                    rest = left;
+                }
+                c => out.push(c),
+            }
+        }
+        Ok(out)
+    }
+
+    /// The value of what follows a `$`, and what follows that.
+    fn variable<'t>(&self, text: &'t str) -> Result<(String, &'t str), Unknown> {
+        let syntax = || Unknown::Syntax(format!("${text}"));
+        let name_of = |text: &'t str| {
+            let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+            text.split_at(end)
+        };
+        let Some(inside) = text.strip_prefix('{') else {
+            let (name, rest) = name_of(text);
+            let value = if name.is_empty() { "$" } else { self.value(name)?.unwrap_or_default() };
+            return Ok((value.to_owned(), rest));
+        };
+        let (inside, rest) = inside.split_at(closing(inside).ok_or_else(syntax)?);
+        let rest = rest.strip_prefix('}').unwrap_or(rest);
+        let (name, modifier) = name_of(inside);
+        if name.is_empty() {
+            return Err(syntax());
+        }
+        let (with_colon, modifier) = modifier.strip_prefix(':').map_or((false, modifier), |modifier| (true, modifier));
+        let value = self.value(name)?;
+        let is_set = value.is_some_and(|value| !with_colon || !value.is_empty());
+        let value = match (modifier.chars().next(), modifier.get(1..).unwrap_or_default()) {
+            (None, _) if !with_colon => value.unwrap_or_default().to_owned(),
+            (Some('-'), word) if !is_set => self.expand(word)?,
+            (Some('-' | '?'), _) if is_set => value.unwrap_or_default().to_owned(),
+            (Some('+'), word) if is_set => self.expand(word)?,
+            (Some('+'), _) => String::new(),
+            _ => return Err(syntax()),
+        };
+        Ok((value, rest))
+    }
+}
+
+/// Where the brace ends that was opened before.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => return Some(at),
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn is_of_builder(name: &str) -> bool {
+    OF_BUILDER.iter().any(|side| name.strip_prefix(side).is_some_and(|rest| PLATFORM.contains(&rest)))
+}

@@ -1,0 +1,85 @@
+//! An image reference, as manifests and Dockerfiles write it: `repository[:tag][@digest]`.
+
+use std::borrow::Cow;
+
+/// The parts of an image reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference<'a> {
+    /// Registry and path, as written.
+    pub repository: &'a str,
+    /// The tag.
+    pub tag: Option<&'a str>,
+    /// The digest, such as `sha256:…`.
+    pub digest: Option<&'a str>,
+}
+
+impl<'a> Reference<'a> {
+    /// Takes a reference apart. What is no reference has no tag and a repository that nobody declares.
+    pub fn of(text: &'a str) -> Self {
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest)),
+            None => (text, None),
+        };
+        // A colon before the last slash is that of a registry's port.
+        let path = name.rfind('/').map_or(0, |slash| slash + 1);
+        match name.get(path..).and_then(|last| last.split_once(':')) {
+            Some((last, tag)) => {
+                let repository = name.get(..path + last.len()).unwrap_or(name);
+                Self { repository, tag: Some(tag), digest }
+            }
+            None => Self { repository: name, tag: None, digest },
+        }
+    }
+
+    /// Whether it leaves open which image of its repository is meant: without digest, and without tag or with `latest`.
+    pub fn is_open(&self) -> bool {
+        self.digest.is_none() && self.tag.is_none_or(|tag| tag == "latest")
+    }
+}
+
+/// The full name of a repository: `todo` and `docker.io/library/todo` are the same.
+pub fn canonical(repository: &str) -> Cow<'_, str> {
+    const HUB: &str = "docker.io";
+    let (host, path) = match repository.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+        _ => (HUB, repository),
+    };
+    match (host, path.contains('/')) {
+        (HUB | "index.docker.io" | "registry-1.docker.io", false) => format!("{HUB}/library/{path}").into(),
+        (HUB | "index.docker.io" | "registry-1.docker.io", true) => format!("{HUB}/{path}").into(),
+        _ => repository.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_taken_apart() {
+        for (text, repository, tag, digest) in [
+            ("todo", "todo", None, None),
+            ("todo:1", "todo", Some("1"), None),
+            ("localhost:5000/todo", "localhost:5000/todo", None, None),
+            ("localhost:5000/a/todo:1@sha256:0", "localhost:5000/a/todo", Some("1"), Some("sha256:0")),
+            ("todo@sha256:0", "todo", None, Some("sha256:0")),
+            ("", "", None, None),
+        ] {
+            assert_eq!(Reference::of(text), Reference { repository, tag, digest }, "{text}");
+        }
+        assert!(Reference::of("a").is_open() && Reference::of("a:latest").is_open());
+        assert!(!Reference::of("a:1").is_open() && !Reference::of("a:latest@sha256:0").is_open());
+    }
+
+    #[test]
+    fn one_repository_has_one_full_name() {
+        for name in ["todo", "library/todo", "docker.io/todo", "docker.io/library/todo", "index.docker.io/library/todo"]
+        {
+            assert_eq!(canonical(name), "docker.io/library/todo", "{name}");
+        }
+        assert_eq!(canonical("acme/todo"), "docker.io/acme/todo");
+        assert_eq!(canonical("localhost/todo"), "localhost/todo");
+        assert_eq!(canonical("localhost:5000/todo"), "localhost:5000/todo");
+        assert_eq!(canonical("ghcr.io/todo"), "ghcr.io/todo");
+    }
+}
