@@ -2,6 +2,7 @@
 //! mistake in it is found before anything is touched.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -35,6 +36,24 @@ pub struct ImageSource {
 
 fn dockerfile() -> String {
     "Dockerfile".to_owned()
+}
+
+/// An image that a commit asks for. It is light: what it is built from is read again when it is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// What `plumb.yaml` says.
+    pub source: Arc<ImageSource>,
+    /// The tag that follows from its content.
+    pub tag: String,
+    /// The images of the same repository that it is based on: as its Dockerfile writes them, and the references they are built as.
+    pub bases: BTreeMap<String, String>,
+}
+
+impl Image {
+    /// Name and tag.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.source.name, self.tag)
+    }
 }
 
 /// What is wrong with a `plumb.yaml` that could be read.

@@ -3,6 +3,7 @@
 //! [`watch`] says what the heads are, for a repository on disk or a remote one (kept as a bare mirror on disk). [`Store`] and
 //! [`Snapshot`] read commits and files from the object database; nothing is ever checked out. [`Draft`] writes commits.
 
+pub mod context;
 mod error;
 mod heads;
 mod layout;

@@ -74,8 +74,26 @@ impl Snapshot {
             Some(entry) if entry.kind == EntryKind::Tree => entry,
             _ => return Err(SourceError::NotADirectory { path: path.to_owned(), commit: self.commit }),
         };
-        let tree = self.tree(path, &entry)?;
+        self.children(path, &entry)
+    }
+
+    /// The same for a directory that is known already.
+    pub(super) fn children(&self, path: &str, directory: &Entry) -> Result<Vec<(String, Entry)>, SourceError> {
+        let tree = self.tree(path, directory)?;
         tree.iter().map(|found| Ok((checked_name(path, found.name_bytes())?, entry_of(&found)))).collect()
+    }
+
+    /// How many bytes a file has, without reading it.
+    pub(super) fn size(&self, path: &str, id: CommitId) -> Result<u64, SourceError> {
+        let read = || SourceError::git(format!("read {path} at commit {}", self.commit));
+        let odb = self.repository.odb().map_err(read())?;
+        Ok(odb.read_header(oid(id)).map_err(read())?.0 as u64)
+    }
+
+    /// A file's bytes, however many they are; whoever asks has looked at the size.
+    pub(super) fn whole(&self, path: &str, id: CommitId) -> Result<git2::Blob<'_>, SourceError> {
+        let read = SourceError::git(format!("read {path} at commit {}", self.commit));
+        self.repository.find_blob(oid(id)).map_err(read)
     }
 
     /// The bytes of a file, or of a symlink's target. The size is looked at before anything is read; at most [`BLOB_LIMIT`] bytes.
@@ -84,16 +102,12 @@ impl Snapshot {
         if matches!(entry.kind, EntryKind::Tree | EntryKind::Submodule) {
             return Err(SourceError::NotAFile { path: path.to_owned(), commit: self.commit });
         }
-        let read = || SourceError::git(format!("read {path} at commit {}", self.commit));
-        let odb = self.repository.odb().map_err(read())?;
-        let (size, _) = odb.read_header(oid(entry.id)).map_err(read())?;
-        let size = size as u64;
+        let size = self.size(path, entry.id)?;
         if size > BLOB_LIMIT {
             let (path, commit) = (path.to_owned(), self.commit);
             return Err(SourceError::TooLarge { path, commit, size, limit: BLOB_LIMIT });
         }
-        let blob = self.repository.find_blob(oid(entry.id)).map_err(read())?;
-        Ok(blob.content().to_vec())
+        Ok(self.whole(path, entry.id)?.content().to_vec())
     }
 
     fn tree(&self, path: &str, entry: &Entry) -> Result<git2::Tree<'_>, SourceError> {

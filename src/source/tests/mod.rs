@@ -6,6 +6,6 @@ mod bench;
 mod remote;
 mod servers;
 mod store;
-mod support;
+pub(super) mod support;
 mod watch;
 mod write;

@@ -1,0 +1,202 @@
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::source::Store;
+use crate::source::tests::support::{Scratch, git, head, open};
+
+fn image(context: &str) -> ImageSource {
+    let (name, dockerfile, args) = ("web".to_owned(), "Dockerfile".to_owned(), std::collections::BTreeMap::new());
+    ImageSource { name, context: context.to_owned(), dockerfile, target: None, args }
+}
+
+fn write(work: &Path, file: &str, bytes: &[u8]) {
+    let path = work.join(file);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A work tree with a context in `app`, committed.
+fn app(scratch: &Scratch, more: impl Fn(&Path)) -> (Store, CommitId) {
+    let work = scratch.work_tree("work");
+    write(&work, "app/Dockerfile", b"FROM scratch\n");
+    write(&work, "app/.dockerignore", b"Dockerfile\n**/secret\n");
+    write(&work, "app/src/main.rs", b"fn main() {}\n");
+    write(&work, "app/src/secret", b"x");
+    write(&work, "app/run", b"#!/bin/sh\n");
+    std::fs::set_permissions(work.join("app/run"), std::fs::Permissions::from_mode(0o775)).unwrap();
+    symlink("src/main.rs", work.join("app/link")).unwrap();
+    more(&work);
+    git(&work, &["add", "-A"]);
+    git(&work, &["commit", "-q", "-m", "app"]);
+    (open(&work), head(&work, "HEAD"))
+}
+
+async fn collected(store: &Store, commit: CommitId, limit: u64) -> std::io::Result<Vec<Bytes>> {
+    let context = find(&store.at(commit).unwrap(), &image("app")).unwrap();
+    let pieces: Vec<_> = stream(store.clone(), commit, context, limit).collect().await;
+    pieces.into_iter().collect()
+}
+
+#[tokio::test]
+async fn the_tar_has_what_was_listed_and_the_same_bytes_each_time() {
+    let scratch = Scratch::new();
+    let long = format!("app/{}/{}", "d".repeat(120), "f".repeat(120));
+    let (store, commit) = app(&scratch, |work| write(work, &long, b"long"));
+    let pieces = collected(&store, commit, FILE_LIMIT).await.unwrap();
+    assert!(pieces.iter().all(|piece| piece.len() <= CHUNK && !piece.is_empty()));
+    let bytes = pieces.concat();
+    let mut archive = ::tar::Archive::new(&*bytes);
+    let mut seen = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let header = entry.header();
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap(), header.mtime().unwrap()), (0, 0, 315_532_800));
+        let mode = header.mode().unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let link = entry.link_name().unwrap().map(|link| link.display().to_string()).unwrap_or_default();
+        let mut text = String::new();
+        entry.read_to_string(&mut text).unwrap();
+        seen.push((path, mode, if link.is_empty() { text } else { link }));
+    }
+    let long = long.strip_prefix("app/").unwrap();
+    let expected = [
+        (".dockerignore", 0o644, "Dockerfile\n**/secret\n"),
+        ("Dockerfile", 0o644, "FROM scratch\n"),
+        (&format!("{}/", "d".repeat(120)), 0o755, ""),
+        (long, 0o644, "long"),
+        ("link", 0o777, "src/main.rs"),
+        ("run", 0o755, "#!/bin/sh\n"),
+        ("src/", 0o755, ""),
+        ("src/main.rs", 0o644, "fn main() {}\n"),
+    ];
+    assert_eq!(seen, expected.map(|(path, mode, text)| (path.to_owned(), mode, text.to_owned())));
+
+    // The same content in another repository and at another time: the same bytes, for ever.
+    let again = Scratch::new();
+    let (store, commit) = app(&again, |work| {
+        write(work, &format!("app/{long}"), b"long");
+        write(work, "elsewhere", b"more");
+    });
+    let other = collected(&store, commit, FILE_LIMIT).await.unwrap().concat();
+    assert_eq!(Sha256::digest(&bytes), Sha256::digest(&other));
+    let listed = find(&store.at(commit).unwrap(), &image("app")).unwrap().entries(&store.at(commit).unwrap()).unwrap();
+    assert!(!listed.iter().any(|entry| entry.path == "Dockerfile"), "it is sent, and counts by its own field");
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_is_refused_before_the_first_byte() {
+    for (more, limit, expected) in [
+        (
+            &(|work: &Path| write(work, "app/big", &[7; 99])) as &dyn Fn(&Path),
+            98,
+            "app/big is 99 bytes; the limit for a file of a context is 98 bytes",
+        ),
+        (
+            &|work: &Path| {
+                write(work, "app/z.bin", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+            },
+            FILE_LIMIT,
+            "app/z.bin is a git-lfs pointer",
+        ),
+        (
+            &|work: &Path| symlink("../x", work.join("app/out")).unwrap(),
+            FILE_LIMIT,
+            "app/out is a symbolic link to \"../x\"",
+        ),
+        (
+            &|work: &Path| {
+                let id = head(work, "HEAD").to_string();
+                git(work, &["update-index", "--add", "--cacheinfo", &format!("160000,{id},app/sub")]);
+                std::fs::create_dir_all(work.join("app/sub")).unwrap();
+                git(work, &["commit", "-q", "-m", "sub"]);
+            },
+            FILE_LIMIT,
+            "app/sub is a submodule",
+        ),
+    ] {
+        let scratch = Scratch::new();
+        let (store, commit) = app(&scratch, more);
+        let error = collected(&store, commit, limit).await.unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_ends() {
+    let scratch = Scratch::new();
+    let (store, commit) = app(&scratch, |work| write(work, "app/large", &vec![7; 4 << 20]));
+    let context = find(&store.at(commit).unwrap(), &image("app")).unwrap();
+    let mut stream = Box::pin(stream(store, commit, context, FILE_LIMIT));
+    assert!(stream.next().await.unwrap().is_ok());
+    // The runtime waits for its blocking threads at the end of the test: one that never ended would hang it.
+}
+
+#[test]
+fn a_tree_that_is_known_is_not_listed_again() {
+    let scratch = Scratch::new();
+    let (store, commit) = app(&scratch, |_| {});
+    let snapshot = store.at(commit).unwrap();
+    let context = find(&snapshot, &image("./app/")).unwrap();
+    let mut known = Known::default();
+    let first = known.entries(&snapshot, &context).unwrap();
+    known.sweep();
+    // A submodule in its place would be refused, were it looked at.
+    let hollow = Context { path: "nowhere".to_owned(), ..context.clone() };
+    assert_eq!(known.entries(&snapshot, &hollow).unwrap(), first);
+    known.sweep();
+    known.sweep();
+    assert!(known.digests.is_empty(), "what nobody asks for is forgotten");
+}
+
+/// The peak of a process that streams a context of 48 MiB in files of 4 MiB, measured in one of its own.
+#[test]
+fn the_peak_is_a_file_and_not_the_context() {
+    const NAME: &str = "source::context::tests::the_peak_is_a_file_and_not_the_context";
+    const REPOSITORY: &str = "PLUMB_TEST_CONTEXT";
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    };
+    if let Some(path) = std::env::var_os(REPOSITORY) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let store = open(Path::new(&path));
+        let commit = store.resolve("dev").unwrap();
+        let context = find(&store.at(commit).unwrap(), &image("app")).unwrap();
+        let before = peak();
+        let bytes: usize = runtime.block_on(async {
+            let mut stream = Box::pin(stream(store, commit, context, FILE_LIMIT));
+            let mut bytes = 0;
+            while let Some(piece) = stream.next().await {
+                bytes += piece.unwrap().len();
+            }
+            bytes
+        });
+        assert!(bytes > 48 << 20, "{bytes}");
+        let grown = peak() - before;
+        std::io::stderr().write_all(format!("grown by {grown} MiB\n").as_bytes()).unwrap();
+        assert!(grown < 24, "{grown} MiB for files of 4 MiB");
+        return;
+    }
+    let scratch = Scratch::new();
+    app(&scratch, |work| {
+        for number in 0..12_u8 {
+            let content: Vec<u8> =
+                (0..(4_u32 << 20)).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8 ^ number).collect();
+            write(work, &format!("app/file{number}"), &content);
+        }
+    });
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .env(REPOSITORY, scratch.path("work"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("grown by"), "{told}{}", String::from_utf8_lossy(&output.stdout));
+}
