@@ -26,6 +26,8 @@ impl Goal {
             "drift_revert_ms_p99" => Self::AtMost(250.0),
             "heal_1000_ratio" => Self::AtLeast(0.7),
             "drift_false_positives" | "restart_changes" => Self::Exactly(0.0),
+            "image_unchanged_ms" => Self::AtMost(5.0),
+            "image_unchanged_cold_ms" => Self::AtMost(50.0),
             "rss_mib_2000" => Self::AtMost(40.0),
             "rss_mib_10000" => Self::AtMost(80.0),
             _ => return None,

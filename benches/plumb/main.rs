@@ -24,6 +24,7 @@ mod drift;
 mod false_alarms;
 mod figures;
 mod first_sync;
+mod images;
 mod memory;
 mod pushes;
 mod requests;
@@ -65,6 +66,9 @@ async fn main() -> ExitCode {
     };
     let started = Instant::now();
     let mut figures = Figures::default();
+    if wanted(images::FIGURES) {
+        images::run(&scale, &mut figures);
+    }
     if wanted(first_sync::FIGURES) {
         first_sync::one_environment(&scale, &mut figures).await;
     }

@@ -24,6 +24,8 @@ pub struct Scale {
     /// Environments that are pushed together, and the objects of each.
     pub environments: usize,
     pub objects_each: usize,
+    /// Files in the contexts of all images together.
+    pub image_files: usize,
 }
 
 impl Scale {
@@ -39,6 +41,7 @@ impl Scale {
         quiet: Duration::from_secs(60),
         environments: 100,
         objects_each: 20,
+        image_files: 10_000,
     };
 
     /// A smoke test.
@@ -53,5 +56,6 @@ impl Scale {
         quiet: Duration::from_secs(3),
         environments: 4,
         objects_each: 3,
+        image_files: 200,
     };
 }

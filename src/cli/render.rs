@@ -41,6 +41,11 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
         .map_err(|error| error.failure())?
         .into_desired();
     let mut text = String::new();
+    if args.subject.output == Output::Text {
+        for image in &desired.images {
+            writeln!(text, "# image {} from {}", image.reference(), image.source.context)?;
+        }
+    }
     match args.subject.output {
         Output::Json => {
             let shown: Vec<_> = desired.objects.iter().map(|manifest| manifest.shown()).collect();

@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicBool;
 
+use anyhow::Context as _;
+
 use super::{Exit, open, print};
 use crate::config::RepositoryArgs;
+use crate::model::images::ImageSource;
 use crate::model::{Desired, Kinds, applyset};
 use crate::plan::clashes;
 use crate::render::{Cache, Request, check_own_definition, render};
+use crate::source::Snapshot;
+use crate::source::context::{self, ContextError};
 
 /// Check every definition and render every environment, without a cluster
 ///
@@ -76,7 +81,19 @@ fn check(opened: &open::Opened, name: &str, at: Option<&str>) -> anyhow::Result<
         tools: &open::tools(),
         cancel: &AtomicBool::new(false),
     };
-    let rendered =
-        tokio::task::block_in_place(|| render(&request, &mut Cache::default())).map_err(|error| error.failure())?;
-    Ok(rendered.into_desired())
+    tokio::task::block_in_place(|| {
+        let rendered = render(&request, &mut Cache::default()).map_err(|error| error.failure())?;
+        let desired = rendered.into_desired();
+        for image in &desired.images {
+            check_context(&snapshot, &image.source).with_context(|| format!("the image {:?}", image.source.name))?;
+        }
+        Ok(desired)
+    })
+}
+
+/// What a build would refuse: the render reads no content of a context's files.
+fn check_context(snapshot: &Snapshot, image: &ImageSource) -> Result<(), ContextError> {
+    let context = context::find(snapshot, image)?;
+    let entries = context.entries(snapshot)?;
+    context.check(snapshot, &entries, context::FILE_LIMIT)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::images::Image;
 use super::{CommitId, FieldPath, ObjectKey};
 
 /// Where an object came from, so that every later error can name it.
@@ -150,8 +151,10 @@ pub struct Desired {
     pub commit: CommitId,
     /// The objects, each key once, in the order of the files.
     pub objects: Vec<Arc<Manifest>>,
+    /// The images that `plumb.yaml` declares, each after those it is based on.
+    pub images: Vec<Image>,
     /// What was read.
     pub reads: Reads,
-    /// What a person should know of the definition beside this commit: `ignore` rules that are about nothing.
+    /// What a person should know of the definition beside this commit: `ignore` rules that are about nothing, images that nobody uses.
     pub remarks: Vec<String>,
 }

@@ -65,7 +65,7 @@ mod tests {
 
     fn asks(objects: &[ObjectKey]) -> Desired {
         let objects = objects.iter().map(|key| manifest(key, 1)).collect();
-        Desired { commit: COMMIT, objects, reads: Reads::default(), remarks: Vec::new() }
+        Desired { commit: COMMIT, objects, images: Vec::new(), reads: Reads::default(), remarks: Vec::new() }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub fn restore(input: &Input<'_>) -> Plan {
     let mut draft = Draft::default();
     draft.write(input);
     order::sort(&mut draft.steps);
-    Plan { steps: draft.steps, refused: draft.refused, waits: Vec::new(), notes: draft.notes }
+    Plan { steps: draft.steps, refused: draft.refused, waits: Vec::new(), notes: draft.notes, images: Vec::new() }
 }
 
 #[derive(Default)]

@@ -8,6 +8,7 @@ use super::standing::is_ours;
 use super::{Action, Ask, Input, Note, Planned, Reason, Step, order};
 use crate::drift::fields::FieldSet;
 use crate::model::environment::CONFIRM_PRUNE;
+use crate::model::images::Image;
 use crate::model::{Live, ObjectKey};
 use crate::plan::Plan;
 
@@ -83,7 +84,8 @@ impl Draft {
         }
         order::sort(&mut self.steps);
         let waits = self.waits.into_iter().collect();
-        let plan = Plan { steps: self.steps, refused: self.refused, waits, notes: self.notes };
+        let images = input.desired.images.iter().map(Image::reference).collect();
+        let plan = Plan { steps: self.steps, refused: self.refused, waits, notes: self.notes, images };
         if reasons.is_empty() || input.object_by_object {
             return Planned::Ready(plan);
         }

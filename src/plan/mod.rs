@@ -195,6 +195,8 @@ pub struct Plan {
     pub waits: Vec<Wait>,
     /// What a person should know and that stops nothing, such as objects that stay because pruning is off for them.
     pub notes: Vec<Note>,
+    /// The images that the commit's `plumb.yaml` declares, with their tags.
+    pub images: Vec<String>,
 }
 
 impl Plan {

@@ -29,6 +29,9 @@ pub struct PlanView {
     /// What deletions wait for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
+    /// The images that the repository builds, with their tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
     /// Remarks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<NoteView>,
@@ -151,6 +154,7 @@ impl PlanView {
             asks: Vec::new(),
             hint: None,
             waits: plan.waits.iter().map(ToString::to_string).collect(),
+            images: plan.images.clone(),
             notes: plan
                 .notes
                 .iter()
@@ -292,6 +296,9 @@ impl fmt::Display for PlanView {
         for refusal in &self.refused {
             let origin = refusal.origin.as_ref().map(|origin| format!("{origin}: ")).unwrap_or_default();
             writeln!(f, "! refused   {}  {origin}{}; {}", refusal.object, refusal.reason, refusal.hint)?;
+        }
+        for image in &self.images {
+            writeln!(f, "  image     {image}")?;
         }
         for note in &self.notes {
             writeln!(f, "  note      {}  {}", note.object, note.text)?;

@@ -151,12 +151,13 @@ impl Reconciler {
             return Desired {
                 commit: CommitId::new([0; 20]),
                 objects: Vec::new(),
+                images: Vec::new(),
                 reads: Reads::default(),
                 remarks: Vec::new(),
             };
         };
         let objects = target.objects.iter().filter(|manifest| keys.contains(&manifest.key)).cloned().collect();
-        Desired { commit: target.commit, objects, reads: Reads::default(), remarks: Vec::new() }
+        Desired { commit: target.commit, objects, images: Vec::new(), reads: Reads::default(), remarks: Vec::new() }
     }
 
     /// Puts objects back, each for itself.

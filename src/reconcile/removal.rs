@@ -19,7 +19,7 @@ pub(super) type Doubts = Arc<[String]>;
 
 /// What a commit asks for that has no place for the environment.
 fn nothing(commit: CommitId) -> Desired {
-    Desired { commit, objects: Vec::new(), reads: Reads::default(), remarks: Vec::new() }
+    Desired { commit, objects: Vec::new(), images: Vec::new(), reads: Reads::default(), remarks: Vec::new() }
 }
 
 impl Reconciler {

@@ -8,9 +8,11 @@ use super::kustomize::KustomizeError;
 use super::materialise::MaterialiseError;
 use super::process::ProcessError;
 use super::yaml::YamlError;
+use crate::build::order::Cycle;
 use crate::model::images::ImagesError;
 use crate::model::{Failure, ObjectKey, Origin, Stage};
 use crate::source::SourceError;
+use crate::source::context::ContextError;
 
 /// Why a commit could not be rendered. No variant holds a value that may be secret.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,22 @@ pub enum RenderError {
         file: &'static str,
         /// What is wrong.
         source: ImagesError,
+    },
+    /// An image's sources.
+    #[error("the image {image:?}: {source}")]
+    Image {
+        /// Its name.
+        image: String,
+        /// What is wrong.
+        source: Box<ContextError>,
+    },
+    /// Images that are based on each other.
+    #[error("{file}: {source}")]
+    Circle {
+        /// The file.
+        file: &'static str,
+        /// The images.
+        source: Cycle,
     },
     /// `spec.path` leaves the repository.
     #[error("the environment's path {0:?} is not a directory inside the repository")]
@@ -102,6 +120,10 @@ impl RenderError {
         move |source| Self::Yaml { file, source }
     }
 
+    pub(super) fn image(image: &str) -> impl FnOnce(ContextError) -> Self {
+        move |source| Self::Image { image: image.to_owned(), source: Box::new(source) }
+    }
+
     /// The error as a deployment's failure.
     pub fn failure(&self) -> Failure {
         let failed = |reason: String| Failure::new(Stage::Render, reason);
@@ -110,6 +132,14 @@ impl RenderError {
             Self::Object(error) => error.failure(),
             Self::Yaml { file, source } => yaml_failure(Stage::Render, file, source),
             Self::Images { file, source } => failed(source.to_string()).at(in_file(file)),
+            Self::Circle { file, source } => {
+                failed(source.to_string()).at(in_file(file)).hint("let one of them go another way")
+            }
+            Self::Image { source, .. } => match (&**source, source.file()) {
+                (ContextError::Source(error), _) => source_failure(Stage::Render, error),
+                (_, Some(file)) => failed(self.to_string()).at(in_file(file)),
+                (_, None) => failed(self.to_string()),
+            },
             Self::NotAFile { file, .. } => failed(self.to_string()).at(in_file(file)).hint("put the file itself there"),
             Self::Duplicate { key, first, second } => failed(format!("the object is defined twice, first at {first}"))
                 .at(second.clone())

@@ -1,8 +1,9 @@
 //! From files at one commit to complete manifests.
 //!
 //! [`render`] tells a Helm chart, a kustomization and a directory of plain manifests apart, lets the one [`Renderer`] read what it
-//! needs from git objects, and finishes every object (checks, namespace, label). What was read is the cache key: a commit that changes none of
-//! it renders nothing.
+//! needs from git objects, and finishes every object (checks, namespace, label). Then containers get the images that the commit's `plumb.yaml`
+//! declares, by the tags that follow from their sources. What was read is the cache key: a commit that changes none of it renders nothing, and
+//! one that changes sources of images alone runs no renderer.
 
 mod cache;
 mod collect;
@@ -12,6 +13,7 @@ mod directory;
 mod error;
 pub mod finish;
 mod helm;
+mod images;
 mod kustomize;
 mod materialise;
 mod own;
@@ -36,9 +38,9 @@ pub use own::check as check_own_definition;
 pub use process::ProcessError;
 pub use request::{Kustomize, Rendered, Request, Tools};
 
-use crate::model::{CommitId, Desired, EnvironmentSpec, Reads, images};
+use crate::model::{Desired, EnvironmentSpec, Reads, images::is_inside};
 use crate::source::{EntryKind, Snapshot};
-use definition::PLUMB_FILE;
+use cache::Plain;
 
 /// Reads one kind of source and hands its objects to a [`Collector`].
 pub trait Renderer {
@@ -55,34 +57,43 @@ pub fn render(request: &Request<'_>, cache: &mut Cache) -> Result<Rendered, Rend
     if let Some(desired) = cache.unchanged(request)? {
         return Ok(Rendered::Same(desired));
     }
-    plumb_file(request.snapshot)?;
+    let found = images::images(request.snapshot, cache.contexts())?;
+    let (plain, same) = match cache.plain(request)? {
+        Some(plain) => (plain, true),
+        None => plain_render(request, cache)?,
+    };
+    let (objects, of_images) = images::apply(&found, &plain.objects, request.tools.pull_policy)?;
+    let mut reads = plain.reads.clone();
+    reads.0.extend(images::reads(request.snapshot)?.0);
+    let remarks = plain.remarks.iter().cloned().chain(of_images).collect();
+    let desired = Desired { commit: request.snapshot.commit(), objects, images: found.images, reads, remarks };
+    let same = same && cache.has_images(&desired.images);
+    cache.keep(desired.clone(), plain);
+    Ok(if same { Rendered::Same(desired) } else { Rendered::New(desired) })
+}
+
+/// The objects as git has them, before any image is put in, and whether they are those of the last render.
+fn plain_render(request: &Request<'_>, cache: &mut Cache) -> Result<(Plain, bool), RenderError> {
     let renderer = detect(request.snapshot, request.spec)?;
     let mut known = cache.take_files();
     let mut out = Collector::new(request, &mut known);
-    let mut reads = renderer.render(request, &mut out)?;
+    let reads = renderer.render(request, &mut out)?;
     let collected = out.done()?;
-    reads.0.push(read_plumb_file(request.snapshot)?);
-    let commit = request.snapshot.commit();
-    let desired = Desired { commit, objects: collected.objects, reads, remarks: collected.remarks };
-    cache.keep(desired.clone(), collected.files);
-    Ok(if collected.same { Rendered::Same(desired) } else { Rendered::New(desired) })
+    cache.keep_files(collected.files);
+    Ok((Plain { objects: collected.objects, reads, remarks: collected.remarks }, collected.same))
 }
 
 /// What a render at this commit would read. Nothing is rendered: where two commits have the same, they ask for the same.
 pub fn reads(snapshot: &Snapshot, spec: &EnvironmentSpec) -> Result<Reads, RenderError> {
     let mut reads = detect(snapshot, spec)?.reads(snapshot, spec)?;
-    reads.0.push(read_plumb_file(snapshot)?);
+    reads.0.extend(images::reads(snapshot)?.0);
     Ok(reads)
-}
-
-fn read_plumb_file(snapshot: &Snapshot) -> Result<(Box<str>, Option<CommitId>), RenderError> {
-    Ok((PLUMB_FILE.into(), snapshot.entry(PLUMB_FILE)?.map(|entry| entry.id)))
 }
 
 /// Tells what is at the environment's path from what is in it.
 fn detect(snapshot: &Snapshot, spec: &EnvironmentSpec) -> Result<Box<dyn Renderer>, RenderError> {
     let path = &spec.path;
-    if !images::is_inside(path) {
+    if !is_inside(path) {
         return Err(RenderError::BadPath(path.clone()));
     }
     match snapshot.entry(path)?.map(|entry| entry.kind) {

@@ -38,6 +38,8 @@ pub struct Tools {
     pub time_limit: Duration,
     /// How many bytes one run may print.
     pub output_limit: usize,
+    /// The `imagePullPolicy` that containers need of the images that are built for them; `None` leaves what git says.
+    pub pull_policy: Option<&'static str>,
 }
 
 /// A program that builds kustomizations.
@@ -52,7 +54,13 @@ pub enum Kustomize {
 impl Default for Tools {
     /// No programs; 60 seconds and 64 MiB.
     fn default() -> Self {
-        Self { helm: None, kustomize: None, time_limit: Duration::from_secs(60), output_limit: 64 << 20 }
+        Self {
+            helm: None,
+            kustomize: None,
+            time_limit: Duration::from_secs(60),
+            output_limit: 64 << 20,
+            pull_policy: None,
+        }
     }
 }
 

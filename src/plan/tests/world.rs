@@ -193,6 +193,7 @@ impl World {
         let desired = Desired {
             commit: COMMIT,
             objects: self.objects.clone(),
+            images: Vec::new(),
             reads: Reads::default(),
             remarks: self.remarks.clone(),
         };

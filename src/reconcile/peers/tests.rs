@@ -10,8 +10,13 @@ fn spec(namespace: &str, cluster_scoped: &[&str]) -> EnvironmentSpec {
 }
 
 fn asks_for(book: &PeerBook, environment: &str) {
-    let nothing =
-        Desired { commit: CommitId::new([1; 20]), objects: Vec::new(), reads: Reads::default(), remarks: Vec::new() };
+    let nothing = Desired {
+        commit: CommitId::new([1; 20]),
+        objects: Vec::new(),
+        images: Vec::new(),
+        reads: Reads::default(),
+        remarks: Vec::new(),
+    };
     book.claims(environment, &nothing);
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Helm's install and upgrade hooks are kept as ordinary objects; hooks for tests, deletions and rollbacks are left out ([`expand`]).
 
+mod containers;
 mod content;
 mod error;
 mod expand;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub use containers::{Containers, rewrite};
 pub use content::Nulls;
 pub use error::{ObjectError, Problem};
 pub use expand::{Defined, Draft, defines, expand, is_definition, is_other_hook};
