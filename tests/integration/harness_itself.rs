@@ -1,8 +1,7 @@
 //! The harness is what all other tests believe, so it is tested first.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -10,7 +9,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::harness::{Change, Cluster, ControlPlane, Plumb, Program, ScratchRepository, TestEnv, eventually};
+use crate::harness::{
+    Change, Cluster, ControlPlane, Plumb, Program, ScratchRepository, TestEnv, eventually, start_under,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -172,20 +173,6 @@ async fn no_process_outlives_a_killed_supervisor() {
     assert!(directory.exists(), "nobody was left to remove it");
     drop(ControlPlane::start(false));
     assert!(!directory.exists(), "the next run removes it");
-}
-
-/// Starts `command`, which starts a control plane that prints `ready DIR`.
-fn start_under(command: &[&str]) -> (Child, PathBuf) {
-    let mut child = Command::new(command[0])
-        .args(&command[1..])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (child, line.trim().strip_prefix("ready ").expect("it is ready").into())
 }
 
 /// Where /proc has the supervisor, whose own command line does not tell the directory.

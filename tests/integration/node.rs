@@ -1,10 +1,10 @@
 //! The node is what tests of images believe, so it is tested as well: it runs what is built on it, and leaves nothing.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::harness::{Node, Program, client, eventually};
+use crate::harness::{Node, Program, client, eventually, start_under};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -307,10 +307,13 @@ async fn it_takes_everything_with_it() {
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn nothing_is_left_when_its_test_is_killed() {
-    let (mut holder, directory) = start_under(
+    drop(Node::start(&["--no-kubernetes"])); // builds what is missing, which may take minutes
+    let (mut holder, directory) = start_under(&[
+        "bash",
+        "-c",
         "coproc NODE { exec tests/cluster/node run --until-eof --no-kubernetes; }
          read -r ready <&${NODE[0]} && echo $ready && read -r until_killed",
-    );
+    ]);
     let traces = Traces::of(&directory);
     holder.kill().unwrap();
     holder.wait().unwrap();
@@ -320,7 +323,8 @@ async fn nothing_is_left_when_its_test_is_killed() {
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn nothing_runs_on_when_its_script_is_killed_and_the_next_removes_the_rest() {
-    let (mut script, directory) = start_under("exec tests/cluster/node run --until-eof --no-kubernetes");
+    drop(Node::start(&["--no-kubernetes"]));
+    let (mut script, directory) = start_under(&["tests/cluster/node", "run", "--until-eof", "--no-kubernetes"]);
     let traces = Traces::of(&directory);
     script.kill().unwrap();
     script.wait().unwrap();
@@ -328,19 +332,4 @@ async fn nothing_runs_on_when_its_script_is_killed_and_the_next_removes_the_rest
     // Or the next of another test has, beside us.
     drop(Node::start(&["--no-kubernetes"]));
     eventually(SOON, || async { traces.nothing_is_left() }).await;
-}
-
-/// Starts a `command` of bash, which starts a node that prints `ready DIR`.
-fn start_under(command: &str) -> (Child, PathBuf) {
-    drop(Node::start(&["--no-kubernetes"])); // builds what is missing, which may take minutes
-    let mut child = Command::new("bash")
-        .args(["-c", command])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (child, line.trim().strip_prefix("ready ").expect("it is ready").into())
 }

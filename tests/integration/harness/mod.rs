@@ -29,7 +29,7 @@ pub use env::TestEnv;
 pub use node::Node;
 pub use plumb::Plumb;
 pub use repository::{Change, ScratchRepository};
-pub use supervisor::Program;
+pub use supervisor::{Program, start_under};
 
 /// Tries `attempt` again until it gives a value, and panics with its last error when `timeout` is over.
 pub async fn eventually<T, F, Fut>(timeout: Duration, mut attempt: F) -> T

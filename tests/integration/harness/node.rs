@@ -1,10 +1,11 @@
 //! A whole node: the handle of a running `tests/cluster/node`.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::supervisor::{Program, Supervisor, built, scripts};
+use super::supervisor::{Supervisor, built, scripts};
 
 /// A Kubernetes node with containerd and buildkitd, in namespaces of its own. It ends when this is dropped, and when
 /// the process ends without dropping it. Needs root; tests of it are `#[ignore]`d, and `make integration` runs them
@@ -44,24 +45,9 @@ impl Node {
         })
     }
 
-    /// A kubeconfig of group `system:masters`.
-    pub fn admin_kubeconfig(&self) -> PathBuf {
-        self.directory().join("admin.kubeconfig")
-    }
-
-    /// Makes a client certificate, and gives the kubeconfig that holds it.
-    pub fn user(&self, name: &str, groups: &[&str]) -> PathBuf {
-        self.supervisor.user(name, groups)
-    }
-
     /// Its IPv4 address, where NodePorts answer.
     pub fn address(&self) -> &str {
         &self.address
-    }
-
-    /// The files and logs of the node's programs; gone when it has ended.
-    pub fn directory(&self) -> &Path {
-        self.supervisor.directory()
     }
 
     /// containerd's socket. Images and containers of pods are in its namespace `k8s.io`.
@@ -103,25 +89,13 @@ impl Node {
         let dockerfile = "FROM scratch\nCOPY hello answer /\nENTRYPOINT [\"/hello\"]\n";
         std::fs::write(directory.join("Dockerfile"), dockerfile).expect("a file");
     }
+}
 
-    /// Kills a program, at once; containers go on without containerd.
-    pub fn stop(&self, program: Program) {
-        self.supervisor.stop(program);
-    }
+impl Deref for Node {
+    type Target = Supervisor;
 
-    /// Starts it again, and returns when it is ready.
-    pub fn start_again(&self, program: Program) {
-        self.supervisor.start_again(program);
-    }
-
-    /// Freezes a program.
-    pub fn pause(&self, program: Program) {
-        self.supervisor.pause(program);
-    }
-
-    /// Lets it go on.
-    pub fn resume(&self, program: Program) {
-        self.supervisor.resume(program);
+    fn deref(&self) -> &Supervisor {
+        &self.supervisor
     }
 }
 

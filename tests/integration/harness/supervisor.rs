@@ -86,6 +86,16 @@ impl Supervisor {
         &self.directory
     }
 
+    /// A kubeconfig of group `system:masters`.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.directory.join("admin.kubeconfig")
+    }
+
+    /// Where the API server writes what users in group `plumb-testers` requested.
+    pub fn audit_log(&self) -> PathBuf {
+        self.directory.join("audit.log")
+    }
+
     /// Makes a client certificate, and gives the kubeconfig that holds it.
     pub fn user(&self, name: &str, groups: &[&str]) -> PathBuf {
         PathBuf::from(self.ask(&format!("user {name} {}", groups.join(" "))))
@@ -129,6 +139,22 @@ impl Drop for Supervisor {
         // It kills its children and removes its directory; neither can take long.
         let _ = self.child.wait();
     }
+}
+
+/// Starts `command`, which starts a cluster that prints `ready DIR` and ends with its standard input; gives the command's
+/// process and DIR.
+pub fn start_under(command: &[&str]) -> (Child, PathBuf) {
+    let mut child = Command::new(command[0])
+        .args(&command[1..])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut line = String::new();
+    let output = child.stdout.take().expect("its output is a pipe");
+    BufReader::new(output).read_line(&mut line).expect("it says a line");
+    (child, line.trim().strip_prefix("ready ").expect("it is ready").into())
 }
 
 /// `tests/cluster`.
