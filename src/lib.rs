@@ -6,6 +6,8 @@
 
 pub mod build;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+pub mod builder;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod cli;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod cluster;

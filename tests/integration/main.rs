@@ -16,6 +16,7 @@ mod harness_itself;
 mod scene;
 
 mod adoption;
+mod builder;
 mod claims;
 mod definition;
 mod deploy;

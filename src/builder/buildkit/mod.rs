@@ -1,0 +1,153 @@
+//! BuildKit: the order is solved by the Dockerfile frontend that is built into buildkitd.
+//!
+//! One connection a build. Over it go the order ([`solve`]), the log that comes back ([`log`]), and a session: a connection in the other
+//! direction, by which the daemon asks us for the context and for credentials ([`session`]). When the connection ends, the daemon cancels.
+
+mod failure;
+mod log;
+mod session;
+mod solve;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, SolveResponse, StatusRequest};
+use tokio::sync::mpsc::Sender;
+use tonic::transport::Channel;
+
+use self::log::Log;
+use self::session::Session;
+use super::containerd::{Containerd, State};
+use super::{BuildError, BuildOrder, Builder, Built, Context, Endpoint, Progress, PullPolicy, Stored, TIME_LIMIT};
+
+/// The largest message that buildkitd sends.
+const MESSAGE: usize = 16 << 20;
+
+/// How long to wait for the end of the log when the build has ended.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The key of the answer that holds the manifest's digest.
+const DIGEST: &str = "containerimage.digest";
+
+/// A buildkitd that builds into the containerd store of the node it shares.
+#[derive(Debug, Clone)]
+pub struct BuildKit {
+    endpoint: Endpoint,
+    store: Containerd,
+    limit: Duration,
+}
+
+impl BuildKit {
+    /// A buildkitd with the containerd worker, and the containerd behind it.
+    pub fn new(endpoint: Endpoint, store: Containerd) -> Self {
+        Self { endpoint, store, limit: TIME_LIMIT }
+    }
+
+    /// The longest that a build may take.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    async fn run(
+        &self,
+        order: &BuildOrder,
+        context: Context,
+        log: &mut Log,
+        progress: &Sender<Progress>,
+    ) -> Result<Built, BuildError> {
+        // What the daemon remembers having built it would not build again.
+        let broken = self.store.states(std::slice::from_ref(&order.reference)).await? == [State::Broken];
+        let mut control = ControlClient::new(self.endpoint.channel().await?).max_decoding_message_size(MESSAGE);
+        let session = Session::new(context);
+        let request = solve::request(order, &session.id, &session.context_url(), !broken);
+        let failed = session.failed();
+        let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, &self.endpoint))?;
+        let answer = tokio::select! {
+            answer = solve(control, request, log, progress) => answer,
+            () = tunnel => unreachable_end().await,
+        };
+        match answer {
+            Ok(answer) => Ok(Built { digest: answer.exporter_response.get(DIGEST).cloned() }),
+            Err(status) => match failed.take() {
+                Some(error) => Err(BuildError::Context(error)),
+                None => Err(failure::of_solve(&status, order, log, &self.endpoint)),
+            },
+        }
+    }
+}
+
+/// A session that has ended says nothing: what became of the build, its own call tells.
+async fn unreachable_end() -> Result<SolveResponse, tonic::Status> {
+    std::future::pending().await
+}
+
+/// Solves, and follows the log to its end beside it.
+async fn solve(
+    mut control: ControlClient<Channel>,
+    request: SolveRequest,
+    log: &mut Log,
+    progress: &Sender<Progress>,
+) -> Result<SolveResponse, tonic::Status> {
+    let ended = tokio::sync::Notify::new();
+    let followed = follow(control.clone(), request.r#ref.clone(), log, progress);
+    let solved = async {
+        let answer = control.solve(request).await;
+        ended.notify_one();
+        answer
+    };
+    let followed = async {
+        tokio::select! {
+            () = followed => {}
+            () = async { ended.notified().await; tokio::time::sleep(DRAIN).await } => {}
+        }
+    };
+    let (answer, ()) = tokio::join!(solved, followed);
+    answer.map(tonic::Response::into_inner)
+}
+
+/// Tells what the daemon says of the build. A log that can't be had fails nothing.
+async fn follow(mut control: ControlClient<Channel>, build: String, log: &mut Log, progress: &Sender<Progress>) {
+    let mut updates = match control.status(StatusRequest { r#ref: build }).await {
+        Ok(updates) => updates.into_inner(),
+        Err(status) => return tracing::debug!(%status, "no log of the build"),
+    };
+    while let Ok(Some(update)) = updates.message().await {
+        for told in log.take(update) {
+            // Whoever does not listen any more misses it.
+            let _ = progress.send(told).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Builder for BuildKit {
+    async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
+        let states = self.store.states(references).await?;
+        Ok(states.into_iter().map(|state| state == State::Whole).collect())
+    }
+
+    async fn build(&self, order: &BuildOrder, context: Context, log: Sender<Progress>) -> Result<Built, BuildError> {
+        let mut collected = Log::default();
+        match tokio::time::timeout(self.limit, self.run(order, context, &mut collected, &log)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let (step, log) = collected.running();
+                Err(BuildError::TimeLimit { limit: self.limit, step, log })
+            }
+        }
+    }
+
+    async fn images(&self) -> Result<Vec<Stored>, BuildError> {
+        self.store.images().await
+    }
+
+    async fn remove(&self, reference: &str) -> Result<(), BuildError> {
+        self.store.remove(reference).await
+    }
+
+    fn pull_policy(&self) -> PullPolicy {
+        PullPolicy::Never
+    }
+}

@@ -1,0 +1,107 @@
+//! Where a builder listens, and the connection to it.
+
+use std::error::Error;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tonic::transport::Channel;
+
+use super::BuildError;
+
+/// How long to wait for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The address of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A socket of this machine.
+    Unix(PathBuf),
+    /// Host and port, in plain.
+    Tcp(String),
+}
+
+impl FromStr for Endpoint {
+    type Err = BuildError;
+
+    fn from_str(text: &str) -> Result<Self, BuildError> {
+        let bad = || BuildError::BadEndpoint(text.to_owned());
+        if let Some(path) = text.strip_prefix("unix://") {
+            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(bad()) };
+        }
+        let authority = text.strip_prefix("tcp://").ok_or_else(bad)?.trim_end_matches('/');
+        let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;
+        let sound = !host.is_empty() && !host.contains(['@', '/']) && port.parse::<u16>().is_ok_and(|port| port > 0);
+        if sound { Ok(Self::Tcp(authority.to_owned())) } else { Err(bad()) }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(authority) => write!(f, "tcp://{authority}"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// A connection for gRPC. It ends when the last clone is dropped, and with it what was asked over it.
+    pub(super) async fn channel(&self) -> Result<Channel, BuildError> {
+        let uri = match self {
+            Self::Unix(path) => format!("unix://{}", path.display()),
+            Self::Tcp(authority) => format!("http://{authority}"),
+        };
+        let endpoint = tonic::transport::Endpoint::from_shared(uri)
+            .map_err(|_| BuildError::BadEndpoint(self.to_string()))?
+            .connect_timeout(CONNECT)
+            .tcp_keepalive(Some(Duration::from_secs(30)));
+        endpoint.connect().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Why no connection came about.
+    pub(super) fn unreachable(&self, error: &(dyn Error + 'static)) -> BuildError {
+        let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        let endpoint = self.to_string();
+        let reason = match io.map(std::io::Error::kind) {
+            Some(ErrorKind::PermissionDenied) => return BuildError::Denied { endpoint },
+            Some(ErrorKind::NotFound) => "there is no such socket".to_owned(),
+            Some(ErrorKind::ConnectionRefused) => "nobody listens there".to_owned(),
+            Some(ErrorKind::TimedOut) => format!("no answer for {} s", CONNECT.as_secs()),
+            _ => causes(error).last().map(ToString::to_string).unwrap_or_default(),
+        };
+        BuildError::Away { endpoint, reason }
+    }
+}
+
+/// An error and what it comes from.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for good in ["unix:///run/buildkit/buildkitd.sock", "tcp://buildkitd:1234", "tcp://[::1]:1234"] {
+            assert_eq!(good.parse::<Endpoint>().expect(good).to_string(), good);
+        }
+        for bad in [
+            "",
+            "unix://",
+            "unix://relative",
+            "tcp://host",
+            "tcp://:1",
+            "tcp://host:0",
+            "tcp://a@b:1",
+            "http://x:1",
+            "/run/x",
+        ] {
+            assert!(matches!(bad.parse::<Endpoint>(), Err(BuildError::BadEndpoint(_))), "{bad}");
+        }
+    }
+}

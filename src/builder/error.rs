@@ -1,0 +1,165 @@
+//! Why an image could not be built, or not be asked for.
+
+use std::time::Duration;
+
+/// A failure says what went wrong, where, and by its `hint` what to do. Text of others in it has been cleaned of what looks like a credential.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Nobody answers at the builder's address.
+    #[error("the image builder at {endpoint} is away: {reason}")]
+    Away {
+        /// The address.
+        endpoint: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The address is none.
+    #[error("{0:?} is no address of an image builder: it is unix:///path/to/socket or tcp://host:port")]
+    BadEndpoint(String),
+    /// The socket may not be opened.
+    #[error("plumb may not open {endpoint}")]
+    Denied {
+        /// The address.
+        endpoint: String,
+    },
+    /// The context could not be read to its end.
+    #[error("the build context could not be read: {0}")]
+    Context(#[source] std::io::Error),
+    /// Images that are each other's base.
+    #[error("it is built from another image of the commit, which is built from it")]
+    BasesInACircle,
+    /// The context has no such Dockerfile.
+    #[error("there is no {0} in the build context")]
+    NoDockerfile(String),
+    /// The Dockerfile cannot be read.
+    #[error("{file}{}: {reason}", in_line(*.line))]
+    Dockerfile {
+        /// Its path within the context.
+        file: String,
+        /// The line, from 1.
+        line: Option<u32>,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The Dockerfile has no such stage.
+    #[error("{file} has no stage {target:?}")]
+    UnknownTarget {
+        /// The Dockerfile.
+        file: String,
+        /// The stage that was asked for.
+        target: String,
+    },
+    /// An image that the Dockerfile starts from is nowhere to be had.
+    #[error("{file}{}: the base image {image} cannot be had: {reason}", in_line(*.line))]
+    UnknownBase {
+        /// The Dockerfile.
+        file: String,
+        /// The line of its FROM.
+        line: Option<u32>,
+        /// The image, in full.
+        image: String,
+        /// What the builder or the registry said.
+        reason: String,
+        /// Whether the registry could not be asked; otherwise it has no such image, or none for us.
+        transient: bool,
+    },
+    /// A step of the Dockerfile failed.
+    #[error("{file}{}: the step {step:?} failed: {reason}{}", in_line(*.line), tail(.log))]
+    Step {
+        /// The Dockerfile.
+        file: String,
+        /// The step's line; BuildKit loses it behind a base of this repository.
+        line: Option<u32>,
+        /// The step, such as `[build 2/3] RUN make`.
+        step: String,
+        /// Such as "exit code 2".
+        reason: String,
+        /// The last lines that it printed.
+        log: Vec<String>,
+    },
+    /// It took too long, and was cancelled.
+    #[error("the build was cancelled after {}{}{}", humantime::format_duration(*.limit), at(.step.as_ref()), tail(.log))]
+    TimeLimit {
+        /// The limit.
+        limit: Duration,
+        /// The step that ran.
+        step: Option<String>,
+        /// The last lines that it printed.
+        log: Vec<String>,
+    },
+    /// The builder has no room.
+    #[error("no space is left where {endpoint} builds: {reason}")]
+    DiskFull {
+        /// The builder's address.
+        endpoint: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The registry refused, or failed.
+    #[error("the registry {registry} {}: {reason}", code(*.status))]
+    Registry {
+        /// Host and port.
+        registry: String,
+        /// The HTTP status, if there was an answer.
+        status: Option<u16>,
+        /// What was said.
+        reason: String,
+    },
+    /// Anything else that the builder says.
+    #[error("the image builder at {endpoint} says: {reason}")]
+    Builder {
+        /// Its address.
+        endpoint: String,
+        /// Its words.
+        reason: String,
+    },
+}
+
+impl BuildError {
+    /// Whether it may pass by itself, so that trying again makes sense. What the commit is at fault for waits for the next one.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Away { .. } | Self::Denied { .. } | Self::DiskFull { .. } | Self::Builder { .. } => true,
+            Self::UnknownBase { transient, .. } => *transient,
+            Self::Registry { status, .. } => status.is_none_or(|status| status == 429 || status >= 500),
+            Self::Context(_) | Self::BadEndpoint(_) | Self::NoDockerfile(_) | Self::Dockerfile { .. } => false,
+            Self::BasesInACircle | Self::UnknownTarget { .. } | Self::Step { .. } | Self::TimeLimit { .. } => false,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Away { .. } => {
+                "start buildkitd or dockerd there, or correct the address; plumb tries again by itself"
+            }
+            Self::Denied { .. } => "run plumb as a user or group that may open it; plumb tries again by itself",
+            Self::NoDockerfile(_) => "add it, or correct dockerfile in plumb.yaml; .dockerignore may also leave it out",
+            Self::UnknownTarget { .. } => "correct target in plumb.yaml",
+            Self::UnknownBase { .. } => "correct the name, or give the builder access to it",
+            Self::TimeLimit { .. } => "find out what hangs, or raise the time limit of builds",
+            Self::DiskFull { .. } => {
+                "make room on the node: old images and the builder's cache; plumb tries again by itself"
+            }
+            Self::Registry { status: Some(401 | 403), .. } => "correct the registry's credentials",
+            Self::BadEndpoint(_) | Self::Context(_) | Self::Dockerfile { .. } | Self::Step { .. } => return None,
+            Self::Registry { .. } | Self::Builder { .. } | Self::BasesInACircle => return None,
+        })
+    }
+}
+
+fn in_line(line: Option<u32>) -> String {
+    line.map(|line| format!(":{line}")).unwrap_or_default()
+}
+
+fn at(step: Option<&String>) -> String {
+    step.map(|step| format!(", at the step {step:?}")).unwrap_or_default()
+}
+
+fn code(status: Option<u16>) -> String {
+    status.map_or_else(|| "cannot be used".to_owned(), |status| format!("answers {status}"))
+}
+
+fn tail(log: &[String]) -> String {
+    if log.is_empty() { String::new() } else { format!("; it printed last:\n  {}", log.join("\n  ")) }
+}

@@ -1,0 +1,153 @@
+//! The images of a commit: what is missing is built, bases first, a few at a time.
+//!
+//! One queue serves all environments. The same image is never built twice at once: the second asker waits, and finds it there.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{BuildError, BuildOrder, Builder, Built, Context, Progress};
+
+/// How many images are built at once, if nothing else is set.
+pub const PARALLEL: usize = 2;
+
+/// Lines that may be ahead of who reads them.
+const LOG: usize = 64;
+
+/// An image to be had: its order, and how to open its context if it has to be built.
+pub struct Wanted {
+    /// What to build.
+    pub order: BuildOrder,
+    /// Gives the context. Called at most once, and only if the image is missing.
+    pub context: Box<dyn FnOnce() -> Context + Send>,
+}
+
+/// An image that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Had {
+    /// Name and tag, as in the order.
+    pub reference: String,
+    /// What came of the build; `None` if it stood already.
+    pub built: Option<Built>,
+    /// From the asking to its standing.
+    pub took: Duration,
+}
+
+/// An image that could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{reference}: {error}")]
+pub struct NotHad {
+    /// Name and tag, as in the order.
+    pub reference: String,
+    /// Why not.
+    #[source]
+    pub error: BuildError,
+}
+
+/// Builds for everybody who asks, so many images at a time.
+pub struct Queue {
+    builder: Arc<dyn Builder>,
+    slots: Semaphore,
+    building: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Queue {
+    /// A queue before this builder.
+    pub fn new(builder: Arc<dyn Builder>, parallel: usize) -> Self {
+        Self { builder, slots: Semaphore::new(parallel.max(1)), building: Mutex::default() }
+    }
+
+    /// The builder behind it.
+    pub fn builder(&self) -> &dyn Builder {
+        self.builder.as_ref()
+    }
+
+    /// Has all of the images, in the order of the question. At the first failure the other builds are cancelled; so are all, if the future is
+    /// dropped. `tell` is given the log, with the reference that it is of.
+    pub async fn have<F>(&self, wanted: Vec<Wanted>, tell: F) -> Result<Vec<Had>, NotHad>
+    where
+        F: Fn(&str, Progress) + Send + Sync,
+    {
+        let started = Instant::now();
+        let references: Vec<String> = wanted.iter().map(|wanted| wanted.order.reference.clone()).collect();
+        let Some(first) = references.first() else { return Ok(Vec::new()) };
+        let asked = self.builder.present(&references).await;
+        let present = asked.map_err(|error| NotHad { reference: first.clone(), error })?;
+        let mut had: HashMap<String, Had> = HashMap::new();
+        let mut waiting = Vec::new();
+        for (wanted, present) in wanted.into_iter().zip(present) {
+            let reference = wanted.order.reference.clone();
+            if present {
+                had.insert(reference.clone(), Had { reference, built: None, took: started.elapsed() });
+            } else if !waiting.iter().any(|other: &Wanted| other.order.reference == reference) {
+                waiting.push(wanted);
+            }
+        }
+        let mut running = FuturesUnordered::new();
+        loop {
+            let missing: HashSet<&String> =
+                references.iter().filter(|reference| !had.contains_key(*reference)).collect();
+            let can_start = |wanted: &mut Wanted| !wanted.order.bases.values().any(|base| missing.contains(base));
+            let ready: Vec<Wanted> = waiting.extract_if(.., can_start).collect();
+            running.extend(ready.into_iter().map(|wanted| self.build(wanted, &tell)));
+            match running.next().await {
+                Some(result) => {
+                    let done: Had = result?;
+                    had.insert(done.reference.clone(), done);
+                }
+                None => break,
+            }
+        }
+        match waiting.into_iter().next() {
+            Some(Wanted { order, .. }) => Err(NotHad { reference: order.reference, error: BuildError::BasesInACircle }),
+            None => Ok(references.iter().filter_map(|reference| had.get(reference).cloned()).collect()),
+        }
+    }
+
+    async fn build(&self, wanted: Wanted, tell: &(impl Fn(&str, Progress) + Send + Sync)) -> Result<Had, NotHad> {
+        let started = Instant::now();
+        let Wanted { order, context } = wanted;
+        let reference = order.reference.clone();
+        let had = |built| Had { reference: reference.clone(), built, took: started.elapsed() };
+        let failed = |error| NotHad { reference: reference.clone(), error };
+
+        let turn = self.turn(&reference);
+        let waited = turn.try_lock().is_err();
+        let _turn = turn.lock().await;
+        if waited {
+            let present = self.builder.present(std::slice::from_ref(&reference)).await.map_err(failed)?;
+            if present == [true] {
+                return Ok(had(None));
+            }
+        }
+        // A semaphore that is never closed gives a permit.
+        let _slot = self.slots.acquire().await;
+        let (log, mut lines) = mpsc::channel(LOG);
+        let told = async {
+            while let Some(progress) = lines.recv().await {
+                tell(&reference, progress);
+            }
+        };
+        let (built, ()) = tokio::join!(self.builder.build(&order, context(), log), told);
+        built.map(|built| had(Some(built))).map_err(failed)
+    }
+
+    /// Who holds its lock builds this image.
+    fn turn(&self, reference: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        building.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = building.get(reference).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        building.insert(reference.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! The queue before a builder that builds nothing, but keeps a record.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc::Sender;
+
+use super::*;
+use crate::builder::{PullPolicy, Stored};
+
+#[derive(Default)]
+struct Recorder {
+    present: Mutex<HashSet<String>>,
+    begun: Mutex<Vec<String>>,
+    ended: Mutex<Vec<String>>,
+    running: AtomicUsize,
+    most: AtomicUsize,
+    /// A build waits for a permit here, so that a test decides when it ends.
+    gate: Option<Semaphore>,
+    broken: Option<&'static str>,
+}
+
+impl Recorder {
+    fn begun(&self) -> Vec<String> {
+        self.begun.lock().unwrap().clone()
+    }
+}
+
+/// A build that is under way; dropped unfinished, it was cancelled.
+struct Running<'a>(&'a Recorder);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Builder for Recorder {
+    async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
+        let present = self.present.lock().unwrap();
+        Ok(references.iter().map(|reference| present.contains(reference)).collect())
+    }
+
+    async fn build(&self, order: &BuildOrder, _: Context, log: Sender<Progress>) -> Result<Built, BuildError> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        let _running = Running(self);
+        self.most.fetch_max(running, Ordering::SeqCst);
+        self.begun.lock().unwrap().push(order.reference.clone());
+        let _ = log.send(Progress::Step("FROM scratch".to_owned())).await;
+        if self.broken == Some(order.reference.as_str()) {
+            return Err(BuildError::NoDockerfile("Dockerfile".to_owned()));
+        }
+        match &self.gate {
+            Some(gate) => gate.acquire().await.unwrap().forget(),
+            None => tokio::task::yield_now().await,
+        }
+        self.present.lock().unwrap().insert(order.reference.clone());
+        self.ended.lock().unwrap().push(order.reference.clone());
+        Ok(Built { digest: None })
+    }
+
+    async fn images(&self) -> Result<Vec<Stored>, BuildError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, _: &str) -> Result<(), BuildError> {
+        Ok(())
+    }
+
+    fn pull_policy(&self) -> PullPolicy {
+        PullPolicy::Never
+    }
+}
+
+fn wanted(reference: &str, bases: &[&str]) -> Wanted {
+    let bases: BTreeMap<String, String> = bases.iter().map(|base| ((*base).to_owned(), (*base).to_owned())).collect();
+    let order = BuildOrder { reference: reference.to_owned(), bases, ..BuildOrder::default() };
+    Wanted { order, context: Box::new(|| Box::pin(futures::stream::empty())) }
+}
+
+fn silent(_: &str, _: Progress) {}
+
+#[tokio::test]
+async fn what_stands_is_not_built_and_its_context_is_not_opened() {
+    let recorder = Arc::new(Recorder::default());
+    recorder.present.lock().unwrap().insert("a:1".to_owned());
+    let queue = Queue::new(recorder.clone(), 2);
+    let mut stands = wanted("a:1", &[]);
+    stands.context = Box::new(|| panic!("nobody reads this context"));
+    let told = Mutex::new(Vec::new());
+    let had = queue.have(vec![stands, wanted("b:1", &[])], |reference, line| {
+        told.lock().unwrap().push((reference.to_owned(), line));
+    });
+    let had = had.await.unwrap();
+    let built: Vec<(&str, bool)> = had.iter().map(|had| (had.reference.as_str(), had.built.is_some())).collect();
+    assert_eq!(built, [("a:1", false), ("b:1", true)]);
+    assert_eq!(recorder.begun(), ["b:1"]);
+    assert_eq!(told.into_inner().unwrap(), [("b:1".to_owned(), Progress::Step("FROM scratch".to_owned()))]);
+}
+
+#[tokio::test]
+async fn bases_are_built_first_whatever_the_order_of_the_question() {
+    let recorder = Arc::new(Recorder::default());
+    let queue = Queue::new(recorder.clone(), 8);
+    let wanted = vec![wanted("top:1", &["middle:1", "base:1"]), wanted("middle:1", &["base:1"]), wanted("base:1", &[])];
+    let had = queue.have(wanted, silent).await.unwrap();
+    assert_eq!(recorder.begun(), ["base:1", "middle:1", "top:1"]);
+    assert_eq!(had.iter().map(|had| had.reference.as_str()).collect::<Vec<_>>(), ["top:1", "middle:1", "base:1"]);
+}
+
+#[tokio::test]
+async fn so_many_at_a_time_and_no_more() {
+    let recorder = Arc::new(Recorder::default());
+    let queue = Queue::new(recorder.clone(), 2);
+    let all: Vec<Wanted> = (0..9).map(|number| wanted(&format!("image{number}:1"), &[])).collect();
+    assert_eq!(queue.have(all, silent).await.unwrap().len(), 9);
+    assert_eq!(recorder.most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_failure_cancels_the_others_and_names_its_image() {
+    let gate = Some(Semaphore::new(0)); // The other one would never end.
+    let recorder = Arc::new(Recorder { gate, broken: Some("broken:1"), ..Recorder::default() });
+    let queue = Queue::new(recorder.clone(), 2);
+    let error = queue.have(vec![wanted("slow:1", &[]), wanted("broken:1", &[])], silent).await.unwrap_err();
+    assert_eq!(error.reference, "broken:1");
+    assert_eq!(recorder.begun(), ["slow:1", "broken:1"]);
+    assert_eq!(recorder.running.load(Ordering::SeqCst), 0, "the slow one was cancelled");
+    assert!(recorder.ended.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_same_image_is_built_once_for_two_who_ask_at_once() {
+    let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(0)), ..Recorder::default() });
+    let queue = Queue::new(recorder.clone(), 8);
+    let (first, second) = tokio::join!(queue.have(vec![wanted("a:1", &[])], silent), async {
+        let asked = queue.have(vec![wanted("a:1", &[])], silent);
+        tokio::join!(asked, async { recorder.gate.as_ref().unwrap().add_permits(1) }).0
+    });
+    let built = [first, second].map(|had| had.unwrap()[0].built.is_some());
+    assert_eq!(built, [true, false]);
+    assert_eq!(recorder.begun(), ["a:1"]);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_build_that_is_cancelled_builds_it() {
+    let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(0)), ..Recorder::default() });
+    let queue = Arc::new(Queue::new(recorder.clone(), 8));
+    let ask = || {
+        let queue = queue.clone();
+        tokio::spawn(async move { queue.have(vec![wanted("a:1", &[])], silent).await })
+    };
+    let (first, second) = (ask(), ask());
+    while recorder.begun().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    recorder.gate.as_ref().unwrap().add_permits(1);
+    assert!(second.await.unwrap().unwrap()[0].built.is_some());
+    assert_eq!(recorder.begun(), ["a:1", "a:1"]);
+}
+
+#[tokio::test]
+async fn images_that_need_each_other_are_an_error_and_no_hang() {
+    let recorder = Arc::new(Recorder::default());
+    let queue = Queue::new(recorder.clone(), 2);
+    let circle = vec![wanted("a:1", &["b:1"]), wanted("b:1", &["a:1"]), wanted("c:1", &[])];
+    let error = queue.have(circle, silent).await.unwrap_err();
+    assert!(matches!(error.error, BuildError::BasesInACircle), "{error}");
+}

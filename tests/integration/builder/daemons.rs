@@ -1,0 +1,177 @@
+//! The daemons, and what the tests give them to build.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bytes::Bytes;
+use plumb::builder::containerd::Containerd;
+use plumb::builder::{BuildError, BuildKit, BuildOrder, Builder, Built, Context, Endpoint, Progress};
+use tokio::sync::{OnceCell, mpsc};
+
+/// containerd and buildkitd. They end when the process does, whatever becomes of this.
+pub struct Daemons {
+    directory: PathBuf,
+    programs: PathBuf,
+    supervisor: Mutex<(Child, ChildStdin, BufReader<std::process::ChildStdout>)>,
+}
+
+impl Daemons {
+    /// Those that all tests share which take nothing away.
+    pub fn shared() -> &'static Self {
+        static SHARED: std::sync::OnceLock<Daemons> = std::sync::OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&[]))
+    }
+
+    /// Some for one test alone.
+    pub fn start(options: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/node");
+        let programs = Command::new(&script).args(["build", "--no-kubernetes"]).stderr(Stdio::inherit()).output();
+        let programs = String::from_utf8(programs.expect("the programs are built").stdout).expect("a path");
+        let mut child = Command::new(&script)
+            .args(["run", "--until-eof", "--no-kubernetes"])
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/cluster/node starts");
+        let input = child.stdin.take().expect("a pipe");
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        output.read_line(&mut line).expect("its output can be read");
+        let directory =
+            line.trim_end().strip_prefix("ready ").expect("the daemons are ready (the reason is on stderr)");
+        let directory = PathBuf::from(directory);
+        Self { directory, programs: PathBuf::from(programs.trim_end()), supervisor: Mutex::new((child, input, output)) }
+    }
+
+    pub fn buildkitd(&self) -> Endpoint {
+        Endpoint::Unix(self.directory.join("run/buildkit/buildkitd.sock"))
+    }
+
+    pub fn containerd(&self) -> Endpoint {
+        Endpoint::Unix(self.directory.join("run/containerd/containerd.sock"))
+    }
+
+    pub fn builder(&self) -> BuildKit {
+        BuildKit::new(self.buildkitd(), Containerd::new(self.containerd()))
+    }
+
+    /// Ends a program at once.
+    pub fn stop(&self, program: &str) {
+        let (_, input, output) = &mut *self.supervisor.lock().expect("no test panicked in here");
+        writeln!(input, "stop {program}").expect("the supervisor runs");
+        let mut answer = String::new();
+        output.read_line(&mut answer).expect("it answers");
+        assert!(answer.starts_with("ok"), "stop {program}: {answer}");
+    }
+
+    /// containerd's own client, in the kubelet's namespace.
+    pub fn ctr(&self, args: &[&str]) -> String {
+        let socket = self.directory.join("run/containerd/containerd.sock");
+        let done =
+            Command::new(self.programs.join("ctr")).arg("-a").arg(socket).args(["-n", "k8s.io"]).args(args).output();
+        let done = done.expect("ctr runs");
+        assert!(done.status.success(), "ctr {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("ctr prints UTF-8")
+    }
+}
+
+/// A context of these files, each with its mode.
+pub fn context(files: &[(&str, u32, &[u8])]) -> Context {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, mode, data) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(*mode);
+        header.set_size(data.len() as u64);
+        header.set_mtime(0);
+        archive.append_data(&mut header, path, *data).expect("a tar in memory");
+    }
+    let tar = Bytes::from(archive.into_inner().expect("a tar in memory"));
+    Box::pin(futures::stream::iter([Ok(tar)]))
+}
+
+/// A context of a Dockerfile alone.
+pub fn dockerfile(text: &str) -> Context {
+    context(&[("Dockerfile", 0o644, text.as_bytes())])
+}
+
+pub fn order(reference: &str) -> BuildOrder {
+    BuildOrder { reference: reference.to_owned(), dockerfile: "Dockerfile".to_owned(), ..BuildOrder::default() }
+}
+
+/// Builds it, and gives the log as well.
+pub async fn build(
+    builder: &dyn Builder,
+    order: &BuildOrder,
+    context: Context,
+) -> (Result<Built, BuildError>, Vec<Progress>) {
+    let (log, mut lines) = mpsc::channel(8);
+    let told = async {
+        let mut told = Vec::new();
+        while let Some(line) = lines.recv().await {
+            told.push(line);
+        }
+        told
+    };
+    tokio::join!(builder.build(order, context, log), told)
+}
+
+/// The failure that a Dockerfile ends in.
+pub async fn fails(builder: &dyn Builder, order: &BuildOrder, context: Context) -> BuildError {
+    match build(builder, order, context).await {
+        (Err(error), _) => error,
+        (Ok(built), log) => panic!("{} was built: {built:?}, {log:#?}", order.reference),
+    }
+}
+
+/// An image with `/bin/sh` and `/bin/sleep` at the shared daemons, as a base of this repository.
+pub async fn shell() -> BTreeMap<String, String> {
+    static SHELL: OnceCell<BTreeMap<String, String>> = OnceCell::const_new();
+    let bases = SHELL.get_or_init(async || {
+        let daemons = Daemons::shared();
+        build_shell(&daemons.builder()).await
+    });
+    bases.await.clone()
+}
+
+/// The same at daemons of one's own.
+pub async fn build_shell(builder: &dyn Builder) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for program in ["/bin/sh", "/bin/sleep"] {
+        files.insert(program.to_owned(), std::fs::read(program).expect("a program of the machine"));
+        let needs = Command::new("ldd").arg(program).output().expect("ldd runs").stdout;
+        let needs = String::from_utf8(needs).expect("paths");
+        for library in needs.split_whitespace().filter(|word| word.starts_with('/')) {
+            files.insert(library.to_owned(), std::fs::read(library).expect("a library of the machine"));
+        }
+    }
+    let files: Vec<(String, Vec<u8>)> = files.into_iter().map(|(path, data)| (format!("root{path}"), data)).collect();
+    let mut entries: Vec<(&str, u32, &[u8])> =
+        files.iter().map(|(path, data)| (path.as_str(), 0o755, data.as_slice())).collect();
+    entries.push(("Dockerfile", 0o644, b"FROM scratch\nCOPY root /\nENV PATH=/bin\n"));
+    let (built, log) = build(builder, &order("shell:1"), context(&entries)).await;
+    built.unwrap_or_else(|error| panic!("{error}: {log:#?}"));
+    BTreeMap::from([("shell".to_owned(), "shell:1".to_owned())])
+}
+
+/// Waits until no process of the machine has this word among its arguments.
+pub async fn gone(word: &str) {
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while runs(word) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("a process with {word} still runs"));
+}
+
+/// Whether a process of the machine has this word among its arguments.
+pub fn runs(word: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").expect("/proc is there").flatten();
+    let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.any(|line| line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()))
+}

@@ -1,0 +1,8 @@
+//! Images are built by real daemons: a buildkitd and a containerd in namespaces of their own. That needs root.
+//!
+//! There is no registry to pull from. What runs in a build is the machine's own shell, in an image that [`daemons::shell`] builds.
+
+mod buildkit;
+mod daemons;
+mod failures;
+mod memory;
