@@ -1,10 +1,13 @@
 //! Flags and environment variables, as typed, and what they come to once validated.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::builder::containerd::Containerd;
+use crate::builder::{BuildKit, Builder, Endpoint};
 use crate::model::secret::Masked;
 use crate::source::{Credentials, SecretSource, SourceSettings, Trust, UrlError};
 
@@ -98,6 +101,39 @@ pub struct ClusterArgs {
     /// The context in the kubeconfig
     #[arg(long, value_name = "NAME", global = true)]
     pub context: Option<String>,
+    /// Who builds images for it.
+    #[command(flatten)]
+    pub builder: BuilderArgs,
+}
+
+/// Who builds the images that `plumb.yaml` declares.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Images")]
+pub struct BuilderArgs {
+    /// The buildkitd that builds images, as unix:///PATH or tcp://HOST:PORT; its containerd is the node's [default: none]
+    #[arg(long, env = "PLUMB_BUILDER", value_name = "ADDRESS", global = true)]
+    pub builder: Option<Endpoint>,
+    /// The containerd whose images the node's pods run
+    #[arg(
+        long,
+        env = "PLUMB_CONTAINERD",
+        value_name = "ADDRESS",
+        default_value = "unix:///run/containerd/containerd.sock",
+        global = true
+    )]
+    pub containerd: Endpoint,
+    /// The longest that one build may take
+    #[arg(long, env = "PLUMB_BUILD_TIMEOUT", value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30m", global = true)]
+    pub build_timeout: Duration,
+}
+
+impl BuilderArgs {
+    /// The builder, if there is one; nothing is sent yet.
+    pub fn builder(&self) -> Option<Arc<dyn Builder>> {
+        let endpoint = self.builder.clone()?;
+        let buildkit = BuildKit::new(endpoint, Containerd::new(self.containerd.clone()));
+        Some(Arc::new(buildkit.time_limit(self.build_timeout)))
+    }
 }
 
 /// How what is logged looks.

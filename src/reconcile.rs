@@ -21,6 +21,7 @@ pub mod additions;
 mod clock;
 pub mod heal;
 mod health;
+pub mod images;
 mod look;
 mod memory;
 mod own;
@@ -30,6 +31,7 @@ pub mod survey;
 mod write;
 
 use clock::Clock;
+use images::Lacking;
 use look::accepted;
 pub use memory::{Reconciler, Shared};
 
@@ -51,6 +53,8 @@ pub enum Verdict {
     Passed(Box<Prepared>),
     /// Nothing that this environment reads changed, and all of it stands.
     Unchanged,
+    /// It may, once these images stand.
+    Lacks(Lacking),
 }
 
 /// A commit that passed its gates.
@@ -69,7 +73,30 @@ pub struct Prepared {
     stages: Vec<(Stage, Duration)>,
 }
 
+impl Prepared {
+    /// Its images had to be built first.
+    pub fn built_in(&mut self, took: Duration) {
+        self.stages.push((Stage::Build, took));
+    }
+}
+
 impl Reconciler {
+    /// The gates, and whether the images of what passed them stand.
+    pub async fn gates(
+        &self,
+        store: &Store,
+        commit: CommitId,
+        mode: Mode,
+        confirmed: Option<CommitId>,
+    ) -> Result<Verdict, Failure> {
+        let verdict = self.prepare(store, commit, mode, confirmed).await?;
+        let Verdict::Passed(prepared) = verdict else { return Ok(verdict) };
+        Ok(match self.lacking(&prepared.desired).await? {
+            Some(lacking) => Verdict::Lacks(lacking),
+            None => Verdict::Passed(prepared),
+        })
+    }
+
     /// The gates, none of which writes.
     pub async fn prepare(
         &self,

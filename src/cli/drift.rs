@@ -31,7 +31,7 @@ pub(super) struct Args {
 pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
     let opened = open::Opened::open(&repository).await?;
     let (definition, head) = args.subject.of(&opened)?;
-    let reconciler = open::reconciler(cluster.connect().await?, &repository, &opened, definition).await?;
+    let reconciler = open::reconciler(&cluster, &repository, &opened, definition).await?;
     let commit = if args.subject.at.is_some() { head } else { deployed(&reconciler).unwrap_or(head) };
     let Survey { drifts, refused } = reconciler.survey(&opened.store, commit).await?;
     let now = chrono::Utc::now().timestamp();

@@ -8,6 +8,7 @@ use crate::config::{ClusterArgs, LogFormat, RepositoryArgs};
 
 mod apply;
 mod approve;
+mod build;
 mod drift;
 mod history;
 mod init;
@@ -36,7 +37,7 @@ pub struct Cli {
     /// How log lines look [default: text on a terminal and on a laptop, json in a pod]
     #[arg(long, env = "PLUMB_LOG_FORMAT", value_enum, global = true, help_heading = "Logging")]
     log_format: Option<LogFormat>,
-    /// What is logged: error, warn, info, debug, or directives such as plumb=debug [default: info for run and apply, else warn]
+    /// What is logged: error, warn, info, debug, or directives such as plumb=debug [default: info for run, apply and build, else warn]
     #[arg(long, env = "PLUMB_LOG", value_name = "LEVEL", global = true, help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
@@ -49,6 +50,7 @@ enum Verb {
     Plan(plan::Args),
     Apply(apply::Args),
     Render(render::Args),
+    Build(build::Args),
     Status(status::Args),
     Drift(drift::Args),
     History(history::Args),
@@ -101,6 +103,7 @@ impl Cli {
                 Verb::Plan(args) => plan::run(repository, cluster, args).await,
                 Verb::Apply(args) => apply::run(repository, cluster, args).await,
                 Verb::Render(args) => render::run(repository, cluster, args).await,
+                Verb::Build(args) => build::run(repository, cluster, args).await,
                 Verb::Drift(args) => drift::run(repository, cluster, args).await,
                 Verb::Status(args) => status::run(cluster, args).await,
                 Verb::History(args) => history::run(repository, cluster, args).await,
@@ -118,7 +121,7 @@ impl Cli {
     }
 
     fn start_logging(&self) -> anyhow::Result<()> {
-        let usual = if matches!(self.verb, Verb::Run(_) | Verb::Apply(_)) { "info" } else { "warn" };
+        let usual = if matches!(self.verb, Verb::Run(_) | Verb::Apply(_) | Verb::Build(_)) { "info" } else { "warn" };
         let level = self.log.as_deref().unwrap_or(usual);
         let filter = tracing_subscriber::EnvFilter::try_new(level)
             .map_err(|error| anyhow::anyhow!("--log {level:?}: {error}"))?;

@@ -15,6 +15,7 @@ use crate::config::{ClusterArgs, Output, RepositoryArgs};
 use crate::daemon::{self, Removal};
 use crate::model::{CommitId, Configuration, Environment, Failure, Kinds};
 use crate::plan::Planned;
+use crate::reconcile::images::Images;
 use crate::reconcile::{Reconciler, Shared};
 use crate::render::{Definition, Definitions, Tools, yaml};
 use crate::source::{Draft, Heads, Store, look};
@@ -132,8 +133,8 @@ impl Opened {
 }
 
 /// What environments share, over this cluster.
-pub(super) fn shared(cluster: Cluster, instance: Instance, tools: Tools) -> Arc<Shared> {
-    Arc::new(Shared::new(cluster, instance, tools))
+pub(super) fn shared(args: &ClusterArgs, cluster: Cluster, instance: Instance) -> Arc<Shared> {
+    Arc::new(Shared::new(cluster, instance, args.tools()).with_images(args.builder.builder().map(Images::new)))
 }
 
 /// This plumb's name: what was given, or the pod's, or the user, machine and repository.
@@ -157,6 +158,14 @@ pub(super) fn tools() -> Tools {
     Tools::find(&std::env::var_os("PATH").unwrap_or_default())
 }
 
+impl ClusterArgs {
+    /// The same, where images are built for this cluster.
+    pub(super) fn tools(&self) -> Tools {
+        let policy = self.builder.builder().map(|builder| builder.pull_policy().as_str());
+        Tools { pull_policy: policy, ..tools() }
+    }
+}
+
 /// The kinds of the cluster at hand, or those of a current Kubernetes.
 pub(super) async fn kinds(cluster: &ClusterArgs, offline: bool) -> Arc<Kinds> {
     if !offline
@@ -174,13 +183,13 @@ pub(super) async fn kinds(cluster: &ClusterArgs, offline: bool) -> Arc<Kinds> {
 
 /// A reconciler that knows what the other environments ask for, for a verb that writes nothing.
 pub(super) async fn reconciler(
-    cluster: Cluster,
+    cluster: &ClusterArgs,
     repository: &RepositoryArgs,
     opened: &Opened,
     definition: &Arc<Definition>,
 ) -> anyhow::Result<Reconciler> {
     let name = definition.name.as_str();
-    let shared = shared(cluster, instance(None, repository), tools());
+    let shared = shared(cluster, cluster.connect().await?, instance(None, repository));
     opened.enter_all(&shared);
     enter_environments(&shared, opened, |_| true).await?;
     let reconciler = Reconciler::new(shared, Arc::clone(definition));
@@ -229,7 +238,7 @@ pub(super) async fn plan(
     commit: CommitId,
 ) -> anyhow::Result<Planned> {
     let definition = opened.definition(name)?;
-    let reconciler = reconciler(cluster.connect().await?, repository, opened, definition).await?;
+    let reconciler = reconciler(cluster, repository, opened, definition).await?;
     Ok(reconciler.preview(&opened.store, commit, reconciler.confirmed_prune()).await?)
 }
 
@@ -262,7 +271,7 @@ pub(super) async fn plan_removal(
     opened: &Opened,
     removal: &Removal,
 ) -> anyhow::Result<Planned> {
-    let reconciler = reconciler(cluster.connect().await?, repository, opened, &removal.definition).await?;
+    let reconciler = reconciler(cluster, repository, opened, &removal.definition).await?;
     let reconciler = reconciler.removed(&removal.doubts);
     Ok(reconciler.plan_removal(removal.commit, reconciler.confirmed_prune()).await?)
 }

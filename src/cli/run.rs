@@ -35,7 +35,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
-    let cluster = cluster.connect().await?;
+    let connected = cluster.connect().await?;
     let instance = open::instance(args.instance, &repository);
     let settings = daemon::Settings {
         config_branch: repository.config_branch.clone(),
@@ -50,7 +50,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let (stop, shutdown) = channel::channel(false);
     stop_by_signal(stop.clone())?;
     info!(version = %env!("CARGO_PKG_VERSION"), instance = %instance.name, repository = %repository.shown(), "plumb starts");
-    let shared = open::shared(cluster, instance, open::tools());
+    let shared = open::shared(&cluster, connected, instance);
     let (source, watching) = source::watch(repository.settings()?, &shared.telemetry, shutdown.clone());
     let probes = Probes::new(Arc::clone(&shared), source.clone(), shutdown.clone());
     let (close, closed) = channel::channel(false);

@@ -28,12 +28,14 @@ mod away;
 mod claim;
 mod drift;
 mod health;
+mod images;
 mod missing;
 mod tell;
 mod tell_drift;
 
 use drift::Drifts;
 use health::Health;
+use images::Builds;
 use missing::Missing;
 
 /// What an environment should be, as the newest definitions and heads say.
@@ -82,6 +84,8 @@ pub(super) struct Task {
     /// What drifted.
     drifts: Drifts,
     health: Health,
+    /// Images that are built.
+    builds: Builds,
     course: Course,
     /// The count of `peers` that was last planned beside.
     planned_beside: u64,
@@ -144,6 +148,7 @@ impl Task {
             changes,
             drifts: Drifts::default(),
             health,
+            builds: Builds::default(),
             course,
             planned_beside: 0,
             told: None,
@@ -169,6 +174,7 @@ impl Task {
                 continue; // It waited for a change.
             }
             self.tell_untold().await;
+            self.take_built().await;
             self.tell_missing().await;
             match self.next() {
                 Some(job) => self.carry_out(job).await,
@@ -190,6 +196,7 @@ impl Task {
         if let Some(job) = self.next() {
             self.carry_out(job).await;
         }
+        self.finish_builds().await;
         let stopped = self.stopping();
         self.tell_crowd(true);
         self.release_claim().await;
@@ -229,6 +236,7 @@ impl Task {
                 _ = self.peers.changed() => {}
                 _ = self.changes.changed() => {}
                 () = self.health.looked() => {}
+                () = self.builds.ends() => {}
                 _ = self.stop.changed() => {}
                 () = timer => {}
             }
@@ -276,6 +284,7 @@ impl Task {
                 }
             }
             Job::Suspended(commit) => {
+                self.cancel_builds();
                 let store = self.wanted.borrow().store.clone();
                 // What it asks for is still its own: its neighbours must know.
                 if let Err(failure) = self.reconciler.claim_only(&store, commit).await {
@@ -299,6 +308,10 @@ impl Task {
         match self.prepare(commit, mode).await {
             None => {}
             Some(Ok(Verdict::Unchanged)) => self.unchanged(commit).await,
+            Some(Ok(Verdict::Lacks(lacking))) => {
+                self.restore_meanwhile(commit);
+                self.build(lacking, mode);
+            }
             Some(Ok(Verdict::Passed(prepared))) if mode == Mode::Restore && self.was_deployed(commit) => {
                 self.restore(prepared, noticed, quiet).await;
                 self.reconciler.look_at_additions_again(None);
@@ -312,14 +325,18 @@ impl Task {
                 self.look_again();
             }
             Some(Err(failure)) => {
-                let first = self.told.is_none();
+                self.restore_meanwhile(commit);
                 self.refuse(commit, failure).await;
-                // A start on a bad head: what stood before it is restored.
-                if let Some(target) = self.course.target().filter(|target| first && *target != commit) {
-                    info!(environment = %self.reconciler.name, commit = %target.short(), "the head can't be deployed; restoring the commit before it");
-                    self.course.restore_now(Instant::now());
-                }
             }
+        }
+    }
+
+    /// At a start whose head can't be deployed, or not yet, what stood before it is restored.
+    fn restore_meanwhile(&mut self, head: CommitId) {
+        let first = self.told.is_none() && !self.reconciler.has_target();
+        if let Some(target) = self.course.target().filter(|target| first && *target != head) {
+            info!(environment = %self.reconciler.name, commit = %target.short(), "the head can't be deployed yet; restoring the commit before it");
+            self.course.restore_now(Instant::now());
         }
     }
 
@@ -339,7 +356,7 @@ impl Task {
             if mode == Mode::Restore && self.course.target().is_none() {
                 self.reconciler.check_own_definition(&store, commit).await?;
             }
-            self.reconciler.prepare(&store, commit, mode, confirmed).await
+            self.reconciler.gates(&store, commit, mode, confirmed).await
         };
         tokio::select! {
             verdict = verdict => Some(verdict),
@@ -353,6 +370,10 @@ impl Task {
         loop {
             let commit = current.desired.commit;
             self.course.passed(commit);
+            self.builds.only(commit);
+            if let Some(took) = self.builds.took(commit) {
+                current.built_in(took);
+            }
             let Written { mut deployment, stopped, newer, refused } = self.write(&current).await;
             let (environment, applied) = (&self.reconciler.name, deployment.applied);
             match newer {
@@ -382,6 +403,10 @@ impl Task {
                     current = next;
                 }
                 Some(Ok(Verdict::Unchanged)) => return self.unchanged(newer).await,
+                Some(Ok(Verdict::Lacks(lacking))) => {
+                    self.course.restore_now(Instant::now());
+                    return self.build(lacking, Mode::Commit);
+                }
                 Some(Err(failure)) => {
                     self.course.restore_now(Instant::now());
                     return self.refuse(newer, failure).await;
@@ -409,10 +434,12 @@ impl Task {
                     } else if let Some(head) = head.filter(|head| definition == reconciler.definition && self.course.tried() != Some(*head)) {
                         self.course.trying(head);
                         let (reconciler, confirmed) = (reconciler.clone(), reconciler.confirmed_prune());
-                        gating.push(async move { (head, reconciler.prepare(&store, head, Mode::Commit, confirmed).await) });
+                        gating.push(async move { (head, reconciler.gates(&store, head, Mode::Commit, confirmed).await) });
                     }
                 }
                 Some((head, verdict)) = gating.next() => match verdict {
+                    // The older commit goes on while they are built.
+                    Ok(Verdict::Lacks(lacking)) => self.build(lacking, Mode::Commit),
                     Ok(_) => {
                         newer = Some(head);
                         halt.send_replace(true);

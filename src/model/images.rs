@@ -47,6 +47,8 @@ pub struct Image {
     pub tag: String,
     /// The images of the same repository that it is based on: as its Dockerfile writes them, and the references they are built as.
     pub bases: BTreeMap<String, String>,
+    /// A container of the environment has it; otherwise it is there for others to be based on.
+    pub used: bool,
 }
 
 impl Image {

@@ -18,6 +18,8 @@ pub enum Stage {
     Plan,
     /// The API server's dry-run of what changed, before the first write.
     DryRun,
+    /// Building the images that are missing.
+    Build,
     /// Writing.
     Apply,
     /// Deleting what left git.
@@ -35,6 +37,7 @@ impl Stage {
             Self::Render => "render",
             Self::Plan => "plan",
             Self::DryRun => "dry-run",
+            Self::Build => "build",
             Self::Apply => "apply",
             Self::Prune => "prune",
             Self::Health => "health",

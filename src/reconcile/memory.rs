@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
+use super::images::Images;
 use super::peers::PeerBook;
 use super::removal::Doubts;
 use crate::cluster::Cluster;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub peers: PeerBook,
     /// helm and kustomize.
     pub tools: Tools,
+    /// Who builds images; `None`: nobody.
+    pub images: Option<Images>,
     /// Set when plumb stops: a child process that renders is killed.
     pub cancel: AtomicBool,
     /// Renders under way at once: each uses a core.
@@ -54,11 +57,17 @@ impl Shared {
             parents: Parents::default(),
             peers: PeerBook::default(),
             tools,
+            images: None,
             cancel: AtomicBool::new(false),
             renders: Arc::new(Semaphore::new(2)),
             render_turns: Turns::default(),
             configuration: Mutex::default(),
         }
+    }
+
+    /// The same with somebody who builds images.
+    pub fn with_images(self, images: Option<Images>) -> Self {
+        Self { images, ..self }
     }
 
     /// Where the definitions in force were read; `None` as long as none were.
@@ -153,6 +162,7 @@ impl Reconciler {
     pub fn forget(&self) {
         let mut memory = self.memory();
         let (written, target) = (std::mem::take(&mut memory.written), memory.target.take());
+        target.iter().for_each(|target| self.forget_images(target));
         *memory = Memory { written, target, ..Memory::default() };
     }
 

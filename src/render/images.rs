@@ -72,14 +72,24 @@ pub(super) fn reads(snapshot: &Snapshot) -> Result<Reads, RenderError> {
     Ok(Reads(reads))
 }
 
+/// What became of a render's objects.
+pub(super) struct Applied {
+    /// With the images that are built for them.
+    pub objects: Vec<Arc<Manifest>>,
+    /// The images that they need, each after those that it is based on.
+    pub images: Vec<Image>,
+    /// What is to be said of that.
+    pub remarks: Vec<String>,
+}
+
 /// The objects with the images that are built for them, and what is to be said of that.
 pub(super) fn apply(
     found: &Images,
     objects: &[Arc<Manifest>],
     pull_policy: Option<&'static str>,
-) -> Result<(Vec<Arc<Manifest>>, Vec<String>), RenderError> {
+) -> Result<Applied, RenderError> {
     if found.images.is_empty() {
-        return Ok((objects.to_vec(), Vec::new()));
+        return Ok(Applied { objects: objects.to_vec(), images: Vec::new(), remarks: Vec::new() });
     }
     let references = found.images.iter().map(|image| (&*image.source.name, image.reference()));
     let Containers { objects, used, explicit } = rewrite(objects, &Rewrite::new(references, pull_policy))?;
@@ -93,7 +103,22 @@ pub(super) fn apply(
         format!("{key} uses {image:?}, which says itself which image it means: it is left alone; without tag and digest it would be the one that is built")
     }));
     remarks.extend(found.remarks.iter().cloned());
-    Ok((objects, remarks))
+    let images = needed(found.images.clone(), &used);
+    Ok(Applied { objects, images, remarks })
+}
+
+/// The images that containers use, and those that these are based on.
+fn needed(mut images: Vec<Image>, used: &BTreeSet<String>) -> Vec<Image> {
+    let mut needed = BTreeSet::new();
+    for image in images.iter_mut().rev() {
+        image.used = used.contains(&image.source.name);
+        if image.used || needed.contains(&image.reference()) {
+            needed.insert(image.reference());
+            needed.extend(image.bases.values().cloned());
+        }
+    }
+    images.retain(|image| needed.contains(&image.reference()));
+    images
 }
 
 fn source(snapshot: &Snapshot, image: ImageSource) -> Result<Source, RenderError> {
@@ -153,7 +178,7 @@ fn tagged(
         bases: bases.values().filter_map(base).map(|base| (&*base.source.name, &*base.tag)).collect(),
     };
     let references = bases.iter().filter_map(|(written, index)| Some((written.clone(), base(index)?.reference())));
-    Ok(Image { source: Arc::clone(image), tag: tag(&inputs), bases: references.collect() })
+    Ok(Image { source: Arc::clone(image), tag: tag(&inputs), bases: references.collect(), used: false })
 }
 
 /// What may change an image though nothing in git does.

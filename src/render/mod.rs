@@ -38,9 +38,11 @@ pub use own::check as check_own_definition;
 pub use process::ProcessError;
 pub use request::{Kustomize, Rendered, Request, Tools};
 
-use crate::model::{Desired, EnvironmentSpec, Reads, images::is_inside};
-use crate::source::{EntryKind, Snapshot};
+use crate::model::images::{Image, is_inside};
+use crate::model::{Desired, EnvironmentSpec, Reads};
+use crate::source::{EntryKind, Snapshot, context};
 use cache::Plain;
+use images::Applied;
 
 /// Reads one kind of source and hands its objects to a [`Collector`].
 pub trait Renderer {
@@ -62,11 +64,12 @@ pub fn render(request: &Request<'_>, cache: &mut Cache) -> Result<Rendered, Rend
         Some(plain) => (plain, true),
         None => plain_render(request, cache)?,
     };
-    let (objects, of_images) = images::apply(&found, &plain.objects, request.tools.pull_policy)?;
+    let Applied { objects, images, remarks: of_images } =
+        images::apply(&found, &plain.objects, request.tools.pull_policy)?;
     let mut reads = plain.reads.clone();
     reads.0.extend(images::reads(request.snapshot)?.0);
     let remarks = plain.remarks.iter().cloned().chain(of_images).collect();
-    let desired = Desired { commit: request.snapshot.commit(), objects, images: found.images, reads, remarks };
+    let desired = Desired { commit: request.snapshot.commit(), objects, images, reads, remarks };
     let same = same && cache.has_images(&desired.images);
     cache.keep(desired.clone(), plain);
     Ok(if same { Rendered::Same(desired) } else { Rendered::New(desired) })
@@ -81,6 +84,11 @@ fn plain_render(request: &Request<'_>, cache: &mut Cache) -> Result<(Plain, bool
     let collected = out.done()?;
     cache.keep_files(collected.files);
     Ok((Plain { objects: collected.objects, reads, remarks: collected.remarks }, collected.same))
+}
+
+/// The images that the commit's `plumb.yaml` declares, each after those it is based on. What is `known` of contexts is not read again.
+pub fn declared_images(snapshot: &Snapshot, known: &mut context::Known) -> Result<Vec<Image>, RenderError> {
+    Ok(images::images(snapshot, known)?.images)
 }
 
 /// What a render at this commit would read. Nothing is rendered: where two commits have the same, they ask for the same.

@@ -2,6 +2,7 @@
 
 use tracing::{debug, error, info, warn};
 
+use crate::builder::Progress;
 use crate::model::{CommitId, Deployment, Outcome};
 
 /// The line of a commit that ended.
@@ -26,6 +27,35 @@ pub fn deployment(environment: &str, deployment: &Deployment) {
     for (stage, took) in &deployment.stages {
         debug!(%environment, %commit, %stage, took = %self::took(*took), "stage");
     }
+}
+
+/// Images of a commit are missing and are built now.
+pub fn building(environment: &str, commit: CommitId, images: usize) {
+    info!(%environment, commit = %commit.short(), images, "building");
+}
+
+/// What a build does.
+pub fn build_progress(environment: &str, image: &str, progress: &Progress) {
+    match progress {
+        Progress::Step(step) => info!(%environment, %image, %step, "building"),
+        Progress::Cached(step) => debug!(%environment, %image, %step, "cached"),
+        Progress::Line { text, .. } => debug!(%environment, %image, "{text}"),
+    }
+}
+
+/// An image stands.
+pub fn image(environment: &str, commit: CommitId, image: &str, built: bool, took: std::time::Duration) {
+    let (commit, took) = (commit.short(), self::took(took));
+    if built {
+        info!(%environment, %commit, %image, %took, "built");
+    } else {
+        info!(%environment, %commit, %image, "present");
+    }
+}
+
+/// Nobody waits for what was being built.
+pub fn builds_cancelled(environment: &str) {
+    info!(%environment, "the build is cancelled");
 }
 
 /// The branch was moved to a commit that does not contain the one it was at.

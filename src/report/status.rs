@@ -103,13 +103,14 @@ fn synced(deployment: &Deployment) -> (&'static str, &'static str, String) {
 }
 
 fn reason_word(failure: &Failure) -> &'static str {
-    use crate::model::Stage::{Apply, Definition, DryRun, Health, Plan, Prune, Render, Source};
+    use crate::model::Stage::{Apply, Build, Definition, DryRun, Health, Plan, Prune, Render, Source};
     match failure.stage {
         Source => "SourceFailed",
         Definition => "DefinitionInvalid",
         Render => "RenderFailed",
         Plan => "PlanRefused",
         DryRun => "DryRunRefused",
+        Build => "BuildFailed",
         Apply => "ApplyFailed",
         Prune => "PruneStopped",
         Health => "RolloutFailed",

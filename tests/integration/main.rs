@@ -25,6 +25,7 @@ mod environments;
 mod handover;
 mod heals;
 mod health;
+mod images;
 mod killed;
 mod leave_alone;
 mod node;

@@ -1,0 +1,124 @@
+//! Images that a commit lacks are built beside the task, which goes on healing and takes newer heads meanwhile.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::Task;
+use crate::model::{CommitId, Failure};
+use crate::reconcile::Mode;
+use crate::reconcile::images::Lacking;
+use crate::report::log;
+
+/// How a build ended: for which commit, taken through the gates how, and how long it took.
+type Ended = (CommitId, Mode, Result<Duration, Failure>);
+
+/// The builds that are under way.
+#[derive(Default)]
+pub(super) struct Builds {
+    tasks: JoinSet<Ended>,
+    running: Vec<Running>,
+    /// Ended, and not looked at yet.
+    ended: Vec<Ended>,
+    /// How long the images of a commit took that is about to be deployed.
+    took: Option<(CommitId, Duration)>,
+}
+
+struct Running {
+    commit: CommitId,
+    references: HashSet<String>,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Builds {
+    /// Whether anything is built, or was and is not looked at yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Waits for the end of one; never, if there is none.
+    pub(super) async fn ends(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Ok(ended)) => self.ended.push(ended),
+            Some(Err(_)) => {} // Cancelled, and no longer in `running`.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Cancels everything.
+    pub(super) fn cancel(&mut self) {
+        (self.running, self.ended) = (Vec::new(), Vec::new());
+    }
+
+    /// Cancels what was not begun for this commit.
+    pub(super) fn only(&mut self, commit: CommitId) {
+        self.running.retain(|running| running.commit == commit);
+    }
+
+    /// The time that the images of this commit took, if they were built for it; it is told once.
+    pub(super) fn took(&mut self, commit: CommitId) -> Option<Duration> {
+        self.took.take_if(|(built, _)| *built == commit).map(|(_, took)| took)
+    }
+}
+
+impl Task {
+    /// Has the images built that a commit lacks. Builds for an older commit go on where this one needs the same image, and are cancelled otherwise.
+    pub(super) fn build(&mut self, lacking: Lacking, mode: Mode) {
+        let (commit, references) = (lacking.commit, lacking.references());
+        if self.builds.running.iter().any(|running| running.commit == commit) {
+            return;
+        }
+        self.builds.running.retain(|running| !running.references.is_disjoint(&references));
+        log::building(&self.reconciler.name, commit, references.len());
+        let (reconciler, store) = (self.reconciler.clone(), self.wanted.borrow().store.clone());
+        let task = self.builds.tasks.spawn(async move {
+            let built = reconciler.build(&store, &lacking).await;
+            (commit, mode, built)
+        });
+        self.builds.running.push(Running { commit, references, task });
+    }
+
+    /// Goes on with commits whose images stand now; tells which could not be built. What nobody waits for any more is left.
+    pub(super) async fn take_built(&mut self) {
+        for (commit, mode, built) in std::mem::take(&mut self.builds.ended) {
+            self.builds.running.retain(|running| running.commit != commit);
+            if self.course.tried() != Some(commit) && self.course.target() != Some(commit) {
+                continue;
+            }
+            match built {
+                Ok(took) => {
+                    self.builds.took = Some((commit, took));
+                    self.bring(commit, mode).await;
+                }
+                Err(failure) => self.refuse(commit, failure).await,
+            }
+        }
+    }
+
+    /// Waits for the builds that are under way, and goes on with what they were for; ends early when plumb stops.
+    pub(super) async fn finish_builds(&mut self) {
+        while self.builds.is_under_way() && !self.stopping() {
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                () = self.builds.ends() => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            self.take_built().await;
+        }
+    }
+
+    /// Nothing is built any more.
+    pub(super) fn cancel_builds(&mut self) {
+        if self.builds.is_under_way() {
+            log::builds_cancelled(&self.reconciler.name);
+        }
+        self.builds.cancel();
+    }
+}

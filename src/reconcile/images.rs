@@ -1,0 +1,162 @@
+//! The images of a commit: which of them are missing where workloads find them, and having them built.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Reconciler;
+use crate::builder::queue::{NotHad, PARALLEL, Queue, Wanted};
+use crate::builder::{self, BuildError, BuildOrder, Builder};
+use crate::model::images::{Image, ImageSource};
+use crate::model::{CommitId, Desired, Failure, Stage};
+use crate::report::log;
+use crate::source::Store;
+use crate::source::context::{FILE_LIMIT, find, stream};
+
+/// The builder that all environments share, and what is known of its images.
+pub struct Images {
+    queue: Queue,
+    /// References that were seen to stand. A tag follows from its content, so what stood once is the same as long as it stands.
+    known: Mutex<HashSet<String>>,
+}
+
+impl Images {
+    /// Before this builder.
+    pub fn new(builder: Arc<dyn Builder>) -> Self {
+        Self { queue: Queue::new(builder, PARALLEL), known: Mutex::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether each stands. What is known costs no request.
+    pub async fn stand(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
+        let asked: Vec<String> = {
+            let known = self.known();
+            references.iter().filter(|reference| !known.contains(*reference)).cloned().collect()
+        };
+        if !asked.is_empty() {
+            let present = self.queue.builder().present(&asked).await?;
+            let found = asked.into_iter().zip(present).filter(|(_, present)| *present);
+            self.known().extend(found.map(|(reference, _)| reference));
+        }
+        let known = self.known();
+        Ok(references.iter().map(|reference| known.contains(reference)).collect())
+    }
+
+    /// Builds those of a commit's images that do not stand, and says how long it took. Dropping the future cancels what nobody else waits for.
+    pub async fn build(
+        &self,
+        environment: &str,
+        store: &Store,
+        commit: CommitId,
+        images: &[Image],
+    ) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        let wanted = images.iter().map(|image| wanted(store, commit, image)).collect();
+        let tell = |reference: &str, progress| log::build_progress(environment, reference, &progress);
+        let had = self.queue.have(wanted, tell).await;
+        let had = had.map_err(|NotHad { reference, error }| failure(Some(&reference), &error))?;
+        for image in &had {
+            log::image(environment, commit, &image.reference, image.built.is_some(), image.took);
+        }
+        self.known().extend(had.into_iter().map(|image| image.reference));
+        Ok(began.elapsed())
+    }
+}
+
+/// Images that a commit needs and that do not stand.
+#[derive(Debug, Clone)]
+pub struct Lacking {
+    /// The commit that they are built from.
+    pub commit: CommitId,
+    /// Those that containers use and that are missing, and all that these are based on; each after its bases.
+    pub images: Vec<Image>,
+}
+
+impl Lacking {
+    /// What they are called.
+    pub fn references(&self) -> HashSet<String> {
+        self.images.iter().map(Image::reference).collect()
+    }
+}
+
+impl Reconciler {
+    /// What of the commit's images has to be built before it can be deployed, if anything.
+    pub async fn lacking(&self, desired: &Desired) -> Result<Option<Lacking>, Failure> {
+        if desired.images.is_empty() {
+            return Ok(None);
+        }
+        let Some(images) = &self.shared.images else { return Err(no_builder(&desired.images)) };
+        let used: Vec<String> = desired.images.iter().filter(|image| image.used).map(Image::reference).collect();
+        let stand = images.stand(&used).await.map_err(|error| failure(None, &error))?;
+        let mut needed: HashSet<String> =
+            used.into_iter().zip(stand).filter(|(_, stands)| !stands).map(|(reference, _)| reference).collect();
+        for image in desired.images.iter().rev() {
+            if needed.contains(&image.reference()) {
+                needed.extend(image.bases.values().cloned());
+            }
+        }
+        let lacking = desired.images.iter().filter(|image| needed.contains(&image.reference())).cloned().collect();
+        let lacking = Lacking { commit: desired.commit, images: lacking };
+        Ok(if lacking.images.is_empty() { None } else { Some(lacking) })
+    }
+
+    /// Builds what is lacking, and says how long it took. Dropping the future cancels what nobody else waits for.
+    pub async fn build(&self, store: &Store, lacking: &Lacking) -> Result<Duration, Failure> {
+        let Some(images) = &self.shared.images else { return Err(no_builder(&lacking.images)) };
+        images.build(&self.name, store, lacking.commit, &lacking.images).await
+    }
+
+    /// Forgets which of the commit's images stand: somebody may have removed them.
+    pub(super) fn forget_images(&self, desired: &Desired) {
+        if let Some(images) = &self.shared.images {
+            let mut known = images.known();
+            desired.images.iter().for_each(|image| _ = known.remove(&image.reference()));
+        }
+    }
+}
+
+fn wanted(store: &Store, commit: CommitId, image: &Image) -> Wanted {
+    let source = &image.source;
+    let order = BuildOrder {
+        reference: image.reference(),
+        dockerfile: source.dockerfile.clone(),
+        target: source.target.clone(),
+        args: source.args.clone(),
+        platform: None,
+        labels: BTreeMap::from([("org.opencontainers.image.revision".to_owned(), commit.to_string())]),
+        bases: image.bases.clone(),
+    };
+    let (store, source) = (store.clone(), Arc::clone(source));
+    Wanted { order, context: Box::new(move || context(store, commit, &source)) }
+}
+
+/// The image's files. What is wrong with them comes as the stream's first piece.
+fn context(store: Store, commit: CommitId, source: &ImageSource) -> builder::Context {
+    let found = store.at(commit).map_err(Into::into).and_then(|snapshot| find(&snapshot, source));
+    match found {
+        Ok(context) => Box::pin(stream(store, commit, context, FILE_LIMIT)),
+        Err(error) => Box::pin(futures::stream::once(async { Err(std::io::Error::other(error)) })),
+    }
+}
+
+fn no_builder(images: &[Image]) -> Failure {
+    let names: Vec<&str> = images.iter().map(|image| &*image.source.name).collect();
+    let reason = format!("plumb.yaml declares images ({}), and this plumb has no builder", names.join(", "));
+    Failure::new(Stage::Build, reason)
+        .hint("start plumb with --builder, such as unix:///run/buildkit/buildkitd.sock; or take them out of plumb.yaml")
+}
+
+fn failure(reference: Option<&str>, error: &BuildError) -> Failure {
+    let reason = match reference {
+        Some(reference) => format!("{reference}: {error}"),
+        None => error.to_string(),
+    };
+    let mut failure = Failure::new(Stage::Build, reason);
+    if let Some(hint) = error.hint() {
+        failure = failure.hint(hint);
+    }
+    if error.is_transient() { failure.transient() } else { failure }
+}

@@ -1,0 +1,209 @@
+//! Images of a repository, from a commit to pods that run them: built when their content changed, and only then.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use git2::Oid;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+
+use crate::harness::{Change, Cluster, Node, Plumb, TestEnv, eventually};
+use crate::scene::{SOON, Scene, config_map};
+
+/// An environment on a node, with a plumb that builds there.
+struct Yard {
+    node: Arc<Node>,
+    scene: Scene,
+}
+
+const PLUMB_YAML: &str = "images:\n- {name: web, context: apps/web}\n- {name: api, context: apps/api}\n";
+
+fn deployment(name: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{{name: {name}, image: {name}}}]
+"
+    )
+}
+
+impl Yard {
+    async fn new(name: &str) -> Self {
+        let node = Node::shared();
+        let context = tempfile::tempdir().unwrap();
+        node.hello_context(context.path(), "nothing yet");
+        let built = node.buildctl(context.path(), "hello-base:1");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let env = TestEnv::on(Cluster::Given(node.admin_kubeconfig()), name).await;
+        Self { node, scene: Scene::in_env(env, "").await }
+    }
+
+    fn run(&self) -> Plumb {
+        let (buildkit, containerd) = (self.node.buildkit(), self.node.containerd());
+        let buildkit = format!("unix://{}", buildkit.display());
+        let containerd = format!("unix://{}", containerd.display());
+        self.scene.run_with(&["--builder", &buildkit, "--containerd", &containerd])
+    }
+
+    /// Commits files anywhere on the environment's branch: a push.
+    fn push<C: Into<Change>>(&self, files: impl IntoIterator<Item = (&'static str, C)>) -> Oid {
+        self.scene.env.repository().commit("dev", files)
+    }
+
+    fn push_both(&self) -> Oid {
+        self.push([
+            ("plumb.yaml", PLUMB_YAML.to_owned()),
+            ("apps/web/Dockerfile", dockerfile("")),
+            ("apps/web/answer", "web 1".to_owned()),
+            ("apps/api/Dockerfile", dockerfile("")),
+            ("apps/api/answer", "api 1".to_owned()),
+            ("manifests/web.yaml", deployment("web")),
+            ("manifests/api.yaml", deployment("api")),
+        ])
+    }
+
+    /// The image that all pods of an app run, once they are Ready and alike.
+    async fn runs(&self, app: &str) -> String {
+        let pods: Api<Pod> = Api::namespaced(self.scene.env.admin(), &self.scene.namespace);
+        eventually(SOON, || async {
+            let found = pods.list(&ListParams::default().labels(&format!("app={app}"))).await?.items;
+            ensure!(found.len() == 1, "{} pods", found.len());
+            let status = found[0].status.clone().unwrap_or_default();
+            let ready = status.conditions.unwrap_or_default();
+            let ready = ready.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            ensure!(ready, "not ready: {:?}", status.container_statuses);
+            let image = found[0].spec.as_ref().and_then(|spec| spec.containers[0].image.clone());
+            image.ok_or_else(|| anyhow::anyhow!("no image"))
+        })
+        .await
+    }
+
+    /// Waits until an app's image is another one than before.
+    async fn runs_another(&self, app: &str, before: &str) -> String {
+        eventually(SOON, || async {
+            let now = self.runs(app).await;
+            ensure!(now != before, "still {now}");
+            Ok(now)
+        })
+        .await
+    }
+}
+
+fn dockerfile(more: &str) -> String {
+    format!("FROM hello-base:1\nCOPY answer /answer\n{more}\n")
+}
+
+/// How often each image was built, as the log says.
+fn built(plumb: &Plumb, image: &str) -> usize {
+    let ours = |line: &&String| line.contains(" built ") && line.contains(&format!("image={image}:"));
+    plumb.log().iter().filter(ours).count()
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn what_changed_is_built_and_runs_and_nothing_is_built_twice() {
+    let yard = Yard::new("images").await;
+    let first = yard.push_both();
+    let plumb = yard.run();
+    yard.scene.deployed(first).await;
+    let (web, api) = (yard.runs("web").await, yard.runs("api").await);
+    assert!(web.starts_with("web:") && api.starts_with("api:"), "{web} {api}");
+    assert_eq!((built(&plumb, "web"), built(&plumb, "api")), (1, 1), "{:#?}", plumb.log());
+
+    let second = yard.push([("apps/web/answer", "web 2")]);
+    yard.scene.deployed(second).await;
+    let newer = yard.runs_another("web", &web).await;
+    assert_eq!((yard.runs("api").await, built(&plumb, "web"), built(&plumb, "api")), (api.clone(), 2, 1));
+
+    // What is in no context builds nothing; nor does going back.
+    let third = yard.push([("manifests/c.yaml", config_map("c", &[("x", "1")]))]);
+    yard.scene.deployed(third).await;
+    let fourth = yard.push([("apps/web/answer", "web 1")]);
+    yard.scene.deployed(fourth).await;
+    assert_eq!(yard.runs_another("web", &newer).await, web);
+    assert_eq!((built(&plumb, "web"), built(&plumb, "api")), (2, 1), "{:#?}", plumb.log());
+
+    // A plumb that has just started knows what stands.
+    drop(plumb);
+    let plumb = yard.run();
+    let fifth = yard.push([("manifests/c.yaml", config_map("c", &[("x", "2")]))]);
+    yard.scene.deployed(fifth).await;
+    assert_eq!((built(&plumb, "web"), built(&plumb, "api")), (0, 0), "{:#?}", plumb.log());
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_build_that_fails_applies_nothing_and_the_next_commit_works() {
+    let yard = Yard::new("badimage").await;
+    let first = yard.push_both();
+    let _plumb = yard.run();
+    yard.scene.deployed(first).await;
+    let web = yard.runs("web").await;
+
+    let bad = yard.push([
+        ("apps/web/Dockerfile", dockerfile("RUN [\"/no-such-program\"]")),
+        ("manifests/c.yaml", config_map("c", &[("x", "1")])),
+    ]);
+    let entry = yard.scene.ended(bad).await;
+    let message = entry.message.clone().unwrap_or_default();
+    assert_eq!((entry.outcome.as_str(), entry.stage.as_deref()), ("Failed", Some("build")), "{entry:?}");
+    assert!(message.contains("web:") && message.contains("Dockerfile"), "{message}");
+    assert_eq!((yard.scene.data("c").await, yard.runs("web").await), (None, web.clone()));
+
+    let good = yard.push([("apps/web/Dockerfile", dockerfile("LABEL mended=yes"))]);
+    yard.scene.deployed(good).await;
+    assert_ne!(yard.runs_another("web", &web).await, web);
+    assert_eq!(yard.scene.data("c").await.as_deref(), Some("x=1"));
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn while_an_image_is_built_drift_is_put_back_and_a_newer_commit_is_not_kept_waiting() {
+    let yard = Yard::new("slowimage").await;
+    let start = [("manifests/c.yaml", config_map("c", &[("x", "1")]))];
+    yard.push(start);
+    let first = yard.push_both();
+    let mut plumb = yard.run();
+    yard.scene.deployed(first).await;
+
+    // hello serves until it is stopped: this build has no end.
+    yard.push([("apps/web/Dockerfile", dockerfile("RUN [\"/hello\"]"))]);
+    plumb.wait_for_log(|line| line.contains("building") && line.contains("RUN"), SOON).await;
+    let patch = r#"{"data":{"x":"by hand"}}"#;
+    yard.scene.kubectl_ok(&["patch", "configmap", "c", "-n", &yard.scene.namespace, "--patch", patch], "").await;
+    eventually(SOON, || async {
+        ensure!(yard.scene.data("c").await.as_deref() == Some("x=1"), "not put back yet");
+        Ok(())
+    })
+    .await;
+
+    let newer = yard.push([("apps/web/Dockerfile", dockerfile("LABEL quick=yes"))]);
+    yard.scene.deployed(newer).await;
+    yard.runs("web").await;
+}
+
+#[tokio::test]
+async fn without_a_builder_images_are_refused_and_nothing_is_applied() {
+    let scene = Scene::new("nobuilder").await;
+    let commit = scene.env.repository().commit(
+        "dev",
+        [
+            ("plumb.yaml", PLUMB_YAML.to_owned()),
+            ("apps/web/Dockerfile", dockerfile("")),
+            ("apps/api/Dockerfile", dockerfile("")),
+            ("manifests/web.yaml", deployment("web")),
+            ("manifests/c.yaml", config_map("c", &[("x", "1")])),
+        ],
+    );
+    let _plumb = scene.run();
+    let message = scene.failed(commit).await;
+    assert!(message.contains("web") && message.contains("--builder"), "{message}");
+    assert_eq!(scene.data("c").await, None);
+}
