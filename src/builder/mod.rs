@@ -1,10 +1,11 @@
 //! The builders: from an image's sources to an image where the node finds it.
 //!
-//! [`Builder`] is what the rest of plumb sees. [`BuildKit`] builds in a buildkitd, for a containerd node or into a registry. [`queue`] builds
+//! [`Builder`] is what the rest of plumb sees. [`BuildKit`] builds in a buildkitd, for a containerd node; [`Docker`] in a dockerd. [`queue`] builds
 //! what is missing of a commit's images. Contexts are streamed and never held whole.
 
 pub mod buildkit;
 pub mod containerd;
+pub mod docker;
 pub mod endpoint;
 pub mod error;
 pub mod queue;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
 pub use buildkit::BuildKit;
+pub use docker::Docker;
 pub use endpoint::Endpoint;
 pub use error::BuildError;
 

@@ -42,9 +42,8 @@ pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint:
     if said.contains("failed to read dockerfile") {
         return BuildError::NoDockerfile(file);
     }
-    if let Some((_, target)) = said.split_once("target stage \"").filter(|_| said.contains("could not be found")) {
-        let target = target.split('"').next().unwrap_or_default().to_owned();
-        return BuildError::UnknownTarget { file, target };
+    if let Some(target) = unknown_target(&said) {
+        return BuildError::UnknownTarget { file, target: target.to_owned() };
     }
     if let Some((_, resolving)) = said.rsplit_once("failed to resolve source metadata for ") {
         let (image, reason) = resolving.split_once(": ").unwrap_or((resolving, "no reason given"));
@@ -54,33 +53,51 @@ pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint:
     }
     let step = place.vertex.as_deref().and_then(|vertex| log.step(vertex)).or_else(|| log.failed());
     match step {
-        Some((step, log)) if place.vertex.is_some() || said.contains("did not complete successfully") => {
+        Some((step, log)) if place.vertex.is_some() || failed_while_running(&said) => {
             BuildError::Step { file, line, step, reason: reason_of_step(&said), log }
         }
-        _ if line.is_some()
-            || said.contains("dockerfile parse error")
-            || said.contains("Dockerfile cannot be empty") =>
-        {
-            BuildError::Dockerfile { file, line, reason: without_line(&said).to_owned() }
-        }
-        _ => of_call(status, endpoint),
+        _ => match parse_error(&said) {
+            Some((parsed, reason)) => BuildError::Dockerfile { file, line: line.or(parsed), reason: reason.to_owned() },
+            None if line.is_some() || said.contains("Dockerfile cannot be empty") => {
+                BuildError::Dockerfile { file, line, reason: said }
+            }
+            None => of_call(status, endpoint),
+        },
     }
+}
+
+/// The words are those of today's BuildKit and of Docker 20's.
+fn failed_while_running(said: &str) -> bool {
+    [
+        "did not complete successfully",
+        "executor failed running",
+        "failed to compute cache key",
+        "failed to calculate checksum",
+    ]
+    .iter()
+    .any(|words| said.contains(words))
 }
 
 /// `process "…" did not complete successfully: exit code: 2` is `exit code 2`: the step says the rest.
 fn reason_of_step(said: &str) -> String {
-    match said.rsplit_once("did not complete successfully: ") {
-        Some((_, reason)) => reason.replace("exit code: ", "exit code "),
-        None => said.to_owned(),
+    match said.rsplit_once("exit code: ") {
+        Some((_, code)) => format!("exit code {code}"),
+        None => said.rsplit_once("did not complete successfully: ").map_or(said, |(_, reason)| reason).to_owned(),
     }
 }
 
-/// `dockerfile parse error on line 3: x` is `x`: the line is told already.
-fn without_line(said: &str) -> &str {
-    match said.split_once("dockerfile parse error on line ") {
-        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, reason)| reason),
-        None => said,
-    }
+/// `dockerfile parse error on line 3: x` is line 3 and `x`.
+pub(in crate::builder) fn parse_error(said: &str) -> Option<(Option<u32>, &str)> {
+    let (_, rest) = said.split_once("parse error ")?;
+    let (line, reason) = rest.split_once(": ")?;
+    Some((line.rsplit(' ').next()?.parse().ok(), reason))
+}
+
+/// `target stage "x" could not be found` is `x`. Docker 20's has no quotes.
+fn unknown_target(said: &str) -> Option<&str> {
+    let (_, target) = said.split_once("target stage ")?;
+    let (target, _) = target.split_once(" could not be found")?;
+    Some(target.trim_matches('"'))
 }
 
 /// The status of a registry's answer, as in `unexpected status from HEAD request to http://…: 401 Unauthorized`.

@@ -1,10 +1,11 @@
 //! BuildKit's status updates, as lines for people, and what is kept of them for a failure.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog};
 
-use crate::builder::Progress;
+use crate::builder::{BuildError, Progress};
 use crate::model::scrub::scrub;
 
 /// A failure shows this many lines of its step.
@@ -15,7 +16,7 @@ const LINE: usize = 4 << 10;
 
 /// What has been told of one build.
 #[derive(Default)]
-pub(super) struct Log {
+pub(in crate::builder) struct Log {
     /// By the daemon's digest.
     steps: HashMap<String, Step>,
     /// Digests in the order of their beginning.
@@ -39,6 +40,29 @@ impl Log {
         let mut told: Vec<Progress> = update.vertexes.into_iter().filter_map(|vertex| self.vertex(vertex)).collect();
         for entry in update.logs {
             told.extend(self.lines(&entry));
+        }
+        told
+    }
+
+    /// What the classic builder prints: the steps and their lines in one stream.
+    pub fn classic(&mut self, text: &str) -> Vec<Progress> {
+        let mut told = Vec::new();
+        for line in text.split_inclusive('\n') {
+            if let Some(step) = line.strip_prefix("Step ").filter(|step| step.contains(" : ")) {
+                let (number, command) = step.trim_end().split_once(" : ").unwrap_or_default();
+                if let Some(last) = self.begun.last().and_then(|last| self.steps.get_mut(last)) {
+                    last.completed = true;
+                }
+                let name = scrub(&format!("[{number}] {command}"));
+                self.steps.insert(number.to_owned(), Step { name: name.clone(), told: true, ..Step::default() });
+                self.begun.push(number.to_owned());
+                told.push(Progress::Step(name));
+            } else if line.starts_with(" ---> ") || line.starts_with("Removing intermediate container ") {
+                // Of containers and layers of its own.
+            } else if let Some(last) = self.begun.last().cloned() {
+                let entry = VertexLog { vertex: last, msg: line.as_bytes().to_vec(), ..VertexLog::default() };
+                told.extend(self.lines(&entry));
+            }
         }
         told
     }
@@ -87,6 +111,12 @@ impl Log {
         let failed = |step: &&Step| step.error.as_ref().is_some_and(|error| !error.contains("context canceled"));
         let step = self.begun.iter().filter_map(|digest| self.steps.get(digest)).find(failed)?;
         Some((step.name.clone(), step.last_lines()))
+    }
+
+    /// The failure of a build that took this long.
+    pub fn time_limit(&self, limit: Duration) -> BuildError {
+        let (step, log) = self.running();
+        BuildError::TimeLimit { limit, step, log }
     }
 
     /// The step that has not ended, and the last lines that it printed.

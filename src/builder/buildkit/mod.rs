@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
-use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, SolveResponse, StatusRequest};
+use bollard_buildkit_proto::moby::buildkit::v1::{ListWorkersRequest, SolveRequest, SolveResponse, StatusRequest};
 use tokio::sync::mpsc::Sender;
 use tonic::transport::Channel;
 
-use self::log::Log;
+pub(super) use self::failure::parse_error;
+pub(super) use self::log::Log;
 use self::session::Session;
+pub(super) use self::solve::{How, Output, labels};
 use super::containerd::{Containerd, State};
 use super::{BuildError, BuildOrder, Builder, Built, Context, Endpoint, Progress, PullPolicy, Stored, TIME_LIMIT};
 
@@ -49,33 +51,47 @@ impl BuildKit {
         self.limit = limit;
         self
     }
+}
 
-    async fn run(
-        &self,
-        order: &BuildOrder,
-        context: Context,
-        log: &mut Log,
-        progress: &Sender<Progress>,
-    ) -> Result<Built, BuildError> {
-        // What the daemon remembers having built it would not build again.
-        let broken = self.store.states(std::slice::from_ref(&order.reference)).await? == [State::Broken];
-        let mut control = ControlClient::new(self.endpoint.channel().await?).max_decoding_message_size(MESSAGE);
+/// One order, on its way.
+pub(super) struct Run<'a> {
+    /// Where the daemon listens, to be named in a failure.
+    pub endpoint: &'a Endpoint,
+    /// What to build.
+    pub order: &'a BuildOrder,
+    /// And how.
+    pub how: How,
+    /// What has been told of it.
+    pub log: &'a mut Log,
+    /// Who is told.
+    pub progress: &'a Sender<Progress>,
+}
+
+impl Run<'_> {
+    /// Solves it over a connection of its own.
+    pub async fn over(self, channel: Channel, context: Context) -> Result<Built, BuildError> {
+        let mut control = ControlClient::new(channel).max_decoding_message_size(MESSAGE);
         let session = Session::new(context);
-        let request = solve::request(order, &session.id, &session.context_url(), !broken);
+        let request = solve::request(self.order, &session.id, &session.context_url(), &self.how);
         let failed = session.failed();
-        let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, &self.endpoint))?;
+        let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, self.endpoint))?;
         let answer = tokio::select! {
-            answer = solve(control, request, log, progress) => answer,
+            answer = solve(control, request, self.log, self.progress) => answer,
             () = tunnel => unreachable_end().await,
         };
         match answer {
             Ok(answer) => Ok(Built { digest: answer.exporter_response.get(DIGEST).cloned() }),
             Err(status) => match failed.take() {
                 Some(error) => Err(BuildError::Context(error)),
-                None => Err(failure::of_solve(&status, order, log, &self.endpoint)),
+                None => Err(failure::of_solve(&status, self.order, self.log, self.endpoint)),
             },
         }
     }
+}
+
+/// Whether a BuildKit answers at the other end.
+pub(super) async fn answers(channel: Channel) -> bool {
+    ControlClient::new(channel).list_workers(ListWorkersRequest::default()).await.is_ok()
 }
 
 /// A session that has ended says nothing: what became of the build, its own call tells.
@@ -130,12 +146,17 @@ impl Builder for BuildKit {
 
     async fn build(&self, order: &BuildOrder, context: Context, log: Sender<Progress>) -> Result<Built, BuildError> {
         let mut collected = Log::default();
-        match tokio::time::timeout(self.limit, self.run(order, context, &mut collected, &log)).await {
+        let built = async {
+            // What the daemon remembers having built it would not build again.
+            let broken = self.store.states(std::slice::from_ref(&order.reference)).await? == [State::Broken];
+            let channel = self.endpoint.channel().await?;
+            let how = How { output: Output::Store, cache: !broken, named_contexts: true };
+            let run = Run { endpoint: &self.endpoint, order, how, log: &mut collected, progress: &log };
+            run.over(channel, context).await
+        };
+        match tokio::time::timeout(self.limit, built).await {
             Ok(outcome) => outcome,
-            Err(_) => {
-                let (step, log) = collected.running();
-                Err(BuildError::TimeLimit { limit: self.limit, step, log })
-            }
+            Err(_) => Err(collected.time_limit(self.limit)),
         }
     }
 

@@ -12,25 +12,54 @@ use crate::builder::{BuildOrder, LABEL, reference};
 /// The frontend that is built into buildkitd: nothing has to be pulled for it.
 const FRONTEND: &str = "dockerfile.v0";
 
-/// The request. `context` is the URL under which the session serves the context; `cache` says whether a step's result that is there
-/// already may be used.
-pub(super) fn request(order: &BuildOrder, session: &str, context: &str, cache: bool) -> SolveRequest {
-    let output = HashMap::from([
-        ("name".to_owned(), reference::full(&order.reference)),
-        ("unpack".to_owned(), "true".to_owned()),
-        ("store".to_owned(), "true".to_owned()),
-        ("push".to_owned(), "false".to_owned()),
-    ]);
+/// How an order is solved.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::builder) struct How {
+    /// Where the image goes.
+    pub output: Output,
+    /// Whether a step's result that is there already may be used.
+    pub cache: bool,
+    /// Whether the daemon knows named contexts, as those since BuildKit 0.10 and Docker 23 do.
+    pub named_contexts: bool,
+}
+
+/// Where an image goes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::builder) enum Output {
+    /// Into containerd's store.
+    Store,
+    /// Into the store of the Docker that BuildKit is a part of.
+    Docker,
+}
+
+impl Output {
+    /// The exporter and its attributes.
+    fn exporter(self, reference: &str) -> Exporter {
+        let name = ("name", reference::full(reference));
+        let (exporter, attributes) = match self {
+            Self::Store => {
+                ("image", vec![name, ("unpack", "true".into()), ("store", "true".into()), ("push", "false".into())])
+            }
+            Self::Docker => ("moby", vec![name]),
+        };
+        let attrs = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Exporter { r#type: exporter.to_owned(), attrs }
+    }
+}
+
+/// The request. `context` is the URL under which the session serves the context.
+pub(super) fn request(order: &BuildOrder, session: &str, context: &str, how: &How) -> SolveRequest {
+    let output = how.output.exporter(&order.reference);
     SolveRequest {
         r#ref: super::session::random_id(),
         session: session.to_owned(),
         frontend: FRONTEND.to_owned(),
-        frontend_attrs: attributes(order, context, cache),
-        exporters: vec![Exporter { r#type: "image".to_owned(), attrs: output.clone() }],
-        // What daemons before 0.13 read; later ones leave it when there is the field above.
-        exporter_deprecated: "image".to_owned(),
-        exporter_attrs_deprecated: output,
-        source_policy: (!order.bases.is_empty()).then(|| own_bases(order)),
+        frontend_attrs: attributes(order, context, how),
+        // What daemons before 0.13 read; later ones leave it when there is the field below.
+        exporter_deprecated: output.r#type.clone(),
+        exporter_attrs_deprecated: output.attrs.clone(),
+        exporters: vec![output],
+        source_policy: (how.named_contexts && !order.bases.is_empty()).then(|| own_bases(order)),
         ..SolveRequest::default()
     }
 }
@@ -51,7 +80,7 @@ fn own_bases(order: &BuildOrder) -> Policy {
     Policy { version: 1, rules: rules.collect() }
 }
 
-fn attributes(order: &BuildOrder, context: &str, cache: bool) -> HashMap<String, String> {
+fn attributes(order: &BuildOrder, context: &str, how: &How) -> HashMap<String, String> {
     let mut attributes = HashMap::from([
         ("context".to_owned(), context.to_owned()),
         ("filename".to_owned(), order.dockerfile.clone()),
@@ -60,19 +89,20 @@ fn attributes(order: &BuildOrder, context: &str, cache: bool) -> HashMap<String,
         // The same content makes the same image, whenever it is built.
         ("build-arg:SOURCE_DATE_EPOCH".to_owned(), "0".to_owned()),
     ]);
-    attributes.extend((!cache).then(|| ("no-cache".to_owned(), String::new())));
+    attributes.extend((!how.cache).then(|| ("no-cache".to_owned(), String::new())));
     attributes.extend(order.target.clone().map(|target| ("target".to_owned(), target)));
     attributes.extend(order.platform.clone().map(|platform| ("platform".to_owned(), platform)));
     attributes.extend(order.args.iter().map(|(name, value)| (format!("build-arg:{name}"), value.clone())));
     attributes.extend(labels(order).into_iter().map(|(name, value)| (format!("label:{name}"), value)));
-    attributes.extend(order.bases.iter().map(|(name, reference)| {
+    let bases = order.bases.iter().filter(|_| how.named_contexts);
+    attributes.extend(bases.map(|(name, reference)| {
         (format!("context:{}", familiar(name)), format!("docker-image://{}", reference::full(reference)))
     }));
     attributes
 }
 
 /// The labels of an image, plumb's own among them.
-fn labels(order: &BuildOrder) -> BTreeMap<String, String> {
+pub(in crate::builder) fn labels(order: &BuildOrder) -> BTreeMap<String, String> {
     let mut labels = order.labels.clone();
     labels.insert(LABEL.to_owned(), reference::name(&order.reference).to_owned());
     labels
@@ -100,7 +130,8 @@ mod tests {
             labels: BTreeMap::from([("org.opencontainers.image.revision".to_owned(), "abc".to_owned())]),
             bases: BTreeMap::from([("docker.io/library/base:latest".to_owned(), "base:77".to_owned())]),
         };
-        let request = request(&order, "session", "http://buildkit-session/x", true);
+        let how = How { output: Output::Store, cache: true, named_contexts: true };
+        let request = request(&order, "session", "http://buildkit-session/x", &how);
         let expected = [
             ("build-arg:PROFILE", "release"),
             ("build-arg:SOURCE_DATE_EPOCH", "0"),

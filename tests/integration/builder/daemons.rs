@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plumb::builder::containerd::Containerd;
-use plumb::builder::{BuildError, BuildKit, BuildOrder, Builder, Built, Context, Endpoint, Progress};
+use plumb::builder::{BuildError, BuildKit, BuildOrder, Builder, Built, Context, Docker, Endpoint, Progress};
 use tokio::sync::{OnceCell, mpsc};
 
 /// containerd and buildkitd. They end when the process does, whatever becomes of this.
@@ -24,6 +24,12 @@ impl Daemons {
     pub fn shared() -> &'static Self {
         static SHARED: std::sync::OnceLock<Daemons> = std::sync::OnceLock::new();
         SHARED.get_or_init(|| Self::start(&[]))
+    }
+
+    /// The same with a dockerd beside them.
+    pub fn with_docker() -> &'static Self {
+        static SHARED: std::sync::OnceLock<Daemons> = std::sync::OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&["--docker"]))
     }
 
     /// Some for one test alone.
@@ -54,6 +60,10 @@ impl Daemons {
 
     pub fn containerd(&self) -> Endpoint {
         Endpoint::Unix(self.directory.join("run/containerd/containerd.sock"))
+    }
+
+    pub fn docker(&self) -> Docker {
+        Docker::new(Endpoint::Unix(self.directory.join("run/docker.sock")))
     }
 
     pub fn builder(&self) -> BuildKit {
@@ -138,7 +148,7 @@ pub async fn shell() -> BTreeMap<String, String> {
     bases.await.clone()
 }
 
-/// The same at daemons of one's own.
+/// The same at another builder.
 pub async fn build_shell(builder: &dyn Builder) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     for program in ["/bin/sh", "/bin/sleep"] {

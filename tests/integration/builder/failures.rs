@@ -136,7 +136,8 @@ async fn a_daemon_that_ends_in_the_middle_is_away() {
             }
         }
     };
-    let (outcome, ()) = tokio::join!(interrupted, stop);
+    let both = async { tokio::join!(interrupted, stop) };
+    let (outcome, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it ends with the daemon");
     let error = outcome.unwrap_err();
     assert!(matches!(error, BuildError::Away { .. }) && error.is_transient(), "{error:?}");
 }

@@ -4,5 +4,6 @@
 
 mod buildkit;
 mod daemons;
+mod docker;
 mod failures;
 mod memory;

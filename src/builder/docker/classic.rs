@@ -1,0 +1,89 @@
+//! Docker's classic builder: the context is the body of a request, and the answer is its log.
+
+use bollard::errors::Error;
+use bollard::query_parameters::BuildImageOptions;
+use futures::StreamExt;
+use tokio::sync::mpsc::Sender;
+
+use crate::builder::buildkit::{self, Log};
+use crate::builder::{BuildError, BuildOrder, Built, Context, Progress, reference};
+use crate::model::scrub::scrub;
+
+/// Why a build failed: by itself, or because the daemon could not be asked.
+pub(super) enum Failed {
+    Build(BuildError),
+    Call(Error),
+}
+
+pub(super) async fn build(
+    client: &bollard::Docker,
+    order: &BuildOrder,
+    context: Context,
+    log: &mut Log,
+    progress: &Sender<Progress>,
+) -> Result<Built, Failed> {
+    let options = BuildImageOptions {
+        dockerfile: order.dockerfile.clone(),
+        t: Some(reference::full(&order.reference)),
+        target: order.target.clone().unwrap_or_default(),
+        platform: order.platform.clone().unwrap_or_default(),
+        buildargs: Some(order.args.clone().into_iter().collect()),
+        labels: Some(buildkit::labels(order).into_iter().collect()),
+        rm: true,
+        forcerm: true,
+        ..BuildImageOptions::default()
+    };
+    let mut answers = std::pin::pin!(client.build_image(options, None, Some(bollard::body_try_stream(context))));
+    while let Some(answer) = answers.next().await {
+        let said = match answer {
+            Ok(info) => match info.error_detail.and_then(|error| error.message) {
+                Some(reason) => return Err(Failed::Build(failure(&reason, order, log))),
+                None => info.stream.unwrap_or_default(),
+            },
+            Err(Error::DockerStreamError { error }) => return Err(Failed::Build(failure(&error, order, log))),
+            Err(Error::DockerResponseServerError { message, status_code })
+                if status_code < 500 || of_dockerfile(&message) =>
+            {
+                return Err(Failed::Build(failure(&message, order, log)));
+            }
+            Err(error) => return Err(Failed::Call(error)),
+        };
+        for told in log.classic(&said) {
+            // Whoever does not listen any more misses it.
+            let _ = progress.send(told).await;
+        }
+    }
+    Ok(Built { digest: None })
+}
+
+fn of_dockerfile(message: &str) -> bool {
+    ["dockerfile", "Dockerfile", "build stage"].iter().any(|word| message.contains(word))
+}
+
+/// What the classic builder says, in the words of moby's `builder/dockerfile`.
+fn failure(said: &str, order: &BuildOrder, log: &Log) -> BuildError {
+    let (said, file) = (scrub(said), order.dockerfile.clone());
+    if said.contains("Cannot locate specified Dockerfile") {
+        return BuildError::NoDockerfile(file);
+    }
+    if said.contains("failed to reach build target") || said.contains("invalid target") {
+        return BuildError::UnknownTarget { file, target: order.target.clone().unwrap_or_default() };
+    }
+    let (step, lines) = log.running();
+    match step {
+        Some(step) if step.contains("FROM ") => {
+            let image =
+                step.rsplit_once("FROM ").map_or("", |(_, rest)| rest).split(' ').next().unwrap_or_default().to_owned();
+            let transient = !["not found", "does not exist", "denied"].iter().any(|word| said.contains(word));
+            BuildError::UnknownBase { file, line: None, image, reason: said, transient }
+        }
+        Some(step) => {
+            let code = said.rsplit_once("returned a non-zero code: ").map(|(_, code)| format!("exit code {code}"));
+            BuildError::Step { file, line: None, step, reason: code.unwrap_or(said), log: lines }
+        }
+        None => {
+            let (line, reason) = buildkit::parse_error(&said).unwrap_or((None, &said));
+            BuildError::Dockerfile { file, line, reason: reason.to_owned() }
+        }
+    }
+}

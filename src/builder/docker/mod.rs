@@ -1,0 +1,211 @@
+//! Docker: a dockerd builds into its own store, by the BuildKit in it if there is one, or by its classic builder.
+
+mod classic;
+mod hijack;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::errors::Error;
+use bollard::query_parameters::{ListImagesOptions, RemoveImageOptions, TagImageOptions};
+use chrono::DateTime;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::buildkit::{self, How, Log, Output, Run};
+use super::{
+    BuildError, BuildOrder, Builder, Built, Context, Endpoint, LABEL, Progress, PullPolicy, Stored, TIME_LIMIT,
+    reference,
+};
+
+/// How long an answer may take; of a build, how long its context may.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Docker 23's: the first whose BuildKit knows named contexts.
+const NAMED_CONTEXTS: (usize, usize) = (1, 42);
+
+/// A dockerd that the node runs its containers with.
+#[derive(Debug)]
+pub struct Docker {
+    endpoint: Endpoint,
+    limit: Duration,
+    classic: bool,
+    has_buildkit: OnceCell<bool>,
+    /// Older daemons find a base by its plain name alone, and that is one image at a time.
+    plain_names: Mutex<()>,
+}
+
+impl Docker {
+    /// The dockerd at this address.
+    pub fn new(endpoint: Endpoint) -> Self {
+        let (has_buildkit, plain_names) = (OnceCell::new(), Mutex::new(()));
+        Self { endpoint, limit: TIME_LIMIT, classic: false, has_buildkit, plain_names }
+    }
+
+    /// The longest that a build may take.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Builds by the classic builder even if there is a BuildKit.
+    pub fn classic(mut self) -> Self {
+        self.classic = true;
+        self
+    }
+
+    /// A client that speaks the daemon's version of the API.
+    async fn client(&self, timeout: Duration) -> Result<bollard::Docker, BuildError> {
+        let newest = bollard::API_DEFAULT_VERSION;
+        let client = match &self.endpoint {
+            Endpoint::Unix(path) => {
+                bollard::Docker::connect_with_unix(&path.to_string_lossy(), timeout.as_secs(), newest)
+            }
+            Endpoint::Tcp(authority) => bollard::Docker::connect_with_http(authority, timeout.as_secs(), newest),
+        };
+        let client = client.map_err(|error| self.failure(error))?;
+        client.negotiate_version().await.map_err(|error| self.failure(error))
+    }
+
+    async fn has_buildkit(&self) -> bool {
+        if self.classic {
+            return false;
+        }
+        // Only an answer is remembered: who was away may have one when it is back.
+        let probe = async || {
+            let channel = hijack::channel(&self.endpoint).await.map_err(|_| ())?;
+            Ok::<_, ()>(buildkit::answers(channel).await)
+        };
+        self.has_buildkit.get_or_try_init(probe).await.copied().unwrap_or(false)
+    }
+
+    async fn run(
+        &self,
+        order: &BuildOrder,
+        context: Context,
+        log: &mut Log,
+        to: &Sender<Progress>,
+    ) -> Result<Built, BuildError> {
+        let client = self.client(self.limit).await?;
+        let version = client.client_version();
+        let has_buildkit = self.has_buildkit().await;
+        let named_contexts = has_buildkit && (version.major_version, version.minor_version) >= NAMED_CONTEXTS;
+        let _turn = match named_contexts || order.bases.is_empty() {
+            true => None,
+            false => Some(self.name_bases(&client, order).await?),
+        };
+        if has_buildkit {
+            let how = How { output: Output::Docker, cache: true, named_contexts };
+            let run = Run { endpoint: &self.endpoint, order, how, log, progress: to };
+            let built = run.over(hijack::channel(&self.endpoint).await?, context).await?;
+            // Old daemons' BuildKit keeps no time of the tag; this does, and changes nothing else.
+            let (repo, tag) =
+                (reference::name(&order.reference).to_owned(), reference::tag_of(&order.reference).map(str::to_owned));
+            let tagged = client.tag_image(&order.reference, Some(TagImageOptions { repo: Some(repo), tag })).await;
+            tagged.map_err(|error| self.failure(error))?;
+            return Ok(built);
+        }
+        classic::build(&client, order, context, log, to).await.map_err(|error| match error {
+            classic::Failed::Build(error) => error,
+            classic::Failed::Call(error) => self.failure(error),
+        })
+    }
+
+    /// Gives the bases of an order their plain names, for as long as the guard lives.
+    async fn name_bases(
+        &self,
+        client: &bollard::Docker,
+        order: &BuildOrder,
+    ) -> Result<tokio::sync::MutexGuard<'_, ()>, BuildError> {
+        let turn = self.plain_names.lock().await;
+        for (name, base) in &order.bases {
+            let (repo, tag) = (Some(reference::name(name).to_owned()), reference::tag_of(name).map(str::to_owned));
+            let tagged = client.tag_image(base, Some(TagImageOptions { repo, tag })).await;
+            tagged.map_err(|error| match status(&error) {
+                Some(404) => BuildError::UnknownBase {
+                    file: order.dockerfile.clone(),
+                    line: None,
+                    image: base.clone(),
+                    reason: "it has not been built".to_owned(),
+                    transient: true,
+                },
+                _ => self.failure(error),
+            })?;
+        }
+        Ok(turn)
+    }
+
+    fn failure(&self, error: Error) -> BuildError {
+        let endpoint = self.endpoint.to_string();
+        match error {
+            Error::SocketNotFoundError(_) => {
+                BuildError::Away { endpoint, reason: "there is no such socket".to_owned() }
+            }
+            Error::DockerResponseServerError { message, .. } if message.contains("no space left on device") => {
+                BuildError::DiskFull { endpoint, reason: message }
+            }
+            Error::DockerResponseServerError { message, .. } => BuildError::Builder { endpoint, reason: message },
+            Error::RequestTimeoutError => BuildError::Away { endpoint, reason: "it does not answer".to_owned() },
+            other => self.endpoint.unreachable(&other),
+        }
+    }
+}
+
+fn status(error: &Error) -> Option<u16> {
+    if let Error::DockerResponseServerError { status_code, .. } = error { Some(*status_code) } else { None }
+}
+
+#[async_trait]
+impl Builder for Docker {
+    async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
+        let client = self.client(ANSWER).await?;
+        let mut present = Vec::with_capacity(references.len());
+        for reference in references {
+            present.push(match client.inspect_image(reference).await {
+                Ok(_) => true,
+                Err(error) if status(&error) == Some(404) => false,
+                Err(error) => return Err(self.failure(error)),
+            });
+        }
+        Ok(present)
+    }
+
+    async fn build(&self, order: &BuildOrder, context: Context, log: Sender<Progress>) -> Result<Built, BuildError> {
+        let mut collected = Log::default();
+        match tokio::time::timeout(self.limit, self.run(order, context, &mut collected, &log)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(collected.time_limit(self.limit)),
+        }
+    }
+
+    async fn images(&self) -> Result<Vec<Stored>, BuildError> {
+        let client = self.client(ANSWER).await?;
+        let filters = Some(HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]));
+        let images = client.list_images(Some(ListImagesOptions { filters, ..ListImagesOptions::default() })).await;
+        let mut stored = Vec::new();
+        for image in images.map_err(|error| self.failure(error))? {
+            // Not `Created`: for BuildKit an image was created in 1970, as all that it makes.
+            let tagged = client.inspect_image(&image.id).await.ok().and_then(|image| image.metadata?.last_tag_time);
+            let created =
+                tagged.and_then(|at| DateTime::parse_from_rfc3339(&at).ok()).map_or(image.created, |at| at.timestamp());
+            let labels: std::collections::BTreeMap<String, String> = image.labels.into_iter().collect();
+            for reference in image.repo_tags {
+                stored.push(Stored { reference, created, labels: labels.clone() });
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn remove(&self, reference: &str) -> Result<(), BuildError> {
+        let client = self.client(ANSWER).await?;
+        match client.remove_image(reference, None::<RemoveImageOptions>, None).await {
+            Err(error) if status(&error) != Some(404) => Err(self.failure(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn pull_policy(&self) -> PullPolicy {
+        PullPolicy::Never
+    }
+}
