@@ -105,6 +105,12 @@ pub enum BuildError {
         /// What was said.
         reason: String,
     },
+    /// Removal from a registry.
+    #[error("plumb removes nothing from a registry: {0} is for the registry to collect")]
+    KeptByRegistry(String),
+    /// The text is no Docker configuration with credentials.
+    #[error("the registry credentials are no Docker configuration (config.json with auths)")]
+    BadCredentials,
     /// Anything else that the builder says.
     #[error("the image builder at {endpoint} says: {reason}")]
     Builder {
@@ -123,6 +129,7 @@ impl BuildError {
             Self::UnknownBase { transient, .. } => *transient,
             Self::Registry { status, .. } => status.is_none_or(|status| status == 429 || status >= 500),
             Self::Context(_) | Self::BadEndpoint(_) | Self::NoDockerfile(_) | Self::Dockerfile { .. } => false,
+            Self::KeptByRegistry(_) | Self::BadCredentials => false,
             Self::BasesInACircle | Self::UnknownTarget { .. } | Self::Step { .. } | Self::TimeLimit { .. } => false,
         }
     }
@@ -144,6 +151,7 @@ impl BuildError {
             Self::Registry { status: Some(401 | 403), .. } => "correct the registry's credentials",
             Self::BadEndpoint(_) | Self::Context(_) | Self::Dockerfile { .. } | Self::Step { .. } => return None,
             Self::Registry { .. } | Self::Builder { .. } | Self::BasesInACircle => return None,
+            Self::KeptByRegistry(_) | Self::BadCredentials => return None,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The builders: from an image's sources to an image where the node finds it.
 //!
-//! [`Builder`] is what the rest of plumb sees. [`BuildKit`] builds in a buildkitd, for a containerd node; [`Docker`] in a dockerd. [`queue`] builds
+//! [`Builder`] is what the rest of plumb sees. [`BuildKit`] builds in a buildkitd, for a containerd node; [`Docker`] in a dockerd; [`Registry`] pushes. [`queue`] builds
 //! what is missing of a commit's images. Contexts are streamed and never held whole.
 
 pub mod buildkit;
@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod error;
 pub mod queue;
 pub mod reference;
+pub mod registry;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,7 @@ pub use buildkit::BuildKit;
 pub use docker::Docker;
 pub use endpoint::Endpoint;
 pub use error::BuildError;
+pub use registry::{Credentials, Registry};
 
 /// The label that every image of plumb bears; its value is the image's repository name. Garbage collection looks at nothing without it.
 pub const LABEL: &str = "dev.plumb.image";

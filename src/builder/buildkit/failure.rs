@@ -24,6 +24,15 @@ pub(super) fn of_call(status: &Status, endpoint: &Endpoint) -> BuildError {
     BuildError::Builder { endpoint: endpoint.to_string(), reason }
 }
 
+/// Why a registry can't be used.
+pub(super) fn of_registry(status: &Status, image: &str, endpoint: &Endpoint) -> BuildError {
+    if status.code() == Code::Unavailable || status.source().is_some() {
+        return of_call(status, endpoint);
+    }
+    let (registry, reason) = (reference::split(image).0.to_owned(), scrub(status.message()));
+    BuildError::Registry { registry, status: http_status(&reason), reason }
+}
+
 /// Why a build failed.
 pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint: &Endpoint) -> BuildError {
     let said = scrub(status.message());
@@ -36,8 +45,7 @@ pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint:
         return BuildError::DiskFull { endpoint: endpoint.to_string(), reason: said };
     }
     if said.contains("failed to push") {
-        let registry = reference::split(&order.reference).0.to_owned();
-        return BuildError::Registry { registry, status: http_status(&said), reason: said };
+        return of_registry(status, &order.reference, endpoint);
     }
     if said.contains("failed to read dockerfile") {
         return BuildError::NoDockerfile(file);

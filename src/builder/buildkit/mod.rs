@@ -21,7 +21,9 @@ pub(super) use self::log::Log;
 use self::session::Session;
 pub(super) use self::solve::{How, Output, labels};
 use super::containerd::{Containerd, State};
-use super::{BuildError, BuildOrder, Builder, Built, Context, Endpoint, Progress, PullPolicy, Stored, TIME_LIMIT};
+use super::{
+    BuildError, BuildOrder, Builder, Built, Context, Credentials, Endpoint, Progress, PullPolicy, Stored, TIME_LIMIT,
+};
 
 /// The largest message that buildkitd sends.
 const MESSAGE: usize = 16 << 20;
@@ -63,6 +65,8 @@ pub(super) struct Run<'a> {
     pub how: How,
     /// What has been told of it.
     pub log: &'a mut Log,
+    /// Who we are at registries.
+    pub credentials: Credentials,
     /// Who is told.
     pub progress: &'a Sender<Progress>,
 }
@@ -71,7 +75,7 @@ impl Run<'_> {
     /// Solves it over a connection of its own.
     pub async fn over(self, channel: Channel, context: Context) -> Result<Built, BuildError> {
         let mut control = ControlClient::new(channel).max_decoding_message_size(MESSAGE);
-        let session = Session::new(context);
+        let session = Session::new(context, self.credentials);
         let request = solve::request(self.order, &session.id, &session.context_url(), &self.how);
         let failed = session.failed();
         let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, self.endpoint))?;
@@ -92,6 +96,28 @@ impl Run<'_> {
 /// Whether a BuildKit answers at the other end.
 pub(super) async fn answers(channel: Channel) -> bool {
     ControlClient::new(channel).list_workers(ListWorkersRequest::default()).await.is_ok()
+}
+
+/// Whether an image is in its registry, as buildkitd sees it.
+pub(super) async fn resolves(
+    endpoint: &Endpoint,
+    channel: Channel,
+    credentials: Credentials,
+    reference: &str,
+) -> Result<bool, BuildError> {
+    let mut control = ControlClient::new(channel);
+    let session = Session::new(Box::pin(futures::stream::empty()), credentials);
+    let request = solve::resolve(reference, &session.id);
+    let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, endpoint))?;
+    let answer = tokio::select! {
+        answer = control.solve(request) => answer,
+        () = tunnel => std::future::pending().await,
+    };
+    match answer {
+        Ok(_) => Ok(true),
+        Err(status) if status.message().ends_with(": not found") => Ok(false),
+        Err(status) => Err(failure::of_registry(&status, reference, endpoint)),
+    }
 }
 
 /// A session that has ended says nothing: what became of the build, its own call tells.
@@ -151,7 +177,14 @@ impl Builder for BuildKit {
             let broken = self.store.states(std::slice::from_ref(&order.reference)).await? == [State::Broken];
             let channel = self.endpoint.channel().await?;
             let how = How { output: Output::Store, cache: !broken, named_contexts: true };
-            let run = Run { endpoint: &self.endpoint, order, how, log: &mut collected, progress: &log };
+            let run = Run {
+                endpoint: &self.endpoint,
+                order,
+                how,
+                log: &mut collected,
+                credentials: Credentials::default(),
+                progress: &log,
+            };
             run.over(channel, context).await
         };
         match tokio::time::timeout(self.limit, built).await {

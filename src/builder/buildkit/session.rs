@@ -11,6 +11,12 @@ use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
 use bollard_buildkit_proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
 use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage as Tunnelled;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
+use bollard_buildkit_proto::moby::filesync::v1::{
+    CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse,
+};
+use bollard_buildkit_proto::moby::filesync::v1::{GetTokenAuthorityRequest, GetTokenAuthorityResponse};
+use bollard_buildkit_proto::moby::filesync::v1::{VerifyTokenAuthorityRequest, VerifyTokenAuthorityResponse};
 use bollard_buildkit_proto::moby::upload::v1::BytesMessage;
 use bollard_buildkit_proto::moby::upload::v1::upload_server::{Upload, UploadServer};
 use bytes::Bytes;
@@ -19,13 +25,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::builder::Context;
+use crate::builder::{Context, Credentials};
 
 /// What a message of the context holds at most; gRPC's default limit is 4 MiB.
 const PIECE: usize = 128 << 10;
 
 /// Room between the session's server and the stream to the daemon, in each direction.
 const TUNNEL: usize = 64 << 10;
+
+/// What buildkitd may ask of us.
+const METHODS: [&str; 3] =
+    ["/moby.upload.v1.Upload/Pull", "/moby.filesync.v1.Auth/Credentials", "/grpc.health.v1.Health/Check"];
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -34,17 +44,18 @@ pub(super) struct Session {
     /// The name under which a request refers to it.
     pub id: String,
     upload: OneUpload,
+    credentials: Credentials,
 }
 
 impl Session {
-    /// A session that serves this context, once.
-    pub fn new(context: Context) -> Self {
+    /// A session that serves this context, once, and knows these credentials.
+    pub fn new(context: Context, credentials: Credentials) -> Self {
         let upload = OneUpload {
             path: format!("/{}", random_id()),
             context: Mutex::new(Some(context)),
             failed: Failed::default(),
         };
-        Self { id: random_id(), upload }
+        Self { id: random_id(), upload, credentials }
     }
 
     /// Where the frontend finds the context.
@@ -65,11 +76,11 @@ impl Session {
         let metadata = request.metadata_mut();
         metadata.insert("x-docker-expose-session-uuid", ascii(&self.id)?);
         metadata.insert("x-docker-expose-session-name", ascii("plumb")?);
-        for method in ["/moby.upload.v1.Upload/Pull", "/grpc.health.v1.Health/Check"] {
+        for method in METHODS {
             metadata.append("x-docker-expose-session-grpc-method", ascii(method)?);
         }
         let mut incoming = control.session(request).await?.into_inner();
-        let server = serve(self.upload, theirs);
+        let server = serve(self.upload, self.credentials, theirs);
         let pump = async move {
             while let Ok(Some(message)) = incoming.message().await {
                 if to_server.write_all(&message.data).await.is_err() {
@@ -92,9 +103,10 @@ pub(super) fn random_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-async fn serve(upload: OneUpload, connection: DuplexStream) {
+async fn serve(upload: OneUpload, credentials: Credentials, connection: DuplexStream) {
     let served = tonic::transport::Server::builder()
         .add_service(UploadServer::new(upload))
+        .add_service(AuthServer::new(Logins(credentials)))
         .add_service(HealthServer::new(Alive))
         .serve_with_incoming(stream::iter([Ok::<_, Infallible>(connection)]))
         .await;
@@ -164,6 +176,35 @@ fn pieces(mut chunk: Bytes) -> impl Iterator<Item = Result<BytesMessage, Status>
         let piece = chunk.split_to(chunk.len().min(PIECE));
         (!piece.is_empty()).then(|| Ok(BytesMessage { data: piece.to_vec() }))
     })
+}
+
+/// Who we are at a registry; nobody, where nothing is known. Tokens buildkitd gets itself.
+struct Logins(Credentials);
+
+#[tonic::async_trait]
+impl Auth for Logins {
+    async fn credentials(&self, request: Request<CredentialsRequest>) -> Result<Response<CredentialsResponse>, Status> {
+        let (username, secret) = self.0.of(&request.get_ref().host).unwrap_or_default();
+        Ok(Response::new(CredentialsResponse { username, secret }))
+    }
+
+    async fn fetch_token(&self, _: Request<FetchTokenRequest>) -> Result<Response<FetchTokenResponse>, Status> {
+        Err(Status::unimplemented("ask for Credentials"))
+    }
+
+    async fn get_token_authority(
+        &self,
+        _: Request<GetTokenAuthorityRequest>,
+    ) -> Result<Response<GetTokenAuthorityResponse>, Status> {
+        Err(Status::unimplemented("ask for Credentials"))
+    }
+
+    async fn verify_token_authority(
+        &self,
+        _: Request<VerifyTokenAuthorityRequest>,
+    ) -> Result<Response<VerifyTokenAuthorityResponse>, Status> {
+        Err(Status::unimplemented("ask for Credentials"))
+    }
 }
 
 /// buildkitd asks every few seconds whether the session is well, and ends it if there is no answer.

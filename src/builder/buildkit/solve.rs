@@ -7,6 +7,10 @@ use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::{
 };
 use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest};
 
+use bollard_buildkit_proto::pb::{Definition, Input, Op, SourceOp, op};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
 use crate::builder::{BuildOrder, LABEL, reference};
 
 /// The frontend that is built into buildkitd: nothing has to be pulled for it.
@@ -28,6 +32,11 @@ pub(in crate::builder) struct How {
 pub(in crate::builder) enum Output {
     /// Into containerd's store.
     Store,
+    /// Into the registry that the reference names.
+    Registry {
+        /// Whether plain HTTP, or a certificate that nobody knows, will do.
+        insecure: bool,
+    },
     /// Into the store of the Docker that BuildKit is a part of.
     Docker,
 }
@@ -39,6 +48,9 @@ impl Output {
         let (exporter, attributes) = match self {
             Self::Store => {
                 ("image", vec![name, ("unpack", "true".into()), ("store", "true".into()), ("push", "false".into())])
+            }
+            Self::Registry { insecure } => {
+                ("image", vec![name, ("push", "true".into()), ("registry.insecure", insecure.to_string())])
             }
             Self::Docker => ("moby", vec![name]),
         };
@@ -62,6 +74,27 @@ pub(super) fn request(order: &BuildOrder, session: &str, context: &str, how: &Ho
         source_policy: (how.named_contexts && !order.bases.is_empty()).then(|| own_bases(order)),
         ..SolveRequest::default()
     }
+}
+
+/// A request that resolves an image in its registry, and pulls and builds nothing.
+pub(super) fn resolve(reference: &str, session: &str) -> SolveRequest {
+    let source = SourceOp {
+        identifier: format!("docker-image://{}", reference::full(reference)),
+        attrs: BTreeMap::from([("image.resolvemode".to_owned(), "pull".to_owned())]),
+    };
+    let source = Op { op: Some(op::Op::Source(source)), ..Op::default() }.encode_to_vec();
+    let digest = format!("sha256:{}", hex(&Sha256::digest(&source)));
+    let wanted = Op { inputs: vec![Input { digest, index: 0 }], ..Op::default() }.encode_to_vec();
+    SolveRequest {
+        r#ref: super::session::random_id(),
+        session: session.to_owned(),
+        definition: Some(Definition { def: vec![source, wanted], ..Definition::default() }),
+        ..SolveRequest::default()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bases of this repository are taken from the node, and a registry is asked only for what is not there. Otherwise BuildKit asks first for a

@@ -15,8 +15,8 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::buildkit::{self, How, Log, Output, Run};
 use super::{
-    BuildError, BuildOrder, Builder, Built, Context, Endpoint, LABEL, Progress, PullPolicy, Stored, TIME_LIMIT,
-    reference,
+    BuildError, BuildOrder, Builder, Built, Context, Credentials, Endpoint, LABEL, Progress, PullPolicy, Stored,
+    TIME_LIMIT, reference,
 };
 
 /// How long an answer may take; of a build, how long its context may.
@@ -97,7 +97,8 @@ impl Docker {
         };
         if has_buildkit {
             let how = How { output: Output::Docker, cache: true, named_contexts };
-            let run = Run { endpoint: &self.endpoint, order, how, log, progress: to };
+            let run =
+                Run { endpoint: &self.endpoint, order, how, log, credentials: Credentials::default(), progress: to };
             let built = run.over(hijack::channel(&self.endpoint).await?, context).await?;
             // Old daemons' BuildKit keeps no time of the tag; this does, and changes nothing else.
             let (repo, tag) =

@@ -7,3 +7,4 @@ mod daemons;
 mod docker;
 mod failures;
 mod memory;
+mod registry;

@@ -1,0 +1,26 @@
+//! What is built is pushed to a registry, and found there.
+
+use plumb::builder::{BuildError, Builder, Credentials, Registry};
+
+use super::daemons::{Daemons, build, context, dockerfile, fails, order};
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn an_image_is_pushed_and_found_in_the_registry() {
+    let daemons = Daemons::start(&["--registry"]);
+    let builder = Registry::new(daemons.buildkitd(), Credentials::default()).insecure();
+    let name = "localhost:5000/team/pushed:1".to_owned();
+    assert_eq!(builder.present(std::slice::from_ref(&name)).await.unwrap(), [false]);
+    let files: [(&str, u32, &[u8]); 2] = [("Dockerfile", 0o644, b"FROM scratch\nCOPY a /a\n"), ("a", 0o644, b"pushed")];
+    let (built, log) = build(&builder, &order(&name), context(&files)).await;
+    let digest = built.unwrap_or_else(|error| panic!("{error}: {log:#?}")).digest.expect("buildkitd tells the digest");
+    let asked = [name, format!("localhost:5000/team/pushed@{digest}"), "localhost:5000/team/pushed:2".to_owned()];
+    assert_eq!(builder.present(&asked).await.unwrap(), [true, true, false]);
+
+    let nowhere = order("localhost:1/team/pushed:1");
+    let error = fails(&builder, &nowhere, dockerfile("FROM scratch\nLABEL a=b\n")).await;
+    assert!(matches!(&error, BuildError::Registry { registry, .. } if registry == "localhost:1"), "{error:?}");
+    assert!(error.is_transient(), "{error}");
+    let error = builder.present(&[nowhere.reference]).await.unwrap_err();
+    assert!(matches!(&error, BuildError::Registry { .. }) && error.is_transient(), "{error:?}");
+}
