@@ -75,6 +75,25 @@ async fn what_deploy_holds_is_accepted_and_its_pods_are_restricted() {
     assert!(output.contains("deployment.apps/plumb"), "{output}");
 }
 
+#[tokio::test]
+async fn the_kustomization_of_the_readme_reads_a_url() {
+    let scene = Scene::new("deployurl").await;
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, after) = readme.split_once("```yaml\n# kustomization.yaml\n").expect("README.md has a kustomization");
+    let (text, _) = after.split_once("```").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let copied = directory.path().join("deploy");
+    std::fs::create_dir(&copied).unwrap();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copied.join(path.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(directory.path().join("kustomization.yaml"), text).unwrap();
+    let rendered = scene.kubectl_ok(&["kustomize", directory.path().to_str().unwrap()], "").await;
+    assert!(rendered.contains("value: https://git.example.com/team/environments.git"), "{rendered}");
+    assert!(!rendered.contains("/repositories/repository.git"), "{rendered}");
+}
+
 /// A workload whose pods never come: a control plane has no node.
 const WEB: &str = "apiVersion: apps/v1
 kind: Deployment

@@ -30,6 +30,7 @@ mod killed;
 mod leave_alone;
 mod node;
 mod overtaken;
+mod pod;
 mod prune;
 mod removal;
 mod replace;
