@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use serde_json::Value;
 use tokio::sync::watch as channel;
 
 use super::Reconciler;
 use super::look::planning;
+use crate::cluster::ClusterError;
 use crate::cluster::execute::Done;
 use crate::cluster::limiter;
 use crate::drift::fields::FieldSet;
@@ -30,7 +32,7 @@ impl Reconciler {
     /// Which of these objects, that stand as they were applied, have additions.
     ///
     /// Who creates or replaces a whole object owns the defaults of all that git does not say. So what git's object alone would be is asked once for each set of
-    /// fields. Where that can't be told, all of them count.
+    /// fields. Where the API server refuses to say, none of them count: there is no alarm on doubt.
     pub async fn additions(&self, keys: Vec<ObjectKey>) -> Additions {
         let judged = futures::stream::iter(keys).map(|key| async move {
             let paths = self.added(&key).await;
@@ -59,7 +61,7 @@ impl Reconciler {
             Ok(Some(added)) => added,
             Ok(None) => return Some(FieldSet::default()), // Gone: the watch will tell.
             Err(failure) if failure.transient => return None,
-            Err(_) => paths, // As of a Service with a port of its own, of which there can't be two.
+            Err(_) => FieldSet::default(),
         };
         self.memory().additions.insert(key.clone(), (manifest.digest, text, added.clone()));
         Some(added)
@@ -79,8 +81,8 @@ impl Reconciler {
         let (known, key) = (self.discover().await?, &manifest.key);
         let Lookup::Served(info) = known.kinds.lookup(&key.kind, &manifest.version) else { return Ok(None) };
         let Some(live) = self.writer().read(key, info).await.map_err(planning)? else { return Ok(None) };
-        let alone = self.writer().would_make(manifest, info).await.map_err(planning)?;
-        Ok(Some(paths.differing(&live, &alone)))
+        let alone = self.writer().would_make(manifest, info).await;
+        told_apart(paths, &live, alone).map(Some).map_err(planning)
     }
 
     /// Takes the additions out of these objects.
@@ -117,4 +119,56 @@ impl Reconciler {
 pub(super) fn additions(live: &Live, manifest: &Manifest) -> Option<FieldSet> {
     let paths = FieldSet::parse(live.foreign.as_ref()?).ok()?.outside(manifest.left_alone());
     (!paths.is_empty()).then_some(paths)
+}
+
+/// Those of the paths at which a live object is not as it would be `alone`.
+///
+/// There may be none like it: a Service with a port or an address of its own, a definition, whose name follows from its content, a quota that is used up, a right
+/// that is missing. Then nobody knows which of the fields are defaults, and asking again would not help.
+fn told_apart(paths: &FieldSet, live: &Value, alone: Result<Value, ClusterError>) -> Result<FieldSet, ClusterError> {
+    match alone {
+        Ok(alone) => Ok(paths.differing(live, &alone)),
+        Err(error) if matches!(error.code(), 400 | 403 | 404 | 405 | 409 | 413 | 422) => Ok(FieldSet::default()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(code: u16, message: &str) -> Result<Value, ClusterError> {
+        let status = Box::new(Status { code, message: message.to_owned(), ..Status::default() });
+        Err(ClusterError::Refused { what: "dry-run".to_owned(), status })
+    }
+
+    #[test]
+    fn without_an_answer_about_defaults_nothing_is_an_addition() {
+        let fields = json!({"f:spec": {"f:sessionAffinity": {}, "f:extra": {}}});
+        let paths = FieldSet::from_value(&fields).unwrap();
+        let live = json!({"spec": {"sessionAffinity": "None", "extra": "theirs"}});
+        let alone = Ok(json!({"spec": {"sessionAffinity": "None"}}));
+        assert_eq!(told_apart(&paths, &live, alone).unwrap().paths(), ["spec.extra"]);
+        for (code, message) in [
+            (422, "spec.ports[0].nodePort: provided port is already allocated"),
+            (422, "spec.clusterIPs: failed to allocate IP 10.96.0.7: provided IP is already allocated"),
+            (422, "metadata.name: must be spec.names.plural+\".\"+spec.group"),
+            (403, "exceeded quota: services"),
+            (403, "services is forbidden: cannot create"),
+            (400, "admission webhook does not support dry run"),
+        ] {
+            let added = told_apart(&paths, &live, refused(code, message)).unwrap();
+            assert!(added.is_empty(), "{message}: {:?}", added.paths());
+        }
+        // These pass, and are asked again.
+        for (code, message) in [(429, ""), (503, ""), (500, "failed calling webhook")] {
+            assert!(
+                told_apart(&paths, &live, refused(code, message)).is_err_and(|error| error.is_transient()),
+                "{code}"
+            );
+        }
+    }
 }
