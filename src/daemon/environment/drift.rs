@@ -87,15 +87,36 @@ pub(super) enum Write<'a> {
 pub(super) struct Healed {
     written: HashSet<ObjectKey>,
     failed: HashSet<ObjectKey>,
+    /// What failed is not one object's, as making their namespace: for all that were not written.
+    failed_for_all: bool,
     pub(super) failures: Vec<Failure>,
     pub(super) took: Duration,
+}
+
+/// What became of an object that was to be healed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Written,
+    Failed,
+    /// It was stopped before its turn.
+    NotReached,
 }
 
 impl Healed {
     fn of(done: Done, took: Duration) -> Self {
         let failed = done.failures.iter().filter_map(|failure| failure.object.clone()).collect();
+        let failed_for_all = done.failures.iter().any(|failure| failure.object.is_none());
         let written = done.baselines.into_iter().map(|(key, _)| key).collect();
-        Self { written, failed, failures: done.failures, took }
+        Self { written, failed, failed_for_all, failures: done.failures, took }
+    }
+
+    fn fate(&self, key: &ObjectKey) -> Fate {
+        match () {
+            () if self.failed.contains(key) => Fate::Failed,
+            () if self.written.contains(key) => Fate::Written,
+            () if self.failed_for_all => Fate::Failed,
+            () => Fate::NotReached,
+        }
     }
 }
 
@@ -263,13 +284,13 @@ impl Task {
     /// What became of one drift; `None`: there is nothing to tell.
     pub(super) fn ended(&mut self, drift: &Drift, healed: &Healed, contested: &mut Vec<ObjectKey>) -> Option<Action> {
         let key = &drift.key;
-        if healed.failed.contains(key) {
-            return Some(Action::Failed).filter(|_| self.drifts.attempts == 0);
-        }
-        if !healed.written.contains(key) {
-            // Stopped before its turn.
-            self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, [(key.clone(), None)]);
-            return None;
+        match healed.fate(key) {
+            Fate::Written => {}
+            Fate::Failed => return Some(Action::Failed).filter(|_| self.drifts.attempts == 0),
+            Fate::NotReached => {
+                self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, [(key.clone(), None)]);
+                return None;
+            }
         }
         self.drifts.attempts = 0;
         self.drifts.touched.remove(key);
@@ -321,9 +342,44 @@ impl Task {
         let nameless = passing.iter().any(|failure| failure.object.is_none());
         if let Some(failure) = Failure::first_of(passing) {
             debug!(environment = %self.reconciler.name, reason = %failure, "drift is put back later");
-            let open = self.drifts.book.open().filter(|_| nameless).map(|found| found.key.clone());
+            let open = self.drifts.book.open().chain(self.drifts.additions.open());
+            let open = open.filter(|_| nameless).map(|found| found.key.clone());
             let keys: Vec<ObjectKey> = keys.into_iter().chain(open).collect();
             self.put_off(keys);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drift::fingerprint::Baseline;
+    use crate::model::{Digest, Stage};
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("", "ConfigMap", "n", name)
+    }
+
+    fn healed(written: &str, failures: Vec<Failure>) -> Healed {
+        let baseline = Baseline {
+            digest: Digest::of(b"x"),
+            uid: "u".into(),
+            fields: "{}".into(),
+            time: None,
+            resource_version: 1,
+        };
+        let baselines = vec![(key(written), baseline)];
+        Healed::of(Done { baselines, failures, ..Done::default() }, Duration::ZERO)
+    }
+
+    #[test]
+    fn what_a_failure_of_all_kept_from_being_written_has_failed_and_is_not_begun_again_at_once() {
+        let fates = |healed: &Healed| ["a", "b", "c"].map(|name| healed.fate(&key(name)));
+        let stopped = healed("a", Vec::new());
+        assert_eq!(fates(&stopped), [Fate::Written, Fate::NotReached, Fate::NotReached]);
+        let one = healed("a", vec![Failure::new(Stage::Apply, "refused").on(key("b"))]);
+        assert_eq!(fates(&one), [Fate::Written, Fate::Failed, Fate::NotReached]);
+        let all = healed("a", vec![Failure::new(Stage::Apply, "the namespace can't be made").transient()]);
+        assert_eq!(fates(&all), [Fate::Written, Fate::Failed, Fate::Failed]);
     }
 }
