@@ -94,7 +94,10 @@ impl JsonSchema for Budget {
     }
 }
 
-/// A duration in the words of `humantime`: `90s`, `5m`, `1h 30m`.
+/// Whoever means never has another word for it; and a moment this far ahead can be reckoned with.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A duration in the words of `humantime`: `90s`, `5m`, `1h 30m`; from a second to a year.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HumanDuration(Duration);
 
@@ -147,6 +150,9 @@ impl<'de> Deserialize<'de> for HumanDuration {
         if duration < Duration::from_secs(1) {
             return Err(de::Error::custom(format!("{text:?} is shorter than one second")));
         }
+        if duration > LONGEST {
+            return Err(de::Error::custom(format!("{text:?} is longer than a year")));
+        }
         Ok(Self(duration))
     }
 }
@@ -189,7 +195,8 @@ mod tests {
     fn durations_are_read_and_written_in_words() {
         let read = |text: &str| serde_json::from_str::<HumanDuration>(text);
         assert_eq!(serde_json::to_string(&read("\"1h 30m\"").unwrap()).unwrap(), "\"1h 30m\"");
-        for bad in ["\"\"", "\"5\"", "5", "\"0s\"", "\"-5m\"", "\"soon\""] {
+        assert!(read("\"365d\"").is_ok());
+        for bad in ["\"\"", "\"5\"", "5", "\"0s\"", "\"-5m\"", "\"soon\"", "\"366d\"", "\"18446744073709551615s\""] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }
