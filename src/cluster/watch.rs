@@ -192,3 +192,6 @@ async fn follow<S: Sink>(caller: &Caller, sink: &mut S, from: &str) -> Result<En
 fn number(version: &str) -> ResourceVersion {
     version.parse().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;
