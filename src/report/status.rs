@@ -41,8 +41,9 @@ pub fn next(
     }
     health::set_ready(&mut status.conditions, generation, now);
     let entry = entry(deployment, now);
-    // A commit ends once: trying it again replaces how it ended before. Coming back to one that was deployed does not undo that.
-    let stays = |former: &HistoryEntry| deployment.outcome == Outcome::Unchanged && former.outcome == "Deployed";
+    // A commit ends once: trying it again replaces how it ended before. Coming back to one that was deployed, or suspending it, does not undo that.
+    let wrote_nothing = matches!(deployment.outcome, Outcome::Unchanged | Outcome::Suspended);
+    let stays = |former: &HistoryEntry| wrote_nothing && former.outcome == "Deployed";
     // Nor is a rollout that failed undone by a restart, which finds everything as it left it.
     let wrote = deployment.applied > 0 || deployment.pruned > 0;
     let failed = |former: &HistoryEntry| former.commit == entry.commit && health::failed_at_health(former);
@@ -211,6 +212,21 @@ pub(super) mod tests {
         assert_eq!(status.history[0].time, stamp(at(99)));
         assert!(status.history[1].commit.starts_with("0d0d"));
         assert_eq!(status.short_commit.as_deref(), Some("0e0e0e0"));
+    }
+
+    #[test]
+    fn what_was_deployed_stays_in_the_history_while_it_is_suspended() {
+        let deployed = next(&EnvironmentStatus::default(), &ended(1, Outcome::Deployed), None, None, None, at(1));
+        let suspended = next(&deployed, &ended(1, Outcome::Suspended), None, None, None, at(2));
+        let outcomes = |status: &EnvironmentStatus| -> Vec<String> {
+            status.history.iter().map(|entry| entry.outcome.clone()).collect()
+        };
+        assert_eq!(outcomes(&suspended), ["Suspended", "Deployed"]);
+        assert_eq!(
+            outcomes(&next(&suspended, &ended(1, Outcome::Suspended), None, None, None, at(3))),
+            outcomes(&suspended)
+        );
+        assert_eq!(outcomes(&next(&suspended, &ended(1, Outcome::Deployed), None, None, None, at(4))), ["Deployed"]);
     }
 
     #[test]
