@@ -36,7 +36,7 @@ pub struct Examined {
     /// Only a dry-run can tell.
     pub verify: Vec<ObjectKey>,
     /// The target's apply of them failed or was held back, and they are not being deleted: it may succeed now.
-    pub freed: bool,
+    pub freed: Vec<ObjectKey>,
 }
 
 /// Objects of the target that are about to be put back.
@@ -83,7 +83,7 @@ impl Reconciler {
                 let baseline = match memory.baselines.get(&key) {
                     Some(baseline) if baseline.digest == manifest.digest => baseline,
                     other => {
-                        examined.freed |= live.is_none_or(|live| !live.terminating);
+                        examined.freed.extend(live.is_none_or(|live| !live.terminating).then(|| key.clone()));
                         examined.verify.extend((observing && other.is_none()).then_some(key));
                         continue;
                     }

@@ -191,12 +191,12 @@ impl Task {
         let changed = self.gather_changes().await;
         let mut examined = self.reconciler.examine(&changed, self.observes().is_some());
         debug!(environment = %self.reconciler.name, ?changed, ?examined, "looking at what changed");
-        if examined.freed {
-            self.course.retry_now(Instant::now());
-        }
         examined.stand.iter().chain(&examined.added).for_each(|key| self.stands(key));
         examined.stand.iter().for_each(|key| self.nothing_added(key));
         self.wait_turns(&mut examined);
+        if !examined.freed.is_empty() {
+            self.course.retry_now(Instant::now());
+        }
         if !(examined.found.is_empty() && examined.verify.is_empty()) {
             match self.reconciler.restoring(&examined).await {
                 Ok(restoring) => self.put_back(restoring).await,
@@ -222,6 +222,9 @@ impl Task {
         let (now, drifts) = (Instant::now(), &mut self.drifts);
         examined.found.retain(|found| !drifts.book.waits(&found.key, now));
         examined.verify.retain(|key| drifts.may_ask(key, now));
+        // Whoever writes all the time to what can't be applied must not have the whole target tried again each time.
+        let asked = &examined.verify;
+        examined.freed.retain(|key| asked.contains(key) || drifts.may_ask(key, now));
     }
 
     /// An object is as it was applied, whatever others may have added.
