@@ -8,6 +8,7 @@ mod log;
 mod session;
 mod solve;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -81,7 +82,7 @@ impl Run<'_> {
         let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, self.endpoint))?;
         let answer = tokio::select! {
             answer = solve(control, request, self.log, self.progress) => answer,
-            () = tunnel => unreachable_end().await,
+            never = endless(tunnel) => match never {},
         };
         match answer {
             Ok(answer) => Ok(Built { digest: answer.exporter_response.get(DIGEST).cloned() }),
@@ -111,7 +112,7 @@ pub(super) async fn resolves(
     let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, endpoint))?;
     let answer = tokio::select! {
         answer = control.solve(request) => answer,
-        () = tunnel => std::future::pending().await,
+        never = endless(tunnel) => match never {},
     };
     match answer {
         Ok(_) => Ok(true),
@@ -120,8 +121,9 @@ pub(super) async fn resolves(
     }
 }
 
-/// A session that has ended says nothing: what became of the build, its own call tells.
-async fn unreachable_end() -> Result<SolveResponse, tonic::Status> {
+/// Keeps a session going. That it has ended says nothing: what became of the build, its own call tells, which goes on to be waited for.
+async fn endless(tunnel: impl Future<Output = ()>) -> Infallible {
+    tunnel.await;
     std::future::pending().await
 }
 
