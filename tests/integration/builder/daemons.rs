@@ -179,8 +179,19 @@ pub async fn gone(word: &str) {
     .unwrap_or_else(|_| panic!("a process with {word} still runs"));
 }
 
+/// Waits until one runs.
+pub async fn running(word: &str) {
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while !runs(word) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("no process with {word} runs"));
+}
+
 /// Whether a process of the machine has this word among its arguments.
-pub fn runs(word: &str) -> bool {
+fn runs(word: &str) -> bool {
     let processes = std::fs::read_dir("/proc").expect("/proc is there").flatten();
     let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
     lines.any(|line| line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()))
