@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::builder::containerd::Containerd;
-use crate::builder::{BuildKit, Builder, Endpoint};
+use crate::builder::{Address, BuildKit, Builder, Endpoint, Remote};
 use crate::model::secret::Masked;
 use crate::source::{Credentials, SecretSource, SourceSettings, Trust, UrlError};
 
@@ -110,9 +110,18 @@ pub struct ClusterArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Images")]
 pub struct BuilderArgs {
-    /// The buildkitd that builds images, as unix:///PATH or tcp://HOST:PORT; its containerd is the node's [default: none]
+    /// Who builds images: a buildkitd as unix:///PATH or tcp://HOST:PORT, or a `plumb builder` as http://HOST:PORT [default: none]
     #[arg(long, env = "PLUMB_BUILDER", value_name = "ADDRESS", global = true)]
-    pub builder: Option<Endpoint>,
+    pub builder: Option<Address>,
+    /// The file with the token for a `plumb builder`; read anew for each request
+    #[arg(
+        long,
+        env = "PLUMB_BUILDER_TOKEN_FILE",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/plumb-builder/token",
+        global = true
+    )]
+    pub builder_token_file: PathBuf,
     /// The containerd whose images the node's pods run
     #[arg(
         long,
@@ -130,9 +139,16 @@ pub struct BuilderArgs {
 impl BuilderArgs {
     /// The builder, if there is one; nothing is sent yet.
     pub fn builder(&self) -> Option<Arc<dyn Builder>> {
-        let endpoint = self.builder.clone()?;
-        let buildkit = BuildKit::new(endpoint, Containerd::new(self.containerd.clone()));
-        Some(Arc::new(buildkit.time_limit(self.build_timeout)))
+        Some(match self.builder.clone()? {
+            Address::Daemon(endpoint) => {
+                let buildkit = BuildKit::new(endpoint, Containerd::new(self.containerd.clone()));
+                Arc::new(buildkit.time_limit(self.build_timeout))
+            }
+            Address::Pod(authority) => {
+                let remote = Remote::new(authority, self.builder_token_file.clone());
+                Arc::new(remote.time_limit(self.build_timeout))
+            }
+        })
     }
 }
 

@@ -23,6 +23,37 @@ pub enum Endpoint {
     Tcp(String),
 }
 
+/// Who is asked to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A daemon, in person.
+    Daemon(Endpoint),
+    /// plumb's own builder, in a pod beside the daemon: host and port of its HTTP server.
+    Pod(String),
+}
+
+impl FromStr for Address {
+    type Err = BuildError;
+
+    fn from_str(text: &str) -> Result<Self, BuildError> {
+        match text.strip_prefix("http://") {
+            Some(rest) => match authority(rest) {
+                Some(authority) => Ok(Self::Pod(authority.to_owned())),
+                None => Err(BuildError::BadEndpoint(text.to_owned())),
+            },
+            None => text.parse().map(Self::Daemon),
+        }
+    }
+}
+
+/// Host and port, if there is nothing else but a slash.
+fn authority(text: &str) -> Option<&str> {
+    let authority = text.strip_suffix('/').unwrap_or(text);
+    let (host, port) = authority.rsplit_once(':')?;
+    let sound = !host.is_empty() && !host.contains(['@', '/']) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    sound.then_some(authority)
+}
+
 impl FromStr for Endpoint {
     type Err = BuildError;
 
@@ -31,10 +62,8 @@ impl FromStr for Endpoint {
         if let Some(path) = text.strip_prefix("unix://") {
             return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(bad()) };
         }
-        let authority = text.strip_prefix("tcp://").ok_or_else(bad)?.trim_end_matches('/');
-        let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;
-        let sound = !host.is_empty() && !host.contains(['@', '/']) && port.parse::<u16>().is_ok_and(|port| port > 0);
-        if sound { Ok(Self::Tcp(authority.to_owned())) } else { Err(bad()) }
+        let authority = text.strip_prefix("tcp://").and_then(authority).ok_or_else(bad)?;
+        Ok(Self::Tcp(authority.to_owned()))
     }
 }
 
@@ -102,6 +131,16 @@ mod tests {
             "/run/x",
         ] {
             assert!(matches!(bad.parse::<Endpoint>(), Err(BuildError::BadEndpoint(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_builders_pod() {
+        let pod = "http://plumb-builder.plumb-builder:8090";
+        assert_eq!(pod.parse::<Address>().unwrap(), Address::Pod("plumb-builder.plumb-builder:8090".to_owned()));
+        assert_eq!("tcp://a:1".parse::<Address>().unwrap(), Address::Daemon(Endpoint::Tcp("a:1".to_owned())));
+        for bad in ["http://", "http://host", "http://a@b:1", "http://host:1/path", "https://host:1"] {
+            assert!(matches!(bad.parse::<Address>(), Err(BuildError::BadEndpoint(_))), "{bad}");
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A failure says what went wrong, where, and by its `hint` what to do. Text of others in it has been cleaned of what looks like a credential.
-#[derive(Debug, thiserror::Error)]
+/// It goes from the builder's pod to the reconciler as it is.
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum BuildError {
     /// Nobody answers at the builder's address.
     #[error("the image builder at {endpoint} is away: {reason}")]
@@ -14,7 +18,9 @@ pub enum BuildError {
         reason: String,
     },
     /// The address is none.
-    #[error("{0:?} is no address of an image builder: it is unix:///path/to/socket or tcp://host:port")]
+    #[error(
+        "{0:?} is no address of an image builder: it is unix:///path/to/socket, tcp://host:port, or http://host:port of plumb's own builder"
+    )]
     BadEndpoint(String),
     /// The socket may not be opened.
     #[error("plumb may not open {endpoint}")]
@@ -22,9 +28,21 @@ pub enum BuildError {
         /// The address.
         endpoint: String,
     },
+    /// The builder's pod does not take our token, or there is none to show.
+    #[error("the image builder at {endpoint} does not take plumb's requests: {reason}")]
+    Unauthorized {
+        /// The address.
+        endpoint: String,
+        /// What it said, or what is wrong with the token's file.
+        reason: String,
+    },
     /// The context could not be read to its end.
     #[error("the build context could not be read: {0}")]
-    Context(#[source] std::io::Error),
+    Context(
+        #[source]
+        #[serde(with = "as_text")]
+        std::io::Error,
+    ),
     /// Images that are each other's base.
     #[error("it is built from another image of the commit, which is built from it")]
     BasesInACircle,
@@ -125,7 +143,8 @@ impl BuildError {
     /// Whether it may pass by itself, so that trying again makes sense. What the commit is at fault for waits for the next one.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Away { .. } | Self::Denied { .. } | Self::DiskFull { .. } | Self::Builder { .. } => true,
+            Self::Away { .. } | Self::Denied { .. } | Self::Unauthorized { .. } => true,
+            Self::DiskFull { .. } | Self::Builder { .. } => true,
             Self::UnknownBase { transient, .. } => *transient,
             Self::Registry { status, .. } => status.is_none_or(|status| status == 429 || status >= 500),
             Self::Context(_) | Self::BadEndpoint(_) | Self::NoDockerfile(_) | Self::Dockerfile { .. } => false,
@@ -141,6 +160,9 @@ impl BuildError {
                 "start buildkitd or dockerd there, or correct the address; plumb tries again by itself"
             }
             Self::Denied { .. } => "run plumb as a user or group that may open it; plumb tries again by itself",
+            Self::Unauthorized { .. } => {
+                "let the builder's --client and --audience be plumb's service account and its token's audience; plumb tries again by itself"
+            }
             Self::NoDockerfile(_) => "add it, or correct dockerfile in plumb.yaml; .dockerignore may also leave it out",
             Self::UnknownTarget { .. } => "correct target in plumb.yaml",
             Self::UnknownBase { .. } => "correct the name, or give the builder access to it",
@@ -153,6 +175,19 @@ impl BuildError {
             Self::Registry { .. } | Self::Builder { .. } | Self::BasesInACircle => return None,
             Self::KeptByRegistry(_) | Self::BadCredentials => return None,
         })
+    }
+}
+
+/// What is kept of an I/O error on its way is what it says.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(error: &std::io::Error, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(error)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<std::io::Error, D::Error> {
+        String::deserialize(deserializer).map(std::io::Error::other)
     }
 }
 

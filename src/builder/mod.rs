@@ -1,7 +1,7 @@
 //! The builders: from an image's sources to an image where the node finds it.
 //!
-//! [`Builder`] is what the rest of plumb sees. [`BuildKit`] builds in a buildkitd, for a containerd node; [`Docker`] in a dockerd; [`Registry`] pushes. [`queue`] builds
-//! what is missing of a commit's images. Contexts are streamed and never held whole.
+//! [`Builder`] is what the rest of plumb sees. [`BuildKit`] builds in a buildkitd, for a containerd node; [`Docker`] in a dockerd; [`Registry`] pushes;
+//! [`Remote`] has a pod do it that holds the daemon's socket. [`queue`] builds what is missing of a commit's images. Contexts are streamed and never held whole.
 
 pub mod buildkit;
 pub mod containerd;
@@ -11,6 +11,7 @@ pub mod error;
 pub mod queue;
 pub mod reference;
 pub mod registry;
+pub mod remote;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,9 +26,10 @@ use tokio::sync::mpsc::Sender;
 
 pub use buildkit::BuildKit;
 pub use docker::Docker;
-pub use endpoint::Endpoint;
+pub use endpoint::{Address, Endpoint};
 pub use error::BuildError;
 pub use registry::{Credentials, Registry};
+pub use remote::Remote;
 
 /// The label that every image of plumb bears; its value is the image's repository name. Garbage collection looks at nothing without it.
 pub const LABEL: &str = "dev.plumb.image";

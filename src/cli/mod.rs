@@ -9,6 +9,7 @@ use crate::config::{ClusterArgs, LogFormat, RepositoryArgs};
 mod apply;
 mod approve;
 mod build;
+mod builder;
 mod drift;
 mod history;
 mod init;
@@ -37,7 +38,7 @@ pub struct Cli {
     /// How log lines look [default: text on a terminal and on a laptop, json in a pod]
     #[arg(long, env = "PLUMB_LOG_FORMAT", value_enum, global = true, help_heading = "Logging")]
     log_format: Option<LogFormat>,
-    /// What is logged: error, warn, info, debug, or directives such as plumb=debug [default: info for run, apply and build, else warn]
+    /// What is logged: error, warn, info, debug, or directives such as plumb=debug [default: info for run, apply, build and builder, else warn]
     #[arg(long, env = "PLUMB_LOG", value_name = "LEVEL", global = true, help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
@@ -51,6 +52,7 @@ enum Verb {
     Apply(apply::Args),
     Render(render::Args),
     Build(build::Args),
+    Builder(builder::Args),
     Status(status::Args),
     Drift(drift::Args),
     History(history::Args),
@@ -64,6 +66,13 @@ enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Verb {
+    /// Whether people follow what it does.
+    fn acts(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Apply(_) | Self::Build(_) | Self::Builder(_))
+    }
 }
 
 /// How plumb ends, as its exit code.
@@ -105,6 +114,7 @@ impl Cli {
                 Verb::Render(args) => render::run(repository, cluster, args).await,
                 Verb::Build(args) => build::run(repository, cluster, args).await,
                 Verb::Drift(args) => drift::run(repository, cluster, args).await,
+                Verb::Builder(args) => builder::run(cluster, args).await,
                 Verb::Status(args) => status::run(cluster, args).await,
                 Verb::History(args) => history::run(repository, cluster, args).await,
                 Verb::Rollback(args) => write::unless_interrupted(rollback::run(repository, cluster, args)).await,
@@ -121,7 +131,7 @@ impl Cli {
     }
 
     fn start_logging(&self) -> anyhow::Result<()> {
-        let usual = if matches!(self.verb, Verb::Run(_) | Verb::Apply(_) | Verb::Build(_)) { "info" } else { "warn" };
+        let usual = if self.verb.acts() { "info" } else { "warn" };
         let level = self.log.as_deref().unwrap_or(usual);
         let filter = tracing_subscriber::EnvFilter::try_new(level)
             .map_err(|error| anyhow::anyhow!("--log {level:?}: {error}"))?;

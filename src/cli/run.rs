@@ -71,7 +71,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
 }
 
 /// The first signal stops plumb once its writes have ended; the second at once.
-fn stop_by_signal(stop: channel::Sender<bool>) -> anyhow::Result<()> {
+pub(super) fn stop_by_signal(stop: channel::Sender<bool>) -> anyhow::Result<()> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
@@ -84,7 +84,7 @@ fn stop_by_signal(stop: channel::Sender<bool>) -> anyhow::Result<()> {
             if std::mem::replace(&mut asked, true) {
                 std::process::exit(130);
             }
-            info!("stopping; the writes that are under way end first");
+            info!("stopping; what is being written ends first");
             stop.send_replace(true);
         }
     });

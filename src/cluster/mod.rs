@@ -19,6 +19,7 @@ mod heal;
 pub mod inventory;
 pub mod limiter;
 pub mod parent;
+pub mod review;
 pub mod standing;
 mod watch;
 

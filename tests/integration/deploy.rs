@@ -72,7 +72,9 @@ async fn what_deploy_holds_is_accepted_and_its_pods_are_restricted() {
         ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "-k", directory];
     let output = scene.kubectl_ok(&strict, "").await;
     assert!(!output.contains("Warning"), "Pod Security: {output}");
-    assert!(output.contains("deployment.apps/plumb"), "{output}");
+    for pods in ["deployment.apps/plumb ", "deployment.apps/plumb-builder "] {
+        assert!(output.contains(pods), "{output}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Images are built by real daemons: a buildkitd and a containerd in namespaces of their own. That needs root.
+//! Images are built by real daemons: a buildkitd and a containerd in namespaces of their own. That needs root; whom [`pod`] lets in does not.
 //!
 //! There is no registry to pull from. What runs in a build is the machine's own shell, in an image that [`daemons::shell`] builds.
 
@@ -7,4 +7,5 @@ mod daemons;
 mod docker;
 mod failures;
 mod memory;
+mod pod;
 mod registry;
