@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::builder::containerd::Containerd;
-use crate::builder::{Address, BuildKit, Builder, Endpoint, Remote};
+use crate::builder::{
+    Address, BuildError, BuildKit, Builder, Credentials as Logins, Docker, Endpoint, Registry, Remote,
+};
 use crate::model::secret::Masked;
 use crate::source::{Credentials, SecretSource, SourceSettings, Trust, UrlError};
 
@@ -110,7 +112,8 @@ pub struct ClusterArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Images")]
 pub struct BuilderArgs {
-    /// Who builds images: a buildkitd as unix:///PATH or tcp://HOST:PORT, or a `plumb builder` as http://HOST:PORT [default: none]
+    /// Who builds images: a buildkitd as unix:///PATH or tcp://HOST:PORT, a dockerd as docker+unix:///PATH, or a `plumb builder` as
+    /// http://HOST:PORT [default: none]
     #[arg(long, env = "PLUMB_BUILDER", value_name = "ADDRESS", global = true)]
     pub builder: Option<Address>,
     /// The file with the token for a `plumb builder`; read anew for each request
@@ -131,15 +134,30 @@ pub struct BuilderArgs {
         global = true
     )]
     pub containerd: Endpoint,
+    /// Have the buildkitd push images to the registry that their names begin with, instead of leaving them on the node
+    #[arg(long, env = "PLUMB_PUSH", global = true)]
+    pub push: bool,
+    /// A Docker config.json with the logins of registries, for --push
+    #[arg(long, env = "PLUMB_REGISTRY_LOGINS", value_name = "FILE", global = true)]
+    pub registry_logins: Option<PathBuf>,
+    /// Push over plain HTTP, or to a registry whose certificate is not known
+    #[arg(long, env = "PLUMB_REGISTRY_INSECURE", global = true)]
+    pub registry_insecure: bool,
     /// The longest that one build may take
     #[arg(long, env = "PLUMB_BUILD_TIMEOUT", value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30m", global = true)]
     pub build_timeout: Duration,
 }
 
 impl BuilderArgs {
-    /// The builder, if there is one; nothing is sent yet.
-    pub fn builder(&self) -> Option<Arc<dyn Builder>> {
-        Some(match self.builder.clone()? {
+    /// The builder, if there is one; nothing is sent yet. The error says what is wrong with the logins.
+    pub fn builder(&self) -> Result<Option<Arc<dyn Builder>>, BuildError> {
+        let Some(address) = self.builder.clone() else { return Ok(None) };
+        Ok(Some(match address {
+            Address::Daemon(endpoint) if self.push => {
+                let registry = Registry::new(endpoint, self.logins()?).time_limit(self.build_timeout);
+                Arc::new(if self.registry_insecure { registry.insecure() } else { registry })
+            }
+            Address::Docker(endpoint) => Arc::new(Docker::new(endpoint).time_limit(self.build_timeout)),
             Address::Daemon(endpoint) => {
                 let buildkit = BuildKit::new(endpoint, Containerd::new(self.containerd.clone()));
                 Arc::new(buildkit.time_limit(self.build_timeout))
@@ -148,7 +166,14 @@ impl BuilderArgs {
                 let remote = Remote::new(authority, self.builder_token_file.clone());
                 Arc::new(remote.time_limit(self.build_timeout))
             }
-        })
+        }))
+    }
+
+    fn logins(&self) -> Result<Logins, BuildError> {
+        let Some(file) = &self.registry_logins else { return Ok(Logins::default()) };
+        let unreadable =
+            |error: std::io::Error| BuildError::NoCredentials { file: file.clone(), reason: error.to_string() };
+        Logins::from_docker_config(&std::fs::read(file).map_err(unreadable)?)
     }
 }
 

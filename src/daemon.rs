@@ -97,6 +97,9 @@ pub async fn once(
     ended
 }
 
+/// Trouble with the API server that is over after this time is not told.
+const MOMENT: Duration = Duration::from_millis(500);
+
 /// Says once what keeps plumb from seeing its Environments, and once that it is over.
 async fn tell_trouble(mut parents: channel::Receiver<Known>) {
     let mut told: Option<bool> = None;
@@ -105,6 +108,13 @@ async fn tell_trouble(mut parents: channel::Receiver<Known>) {
             let known = parents.borrow_and_update();
             (known.no_crd, known.trouble.clone())
         };
+        if trouble.is_some() && !no_crd && told.is_none() {
+            // Right after it was given the definition, an API server refuses to list.
+            tokio::time::sleep(MOMENT).await;
+            if parents.borrow().trouble.is_none() {
+                continue;
+            }
+        }
         match trouble {
             Some(trouble) if told != Some(no_crd) => {
                 if no_crd {

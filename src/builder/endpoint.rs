@@ -26,8 +26,10 @@ pub enum Endpoint {
 /// Who is asked to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A daemon, in person.
+    /// A buildkitd.
     Daemon(Endpoint),
+    /// A dockerd, which builds into its own store.
+    Docker(Endpoint),
     /// plumb's own builder, in a pod beside the daemon: host and port of its HTTP server.
     Pod(String),
 }
@@ -36,6 +38,9 @@ impl FromStr for Address {
     type Err = BuildError;
 
     fn from_str(text: &str) -> Result<Self, BuildError> {
+        if let Some(docker) = text.strip_prefix("docker+") {
+            return docker.parse().map(Self::Docker);
+        }
         match text.strip_prefix("http://") {
             Some(rest) => match authority(rest) {
                 Some(authority) => Ok(Self::Pod(authority.to_owned())),
@@ -139,6 +144,8 @@ mod tests {
         let pod = "http://plumb-builder.plumb-builder:8090";
         assert_eq!(pod.parse::<Address>().unwrap(), Address::Pod("plumb-builder.plumb-builder:8090".to_owned()));
         assert_eq!("tcp://a:1".parse::<Address>().unwrap(), Address::Daemon(Endpoint::Tcp("a:1".to_owned())));
+        let docker = Address::Docker(Endpoint::Unix("/run/docker.sock".into()));
+        assert_eq!("docker+unix:///run/docker.sock".parse::<Address>().unwrap(), docker);
         for bad in ["http://", "http://host", "http://a@b:1", "http://host:1/path", "https://host:1"] {
             assert!(matches!(bad.parse::<Address>(), Err(BuildError::BadEndpoint(_))), "{bad}");
         }

@@ -129,6 +129,14 @@ pub enum BuildError {
     /// The text is no Docker configuration with credentials.
     #[error("the registry credentials are no Docker configuration (config.json with auths)")]
     BadCredentials,
+    /// The file with the logins can't be read.
+    #[error("the logins of registries, {}, can't be read: {reason}", file.display())]
+    NoCredentials {
+        /// The file.
+        file: std::path::PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// Anything else that the builder says.
     #[error("the image builder at {endpoint} says: {reason}")]
     Builder {
@@ -148,7 +156,7 @@ impl BuildError {
             Self::UnknownBase { transient, .. } => *transient,
             Self::Registry { status, .. } => status.is_none_or(|status| status == 429 || status >= 500),
             Self::Context(_) | Self::BadEndpoint(_) | Self::NoDockerfile(_) | Self::Dockerfile { .. } => false,
-            Self::KeptByRegistry(_) | Self::BadCredentials => false,
+            Self::KeptByRegistry(_) | Self::BadCredentials | Self::NoCredentials { .. } => false,
             Self::BasesInACircle | Self::UnknownTarget { .. } | Self::Step { .. } | Self::TimeLimit { .. } => false,
         }
     }
@@ -173,7 +181,7 @@ impl BuildError {
             Self::Registry { status: Some(401 | 403), .. } => "correct the registry's credentials",
             Self::BadEndpoint(_) | Self::Context(_) | Self::Dockerfile { .. } | Self::Step { .. } => return None,
             Self::Registry { .. } | Self::Builder { .. } | Self::BasesInACircle => return None,
-            Self::KeptByRegistry(_) | Self::BadCredentials => return None,
+            Self::KeptByRegistry(_) | Self::BadCredentials | Self::NoCredentials { .. } => return None,
         })
     }
 }

@@ -47,7 +47,7 @@ struct Shown {
 pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
     let opened = open::Opened::open(&repository).await?;
     let (definition, commit) = args.subject.of(&opened)?;
-    let builder = cluster.builder.builder();
+    let builder = cluster.builder.builder()?;
     let store = &opened.store;
     let declared = tokio::task::block_in_place(|| declared_images(&store.at(commit)?, &mut Known::default()))
         .map_err(|error| error.failure())?;

@@ -29,8 +29,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
-    let builder = match (&cluster.builder.builder, cluster.builder.builder()) {
-        (Some(Address::Daemon(_)), Some(builder)) => builder,
+    let builder = match (&cluster.builder.builder, cluster.builder.builder()?) {
+        (Some(Address::Daemon(_) | Address::Docker(_)), Some(builder)) => builder,
         _ => anyhow::bail!("give the daemon that builds by --builder, such as unix:///run/buildkit/buildkitd.sock"),
     };
     let gate = Gate::new(cluster.connect().await?, args.client.clone(), args.audience);

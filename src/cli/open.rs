@@ -133,8 +133,9 @@ impl Opened {
 }
 
 /// What environments share, over this cluster.
-pub(super) fn shared(args: &ClusterArgs, cluster: Cluster, instance: Instance) -> Arc<Shared> {
-    Arc::new(Shared::new(cluster, instance, args.tools()).with_images(args.builder.builder().map(Images::new)))
+pub(super) fn shared(args: &ClusterArgs, cluster: Cluster, instance: Instance) -> anyhow::Result<Arc<Shared>> {
+    let images = args.builder.builder()?.map(Images::new);
+    Ok(Arc::new(Shared::new(cluster, instance, args.tools()?).with_images(images)))
 }
 
 /// This plumb's name: what was given, or the pod's, or the user, machine and repository.
@@ -160,9 +161,9 @@ pub(super) fn tools() -> Tools {
 
 impl ClusterArgs {
     /// The same, where images are built for this cluster.
-    pub(super) fn tools(&self) -> Tools {
-        let policy = self.builder.builder().map(|builder| builder.pull_policy().as_str());
-        Tools { pull_policy: policy, ..tools() }
+    pub(super) fn tools(&self) -> anyhow::Result<Tools> {
+        let policy = self.builder.builder()?.map(|builder| builder.pull_policy().as_str());
+        Ok(Tools { pull_policy: policy, ..tools() })
     }
 }
 
@@ -189,7 +190,7 @@ pub(super) async fn reconciler(
     definition: &Arc<Definition>,
 ) -> anyhow::Result<Reconciler> {
     let name = definition.name.as_str();
-    let shared = shared(cluster, cluster.connect().await?, instance(None, repository));
+    let shared = shared(cluster, cluster.connect().await?, instance(None, repository))?;
     opened.enter_all(&shared);
     enter_environments(&shared, opened, |_| true).await?;
     let reconciler = Reconciler::new(shared, Arc::clone(definition));

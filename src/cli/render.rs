@@ -26,7 +26,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let (definition, commit) = args.subject.of(&opened)?;
     let kinds = open::kinds(&cluster, args.offline).await;
     let snapshot = opened.store.at(commit)?;
-    let tools = cluster.tools();
+    let tools = cluster.tools()?;
     let request = Request {
         snapshot: &snapshot,
         environment: &definition.name,

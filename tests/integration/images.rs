@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 
 use crate::harness::{Change, Cluster, Node, Plumb, TestEnv, eventually};
-use crate::scene::{SOON, Scene, config_map};
+use crate::scene::{SOON, Scene, config_map, short};
 
 /// An environment on a node, with a plumb that builds there.
 struct Yard {
@@ -57,13 +57,18 @@ impl Yard {
         self.scene.env.repository().commit("dev", files)
     }
 
+    /// What no other test's image answers: what is the same is built once for all.
+    fn answer(&self, text: &str) -> String {
+        format!("{text} of {}", self.scene.name)
+    }
+
     fn push_both(&self) -> Oid {
         self.push([
             ("plumb.yaml", PLUMB_YAML.to_owned()),
             ("apps/web/Dockerfile", dockerfile("")),
-            ("apps/web/answer", "web 1".to_owned()),
+            ("apps/web/answer", self.answer("web 1")),
             ("apps/api/Dockerfile", dockerfile("")),
-            ("apps/api/answer", "api 1".to_owned()),
+            ("apps/api/answer", self.answer("api 1")),
             ("manifests/web.yaml", deployment("web")),
             ("manifests/api.yaml", deployment("api")),
         ])
@@ -117,7 +122,7 @@ async fn what_changed_is_built_and_runs_and_nothing_is_built_twice() {
     assert!(web.starts_with("web:") && api.starts_with("api:"), "{web} {api}");
     assert_eq!((built(&plumb, "web"), built(&plumb, "api")), (1, 1), "{:#?}", plumb.log());
 
-    let second = yard.push([("apps/web/answer", "web 2")]);
+    let second = yard.push([("apps/web/answer", yard.answer("web 2"))]);
     yard.scene.deployed(second).await;
     let newer = yard.runs_another("web", &web).await;
     assert_eq!((yard.runs("api").await, built(&plumb, "web"), built(&plumb, "api")), (api.clone(), 2, 1));
@@ -125,7 +130,7 @@ async fn what_changed_is_built_and_runs_and_nothing_is_built_twice() {
     // What is in no context builds nothing; nor does going back.
     let third = yard.push([("manifests/c.yaml", config_map("c", &[("x", "1")]))]);
     yard.scene.deployed(third).await;
-    let fourth = yard.push([("apps/web/answer", "web 1")]);
+    let fourth = yard.push([("apps/web/answer", yard.answer("web 1"))]);
     yard.scene.deployed(fourth).await;
     assert_eq!(yard.runs_another("web", &newer).await, web);
     assert_eq!((built(&plumb, "web"), built(&plumb, "api")), (2, 1), "{:#?}", plumb.log());
@@ -187,6 +192,54 @@ async fn while_an_image_is_built_drift_is_put_back_and_a_newer_commit_is_not_kep
     let newer = yard.push([("apps/web/Dockerfile", dockerfile("LABEL quick=yes"))]);
     yard.scene.deployed(newer).await;
     yard.runs("web").await;
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn images_with_a_registry_in_their_name_are_pushed_and_pulled() {
+    let yard = Yard::new("pushed").await;
+    let web = "images: [{name: localhost:5000/web, context: apps/web}]\n";
+    let first = yard.push([
+        ("plumb.yaml", web.to_owned()),
+        ("apps/web/Dockerfile", dockerfile("")),
+        ("apps/web/answer", yard.answer("pushed")),
+        ("manifests/web.yaml", deployment("web").replace("image: web", "image: 'localhost:5000/web'")),
+    ]);
+    let buildkit = format!("unix://{}", yard.node.buildkit().display());
+    let plumb = yard.scene.run_with(&["--builder", &buildkit, "--push", "--registry-insecure"]);
+    yard.scene.deployed(first).await;
+    assert!(yard.runs("web").await.starts_with("localhost:5000/web:"));
+    let second = yard.push([("manifests/c.yaml", config_map("c", &[("x", "1")]))]);
+    yard.scene.deployed(second).await;
+    assert_eq!(built(&plumb, "localhost:5000/web"), 1, "{:#?}", plumb.log());
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_dockerd_builds_what_the_verb_shows_as_missing() {
+    let node = Node::start(&["--no-kubernetes", "--docker"]);
+    let scene = Scene::new("verbbuild").await;
+    let docker = format!("docker+unix://{}", node.docker().display());
+    let scratch = "FROM scratch\nCOPY answer /\n";
+    let files = [
+        ("plumb.yaml", "images: [{name: web, context: apps/web}]\n"),
+        ("apps/web/Dockerfile", scratch),
+        ("apps/web/answer", "1"),
+    ];
+    let first = scene.env.repository().commit("dev", files);
+    scene.env.repository().commit("dev", [("README.md", "nothing of an image")]);
+    let verb = async |more: &[&str]| {
+        let (code, output) = scene.verb(&[&["build", &scene.name, "--builder", &docker], more].concat()).await;
+        assert_eq!(code, Some(0), "{output}");
+        output
+    };
+    let before = verb(&["--dry-run"]).await;
+    assert!(before.contains("to be built") && before.contains(&short(first)), "{before}");
+    let building = verb(&[]).await;
+    assert!(building.contains(" built ") && building.contains("image=web:"), "{building}");
+    let after = verb(&["--dry-run"]).await;
+    assert!(after.contains("present") && !after.contains("to be built"), "{after}");
+    assert!(verb(&[]).await.contains(" present "), "nothing is built twice");
 }
 
 #[tokio::test]
