@@ -28,6 +28,8 @@ impl Goal {
             "drift_false_positives" | "restart_changes" => Self::Exactly(0.0),
             "image_unchanged_ms" => Self::AtMost(5.0),
             "image_unchanged_cold_ms" => Self::AtMost(50.0),
+            "image_to_ready_ratio" => Self::AtMost(1.2),
+            "rss_mib_500mb_context" => Self::AtMost(64.0),
             "rss_mib_2000" => Self::AtMost(40.0),
             "rss_mib_10000" => Self::AtMost(80.0),
             _ => return None,

@@ -20,6 +20,7 @@
 )]
 
 mod bare;
+mod builds;
 mod drift;
 mod false_alarms;
 mod figures;
@@ -86,6 +87,9 @@ async fn main() -> ExitCode {
     }
     if wanted(first_sync::MANY_FIGURES) {
         first_sync::many_environments(&scale, &mut figures).await;
+    }
+    if wanted(builds::FIGURES) {
+        builds::run(&scale, &mut figures).await;
     }
     if figures.is_empty() {
         eprintln!("no figure's name contains {:?}", args.name.unwrap_or_default());

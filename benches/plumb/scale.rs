@@ -26,6 +26,10 @@ pub struct Scale {
     pub objects_each: usize,
     /// Files in the contexts of all images together.
     pub image_files: usize,
+    /// Images that are built one after the other.
+    pub images: usize,
+    /// The context whose memory is measured.
+    pub context_mib: usize,
 }
 
 impl Scale {
@@ -42,6 +46,8 @@ impl Scale {
         environments: 100,
         objects_each: 20,
         image_files: 10_000,
+        images: 15,
+        context_mib: 500,
     };
 
     /// A smoke test.
@@ -57,5 +63,7 @@ impl Scale {
         environments: 4,
         objects_each: 3,
         image_files: 200,
+        images: 2,
+        context_mib: 8,
     };
 }
