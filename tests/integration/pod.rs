@@ -62,6 +62,7 @@ fn hello(image: &str) -> String {
 kind: Deployment
 metadata: {{name: hello}}
 spec:
+  replicas: 1
   selector: {{matchLabels: {{app: hello}}}}
   template:
     metadata: {{labels: {{app: hello}}}}
@@ -90,8 +91,8 @@ async fn pods(scene: &Scene, namespace: &str, app: &str) -> Vec<Pod> {
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
-async fn from_its_own_image_it_deploys_heals_survives_its_end_and_leaves_workloads_running() {
-    let node = Node::start(&[]);
+async fn from_its_own_image_it_deploys_builds_heals_survives_its_end_and_leaves_workloads_running() {
+    let node = Node::start(&["--dns"]);
     build_plumb(&node);
     let context = tempfile::tempdir().unwrap();
     node.hello_context(context.path(), "hello");
@@ -108,8 +109,10 @@ async fn from_its_own_image_it_deploys_heals_survives_its_end_and_leaves_workloa
         .replace("path: /data/plumb", &format!("path: {}", parent.display()))
         .replace("/repositories/repository.git", "/repositories/repo.git");
     scene.kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &install).await;
-    let ready = ["rollout", "status", "deployment/plumb", "-n", "plumb", "--timeout=60s"];
-    scene.kubectl_ok(&ready, "").await;
+    for name in ["plumb", "plumb-builder"] {
+        let deployment = format!("deployment/{name}");
+        scene.kubectl_ok(&["rollout", "status", &deployment, "-n", name, "--timeout=60s"], "").await;
+    }
 
     let first = scene.push([("hello.yaml", hello("hello:pod")), ("c.yaml", config_map("c", &[("x", "1")]))]);
     scene.deployed(first).await;
@@ -129,7 +132,28 @@ async fn from_its_own_image_it_deploys_heals_survives_its_end_and_leaves_workloa
     scene.deployed(second).await;
     assert_eq!(scene.data("c").await.as_deref(), Some("x=2"));
 
-    let before = pods(&scene, &scene.namespace, "app=hello").await;
+    // An image: plumb asks the builder's pod, which lets it in and builds on the node.
+    let third = scene.env.repository().commit(
+        "dev",
+        [
+            ("plumb.yaml", "images: [{name: web, context: apps/web}]\n".to_owned()),
+            ("apps/web/Dockerfile", "FROM hello:pod\nLABEL of=web\n".to_owned()),
+            ("manifests/hello.yaml", hello("web")),
+        ],
+    );
+    scene.deployed(third).await;
+    let image = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
+    let before = eventually(SOON, || async {
+        let found = pods(&scene, &scene.namespace, "app=hello").await;
+        ensure!(found.len() == 1 && image(&found[0]).is_some_and(|image| image.starts_with("web:")), "{found:?}");
+        let phase = found[0].status.as_ref().and_then(|status| status.phase.as_deref());
+        ensure!(phase == Some("Running"), "{found:?}");
+        Ok(found)
+    })
+    .await;
+    let log = scene.kubectl_ok(&["logs", "deployment/plumb-builder", "-n", "plumb-builder"], "").await;
+    assert!(log.contains("\"outcome\":\"built\""), "{log}");
+
     scene.kubectl_ok(&["delete", "deployment", "plumb", "-n", "plumb", "--wait"], "").await;
     let uids = |pods: &[Pod]| pods.iter().map(|pod| pod.metadata.uid.clone()).collect::<Vec<_>>();
     assert_eq!(uids(&pods(&scene, &scene.namespace, "app=hello").await), uids(&before));

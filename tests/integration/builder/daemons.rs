@@ -191,7 +191,7 @@ pub async fn running(word: &str) {
 }
 
 /// Whether a process of the machine has this word among its arguments.
-pub fn runs(word: &str) -> bool {
+fn runs(word: &str) -> bool {
     let processes = std::fs::read_dir("/proc").expect("/proc is there").flatten();
     let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
     lines.any(|line| line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()))

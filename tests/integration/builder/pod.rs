@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +13,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::daemons::{build, build_shell, dockerfile, fails, gone, order, runs};
+use super::daemons::{build, build_shell, dockerfile, fails, gone, order, running};
 use crate::harness::{Node, Plumb, client};
 use crate::scene::{SOON, Scene};
 
@@ -210,14 +209,7 @@ async fn on_a_node_it_builds_for_plumb_and_cancels_when_plumb_goes() {
     let building = tokio::spawn(async move {
         build(&builder, &sleeping, dockerfile(&format!("FROM shell\nRUN sleep {SLEEP}\n"))).await.0
     });
-    tokio::time::timeout(SOON, async {
-        while !runs(SLEEP) {
-            assert!(!building.is_finished(), "it does not sleep");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .expect("it sleeps");
+    running(SLEEP).await;
     building.abort();
     gone(SLEEP).await;
     remote.remove("shell:1").await.unwrap();
