@@ -134,7 +134,8 @@ pub struct BuilderArgs {
         global = true
     )]
     pub containerd: Endpoint,
-    /// Have the buildkitd push images to the registry that their names begin with, instead of leaving them on the node
+    /// Have the buildkitd push images to the registry that their names begin with, instead of leaving them on the node;
+    /// with a `plumb builder`, both need it
     #[arg(long, env = "PLUMB_PUSH", global = true)]
     pub push: bool,
     /// A Docker config.json with the logins of registries, for --push
@@ -163,8 +164,8 @@ impl BuilderArgs {
                 Arc::new(buildkit.time_limit(self.build_timeout))
             }
             Address::Pod(authority) => {
-                let remote = Remote::new(authority, self.builder_token_file.clone());
-                Arc::new(remote.time_limit(self.build_timeout))
+                let remote = Remote::new(authority, self.builder_token_file.clone()).time_limit(self.build_timeout);
+                Arc::new(if self.push { remote.pushes() } else { remote })
             }
         }))
     }

@@ -44,17 +44,24 @@ pub struct Remote {
     authority: String,
     token_file: PathBuf,
     limit: Duration,
+    policy: PullPolicy,
 }
 
 impl Remote {
     /// The builder at this host and port. The file holds plumb's token for it, and is read for each request: the kubelet renews it.
     pub fn new(authority: String, token_file: PathBuf) -> Self {
-        Self { authority, token_file, limit: TIME_LIMIT }
+        Self { authority, token_file, limit: TIME_LIMIT, policy: PullPolicy::Never }
     }
 
     /// The longest that a build may take.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// For a pod that pushes to a registry: there is where nodes find its images. Without this it builds into the node's own store.
+    pub fn pushes(mut self) -> Self {
+        self.policy = PullPolicy::IfNotPresent;
         self
     }
 
@@ -206,9 +213,8 @@ impl Builder for Remote {
         self.ask(Method::DELETE, &path, Body::empty()).await
     }
 
-    /// The pod's daemon is the node's: `plumb builder` builds into its store.
     fn pull_policy(&self) -> PullPolicy {
-        PullPolicy::Never
+        self.policy
     }
 }
 

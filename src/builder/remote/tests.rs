@@ -200,6 +200,7 @@ fn failures() -> Vec<BuildError> {
         BuildError::Registry { registry: "r:5000".to_owned(), status: None, reason: reason.clone() },
         BuildError::KeptByRegistry("r:5000/a:1".to_owned()),
         BuildError::BadCredentials,
+        BuildError::NoCredentials { file: "/logins".into(), reason: reason.clone() },
         BuildError::Builder { endpoint, reason },
     ]
 }
@@ -235,6 +236,8 @@ async fn what_stands_and_what_may_be_removed() {
     let pod = pod(StandIn::default()).await;
     let asked = ["a/b:stands", "a:does-not"].map(str::to_owned);
     assert_eq!(pod.remote.present(&asked).await.unwrap(), [true, false]);
+    assert_eq!(pod.remote.pull_policy(), PullPolicy::Never);
+    assert_eq!(pod.remote.clone().pushes().pull_policy(), PullPolicy::IfNotPresent);
     assert_eq!(pod.remote.present(&[]).await.unwrap(), [true; 0]);
     assert_eq!(pod.remote.images().await.unwrap(), pod.behind.images().await.unwrap());
     for name in ["ours:1", "theirs:1", "nobodys:1", "../../livez"] {
