@@ -36,6 +36,9 @@ pub use removed::examine;
 /// How long environments may take to finish the write that is under way when plumb stops.
 const FAREWELL: Duration = Duration::from_secs(30);
 
+/// How long an environment whose task panicked waits for the next one.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the daemon needs beside what the environments share.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -233,7 +236,7 @@ impl Supervisor {
             match pulse.idle("waiting for a push", event).await {
                 Event::Look => {}
                 Event::Listed => self.listed = true,
-                Event::Ended(ended) => self.ended(ended).await,
+                Event::Ended(ended) => self.ended(ended),
                 Event::Fatal(error) => return Err(error),
             }
         }
@@ -360,13 +363,12 @@ impl Supervisor {
     }
 
     /// A task ended; if its environment is still, or again, defined, it is started anew.
-    async fn ended(&mut self, ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
         let id = match ended {
             Ok((id, ())) => id,
             Err(error) => {
                 error!(%error, "an environment's task ended unexpectedly; it is started again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                error.id()
+                return self.pause_in_place_of(error.id());
             }
         };
         let ended = self.running.iter().find(|(_, running)| running.task == id);
@@ -377,6 +379,14 @@ impl Supervisor {
             }
         }
         self.departed(id);
+    }
+
+    /// A pause stands where the task stood, and ends as a task does: nothing else waits for it.
+    fn pause_in_place_of(&mut self, id: tokio::task::Id) {
+        let pause = self.joined.spawn(tokio::time::sleep(RESTART_PAUSE)).id();
+        let running = self.running.values_mut().map(|running| &mut running.task);
+        let departing = self.departing.values_mut().map(|departing| &mut departing.task);
+        running.chain(departing).filter(|task| **task == id).for_each(|task| *task = pause);
     }
 
     /// Has every environment finish the write that is under way.

@@ -57,9 +57,11 @@ pub(super) fn table(environments: &[Environment]) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
-        .set_header(["NAME", "BRANCH", "COMMIT", "SYNCED", "HEALTHY", "OBJECTS", "MESSAGE"]);
+        .set_header(["NAME", "BRANCH", "COMMIT", "SYNCED", "HEALTHY", "DRIFT", "OBJECTS", "MESSAGE"]);
     for environment in environments {
-        let objects = environment.status.as_ref().and_then(|status| status.objects);
+        let status = environment.status.as_ref();
+        let [drift, objects] = [status.and_then(|status| status.drift), status.and_then(|status| status.objects)]
+            .map(|count| count.map_or_else(|| "-".to_owned(), |count| count.to_string()));
         let [synced, healthy] = ["Synced", "Healthy"]
             .map(|type_| condition(environment, type_).map_or("-", |condition| condition.status.as_str()));
         let message = condition(environment, "Ready").map_or("", |condition| condition.message.as_str());
@@ -69,7 +71,8 @@ pub(super) fn table(environments: &[Environment]) -> String {
             commit(environment),
             synced,
             healthy,
-            &objects.map_or_else(|| "-".to_owned(), |objects| objects.to_string()),
+            &drift,
+            &objects,
             message,
         ]);
     }
@@ -111,4 +114,31 @@ pub(super) fn details(environment: &Environment) -> Result<String, std::fmt::Err
         }
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_table_says_how_many_objects_drifted() {
+        let environment = |status: serde_json::Value| -> Environment {
+            let spec = json!({"branch": "dev", "namespace": "n", "path": "."});
+            let text = json!({"apiVersion": "plumb.dev/v1alpha1", "kind": "Environment", "metadata": {"name": "dev"}, "spec": spec, "status": status});
+            serde_json::from_value(text).unwrap()
+        };
+        let row = |environment: Environment| {
+            let table = table(&[environment]);
+            let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<String>>();
+            let [header, row] = [0, 1].map(|line| words(table.lines().nth(line).unwrap()));
+            header.into_iter().zip(row).filter(|(name, _)| name == "DRIFT" || name == "OBJECTS").collect::<Vec<_>>()
+        };
+        let cells = |drift: &str, objects: &str| {
+            [("DRIFT", drift), ("OBJECTS", objects)].map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        assert_eq!(row(environment(json!({"drift": 2, "objects": 7}))), cells("2", "7"));
+        assert_eq!(row(environment(json!(null))), cells("-", "-"));
+    }
 }

@@ -60,7 +60,10 @@ pub(super) struct Course {
     fresh: bool,
     head_retry: Retry,
     target_retry: Retry,
-    resync_at: Instant,
+    /// Everything was applied anew, or plumb started.
+    resynced: Instant,
+    /// Around 1: by how much the next resync is earlier or later than the definition says.
+    spread: f64,
     told_broken: Option<CommitId>,
     told_suspended: Option<CommitId>,
     approved: Option<CommitId>,
@@ -96,7 +99,8 @@ impl Course {
             fresh: true,
             head_retry: Retry::default(),
             target_retry: Retry::default(),
-            resync_at: now + resync.mul_f64(jitter),
+            resynced: now,
+            spread: jitter,
             told_broken: None,
             told_suspended: None,
             approved: None,
@@ -118,14 +122,14 @@ impl Course {
         self.target = target;
     }
 
-    /// The definition changed: the head goes through the gates anew.
+    /// The definition changed: the head goes through the gates anew, and another resync period counts from the last resync.
     pub(super) fn redefined(&mut self, resync: Duration) {
         (self.resync, self.tried, self.fresh) = (resync, None, false);
         self.head_retry = Retry::default();
     }
 
     /// Decides. What it returns is taken as begun.
-    pub(super) fn next(&mut self, seen: &Seen) -> Option<Job> {
+    pub(super) fn next(&mut self, seen: &Seen, jitter: f64) -> Option<Job> {
         if let Some(broken) = seen.broken.filter(|broken| self.told_broken != Some(*broken)) {
             self.told_broken = Some(broken);
             return Some(Job::Broken(broken));
@@ -152,7 +156,7 @@ impl Course {
                 None
             }
         };
-        job.or(seen.drift.then_some(Job::Heal)).or_else(|| self.due(seen.now))
+        job.or(seen.drift.then_some(Job::Heal)).or_else(|| self.due(seen.now, jitter))
     }
 
     fn suspended(&mut self, head: CommitId) -> Option<Job> {
@@ -180,10 +184,14 @@ impl Course {
         Some(if passed { Job::Restore(head) } else { Job::Commit(head) })
     }
 
-    fn due(&mut self, now: Instant) -> Option<Job> {
+    fn resync_at(&self) -> Instant {
+        self.resynced + self.resync.mul_f64(self.spread)
+    }
+
+    fn due(&mut self, now: Instant, jitter: f64) -> Option<Job> {
         let retry = self.target_retry.fires(now);
-        if self.resync_at <= now {
-            self.resync_at = now + self.resync;
+        if self.resync_at() <= now {
+            (self.resynced, self.spread) = (now, jitter);
             return self.target.map(Job::Resync);
         }
         self.target.filter(|_| retry).map(Job::Restore)
@@ -191,7 +199,7 @@ impl Course {
 
     /// When [`Self::next`] has to be asked again even if nothing else is seen; never a moment that it has been asked about.
     pub(super) fn wake_at(&self, suspended: bool) -> Option<Instant> {
-        let timers = [self.head_retry.at, self.target_retry.at, Some(self.resync_at)];
+        let timers = [self.head_retry.at, self.target_retry.at, Some(self.resync_at())];
         timers.into_iter().flatten().min().filter(|_| !suspended)
     }
 

@@ -256,7 +256,7 @@ impl Task {
             self.look_again();
         }
         let peers = *self.peers.borrow_and_update();
-        self.course.next(&Seen {
+        let seen = Seen {
             now: Instant::now(),
             head: wanted.head,
             broken: wanted.broken.as_ref().map(|(commit, _)| *commit),
@@ -264,7 +264,8 @@ impl Task {
             approved: self.reconciler.confirmed_prune(),
             peers,
             drift: self.drift_is_seen(),
-        })
+        };
+        self.course.next(&seen, jitter())
     }
 
     async fn carry_out(&mut self, job: Job) {

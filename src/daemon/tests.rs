@@ -18,17 +18,17 @@ fn shared_at(address: SocketAddr) -> Arc<Shared> {
 }
 
 /// Over a cluster whose connections are refused.
-fn shared() -> Arc<Shared> {
+pub(super) fn shared() -> Arc<Shared> {
     shared_at("127.0.0.1:9".parse().unwrap())
 }
 
-fn definition(name: &str) -> Arc<Definition> {
+pub(super) fn definition(name: &str) -> Arc<Definition> {
     let spec = serde_json::from_value(json!({"branch": "dev", "namespace": "n", "path": "."})).unwrap();
     let (labels, annotations, file) = (BTreeMap::new(), BTreeMap::new(), "environment.yaml".into());
     Arc::new(Definition { name: name.to_owned(), labels, annotations, spec, file })
 }
 
-fn repository(directory: &Path) -> Store {
+pub(super) fn repository(directory: &Path) -> Store {
     git2::Repository::init_bare(directory).unwrap();
     Store::open(directory, &Trust::default()).unwrap()
 }
@@ -98,6 +98,23 @@ async fn a_supervisor_at_rest_is_alive_and_one_that_is_not_polled_is_not() {
     }
     drop((states, supervisor));
     assert!(pulses.reports().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_panicked_is_followed_by_a_pause_that_the_supervisor_does_not_wait_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut supervisor = Supervisor::new(shared(), Settings::default());
+    let task = supervisor.joined.spawn(async { panic!("a test's own") }).id();
+    let wanted = Wanted::new(definition("dev"), None, None, repository(directory.path()));
+    let running = Running { wanted: channel::channel(wanted).0, stop: channel::channel(false).0, task, leaving: false };
+    supervisor.running.insert("dev".to_owned(), running);
+    let panicked = supervisor.joined.join_next_with_id().await.unwrap();
+    assert!(panicked.is_err());
+    supervisor.ended(panicked);
+    assert!(supervisor.running.contains_key("dev"), "it is not started again before the pause is over");
+    let paused = supervisor.joined.join_next_with_id().await.unwrap();
+    supervisor.ended(paused);
+    assert!(supervisor.running.is_empty() && supervisor.joined.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

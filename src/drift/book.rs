@@ -28,6 +28,8 @@ pub struct Book {
 struct Entry {
     /// How it differs now.
     open: Option<Found>,
+    /// People were told of that by itself.
+    told: bool,
     /// What happened to it last.
     last: Option<Class>,
     /// Heals in a row that did not hold.
@@ -117,21 +119,29 @@ impl Book {
         }
     }
 
+    /// People were told by itself that the object differs.
+    pub fn told(&mut self, key: &ObjectKey) {
+        if let Some(entry) = self.objects.get_mut(key).filter(|entry| entry.open.is_some()) {
+            entry.told = true;
+        }
+    }
+
     /// An object was put back. True: it is fought over from now on.
     pub fn healed(&mut self, key: &ObjectKey, now: Instant) -> bool {
         let Some(entry) = self.objects.get_mut(key) else { return false };
-        (entry.open, entry.healed, entry.paused) = (None, Some(now), None);
+        (entry.open, entry.told, entry.healed, entry.paused) = (None, false, Some(now), None);
         entry.streak == FREE
     }
 
-    /// An object turned out to be as it should be, without a heal.
-    pub fn stands(&mut self, key: &ObjectKey) {
-        if let Some(entry) = self.objects.get_mut(key) {
-            (entry.open, entry.paused) = (None, None);
-            if entry.healed.is_none() {
-                self.objects.remove(key);
-            }
+    /// An object turned out to be as it should be, without a heal. True: people were told that it was not, and are told that this is over.
+    pub fn stands(&mut self, key: &ObjectKey) -> bool {
+        let Some(entry) = self.objects.get_mut(key) else { return false };
+        (entry.open, entry.paused) = (None, None);
+        let over = std::mem::take(&mut entry.told);
+        if entry.healed.is_none() {
+            self.objects.remove(key);
         }
+        over
     }
 
     /// Objects that are no longer asked for are no longer looked after.
@@ -244,6 +254,26 @@ mod tests {
         assert_eq!(book.open().count(), 1);
         book.stands(&found("a").key);
         assert_eq!(book.open().count(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_drift_is_told_if_the_drift_was() {
+        let (mut book, now, key) = (Book::default(), Instant::now(), found("a").key);
+        book.told(&key);
+        assert!(!book.stands(&key), "nothing differed");
+        book.found(&found("a"), now);
+        assert!(!book.stands(&key), "nobody was told");
+        book.found(&found("a"), now);
+        book.told(&key);
+        assert!(book.stands(&key));
+        assert!(!book.stands(&key), "once");
+        book.found(&found("a"), now);
+        book.told(&key);
+        book.healed(&key, now);
+        assert!(!book.stands(&key), "a heal was told");
+        book.told(&key);
+        book.found(&found("a"), now);
+        assert!(!book.stands(&key), "told of the heal before");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! How often the API server is asked about an object of which the watch alone can't tell whether it is as it should be.
+//! How often the API server is asked about an object of which the watch alone can't tell whether it is as it should be, and how often it is told
+//! something.
 //!
 //! Somebody may write to an object many times a second without changing anything of ours. The first questions come at once, then the pause between them
 //! doubles, so that such a writer costs a few requests a minute and no more.
@@ -58,6 +59,27 @@ impl Pace {
     }
 }
 
+/// Lets the first through at once, and each further one a second after the one before. What comes between is not queued: whoever is let in next tells how
+/// it is then.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    last: Option<Instant>,
+}
+
+impl Throttle {
+    /// Takes the turn.
+    ///
+    /// # Errors
+    /// When it has not come yet: the time at which it comes.
+    pub fn pass(&mut self, now: Instant) -> Result<(), Instant> {
+        if let Some(at) = self.last.map(|last| last + FIRST_PAUSE).filter(|at| *at > now) {
+            return Err(at);
+        }
+        self.last = Some(now);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "a test has a clock")]
 mod tests {
@@ -88,7 +110,50 @@ mod tests {
         assert_eq!(pace.asked.len(), 1);
     }
 
+    /// A state that changes all the time, told as the task does it: at a change, or by the timer that the refusal named.
+    fn tell(changes: &[Duration], start: Instant) -> (Vec<Instant>, bool) {
+        let (mut throttle, mut timer, mut told, mut pending) =
+            (Throttle::default(), None::<Instant>, Vec::new(), false);
+        let mut look = |now: Instant, timer: &mut Option<Instant>, pending: &mut bool| match throttle.pass(now) {
+            Ok(()) => {
+                told.push(now);
+                (*timer, *pending) = (None, false);
+            }
+            Err(at) => (*timer, *pending) = (Some(at), true),
+        };
+        for change in changes {
+            while let Some(at) = timer.filter(|at| *at < start + *change) {
+                look(at, &mut timer, &mut pending);
+            }
+            look(start + *change, &mut timer, &mut pending);
+        }
+        while let Some(at) = timer {
+            look(at, &mut timer, &mut pending);
+        }
+        (told, pending)
+    }
+
+    #[test]
+    fn the_first_is_told_at_once_and_ten_a_second_once_a_second() {
+        let start = Instant::now();
+        let changes: Vec<Duration> = (0..100).map(|tenth| Duration::from_millis(100 * tenth)).collect();
+        let (told, pending) = tell(&changes, start);
+        assert_eq!((told[0], told.len(), pending), (start, 11, false), "{told:?}");
+    }
+
     proptest! {
+        /// Never two within a second, and whatever came last is told, a second after it at the latest.
+        #[test]
+        fn what_is_told_is_bounded_and_the_last_is_never_lost(waits in prop::collection::vec(0u64..3000, 1..100)) {
+            let (start, mut now) = (Instant::now(), Duration::ZERO);
+            let changes: Vec<Duration> = waits.into_iter().map(|wait| { now += Duration::from_millis(wait); now }).collect();
+            let (told, pending) = tell(&changes, start);
+            prop_assert!(!pending);
+            prop_assert!(told.windows(2).all(|pair| pair[1] - pair[0] >= FIRST_PAUSE));
+            let last = *told.last().unwrap();
+            prop_assert!(last >= start + now && last <= start + now + FIRST_PAUSE);
+        }
+
         /// Whoever comes at the time that was named is let in, so nothing is put off twice.
         #[test]
         fn the_time_that_is_named_holds(writes in prop::collection::vec(0u64..90_000, 1..100)) {

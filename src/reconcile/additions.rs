@@ -52,9 +52,7 @@ impl Reconciler {
     /// `None` if it can't be asked at the moment.
     async fn added(&self, key: &ObjectKey) -> Option<FieldSet> {
         let Some((manifest, text, paths)) = self.foreign_fields(key) else { return Some(FieldSet::default()) };
-        let known =
-            self.memory().additions.get(key).filter(|known| known.0 == manifest.digest && known.1 == text).cloned();
-        if let Some((_, _, added)) = known {
+        if let Some(added) = self.known_additions(&manifest, &text) {
             return Some(added);
         }
         let added = match self.beyond_defaults(&manifest, &paths).await {
@@ -65,6 +63,18 @@ impl Reconciler {
         };
         self.memory().additions.insert(key.clone(), (manifest.digest, text, added.clone()));
         Some(added)
+    }
+
+    /// Whether it takes requests to tell what others added to an object.
+    pub fn asks_of_additions(&self, key: &ObjectKey) -> bool {
+        self.foreign_fields(key).is_some_and(|(manifest, text, _)| self.known_additions(&manifest, &text).is_none())
+    }
+
+    /// What was found the last time, if neither git's object nor the fields of others have changed since.
+    fn known_additions(&self, manifest: &Manifest, text: &Arc<str>) -> Option<FieldSet> {
+        let memory = self.memory();
+        let (digest, known, added) = memory.additions.get(&manifest.key)?;
+        (*digest == manifest.digest && known == text).then(|| added.clone())
     }
 
     /// An object of the target with fields of others in it: their text and what of them is not left to others.

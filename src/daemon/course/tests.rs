@@ -28,7 +28,7 @@ impl World {
     }
 
     fn next(&mut self) -> Option<Job> {
-        self.course.next(&self.seen)
+        self.course.next(&self.seen, 1.0)
     }
 
     fn later(&mut self, seconds: u64) {
@@ -210,6 +210,57 @@ fn pauses_double_up_to_the_resync_period() {
     assert_eq!(last, RESYNC);
 }
 
+/// A world at rest at its only head, whose first resync is jittered by this.
+fn at_rest(jitter: f64) -> World {
+    let mut world = World::new();
+    world.course = Course::new(RESYNC, world.seen.now, jitter);
+    world.next();
+    world.deploy(id(1));
+    assert_eq!(world.next(), None);
+    world
+}
+
+#[test]
+fn every_resync_is_jittered() {
+    let mut world = at_rest(0.8);
+    for (jitter, after) in [(1.2, 480), (0.9, 720), (1.0, 540), (1.0, 600)] {
+        let at = world.seen.now + Duration::from_secs(after);
+        assert_eq!(world.course.wake_at(false), Some(at));
+        world.later(after - 1);
+        assert_eq!(world.course.next(&world.seen, jitter), None);
+        world.later(1);
+        assert_eq!(world.course.next(&world.seen, jitter), Some(Job::Resync(id(1))));
+        assert_eq!(world.course.next(&world.seen, 0.5), None, "nor has it another one");
+    }
+}
+
+#[test]
+fn another_resync_period_holds_at_once() {
+    let began = at_rest(1.0);
+    let redefined = |after: u64, resync: u64| {
+        let mut world = at_rest(1.0);
+        world.seen.now = began.seen.now;
+        world.course.resynced = began.seen.now;
+        world.later(after);
+        world.course.redefined(Duration::from_secs(resync));
+        assert_eq!(world.next(), Some(Job::Commit(id(1))));
+        world.deploy(id(1));
+        world
+    };
+    // Shorter: it counts from the last resync. Shorter than what is over already: at once. Longer: not when it would have been.
+    let mut world = redefined(10, 60);
+    assert_eq!(world.next(), None);
+    assert_eq!(world.course.wake_at(false), Some(began.seen.now + Duration::from_secs(60)));
+    world.later(50);
+    assert_eq!(world.next(), Some(Job::Resync(id(1))));
+    let mut world = redefined(100, 60);
+    assert_eq!(world.next(), Some(Job::Resync(id(1))));
+    assert_eq!(world.course.wake_at(false), Some(world.seen.now + Duration::from_secs(60)));
+    let mut world = redefined(10, 3600);
+    world.later(600);
+    assert_eq!(world.next(), None);
+}
+
 /// How a job ended, or what was seen.
 #[derive(Debug, Clone)]
 enum Event {
@@ -219,7 +270,7 @@ enum Event {
     Approve(u8),
     Peers,
     Drift,
-    Redefine,
+    Redefine(u64),
     Wait(u64),
     Refuse(bool),
     Write(bool),
@@ -233,7 +284,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..6u8).prop_map(Event::Approve),
         1 => Just(Event::Peers),
         2 => Just(Event::Drift),
-        1 => Just(Event::Redefine),
+        1 => (1..3000u64).prop_map(Event::Redefine),
         3 => (1..2000u64).prop_map(Event::Wait),
         3 => any::<bool>().prop_map(Event::Refuse),
         4 => any::<bool>().prop_map(Event::Write),
@@ -255,7 +306,7 @@ proptest! {
                 Event::Approve(commit) => world.seen.approved = Some(id(commit)),
                 Event::Peers => world.seen.peers += 1,
                 Event::Drift => world.seen.drift = true,
-                Event::Redefine => world.course.redefined(RESYNC),
+                Event::Redefine(resync) => world.course.redefined(Duration::from_secs(resync)),
                 Event::Wait(seconds) => world.later(seconds),
                 Event::Refuse(transient) => {
                     if let Some(Job::Commit(commit) | Job::Restore(commit)) = job.take() {

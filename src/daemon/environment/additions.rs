@@ -20,15 +20,17 @@ impl Task {
 
     /// There is nothing of others in an object, or nothing any more.
     pub(super) fn nothing_added(&mut self, key: &ObjectKey) {
-        if self.drifts.additions.open().any(|found| found.key == *key) {
+        if self.drifts.additions.stands(key) {
             report::over(&self.reconciler.name, key);
         }
-        self.drifts.additions.stands(key);
     }
 
     /// Looks at objects that stand as they were applied, with fields of others in them.
     pub(super) async fn look_at_additions(&mut self, mut keys: Vec<ObjectKey>) {
-        keys.retain(|key| !self.drifts.additions.waits(key, Instant::now()));
+        let (now, reconciler) = (Instant::now(), &self.reconciler);
+        keys.retain(|key| !self.drifts.additions.waits(key, now));
+        // Whoever adds one thing after the other is asked about after pauses that grow; until then the book has what was told last.
+        keys.retain(|key| !reconciler.asks_of_additions(key) || self.drifts.may_ask_of_additions(key, now));
         if keys.is_empty() {
             return;
         }

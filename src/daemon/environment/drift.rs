@@ -14,7 +14,7 @@ use crate::drift::book::Book;
 use crate::drift::describe::Drift;
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Class, Found};
-use crate::drift::pace::Pace;
+use crate::drift::pace::{Pace, Throttle};
 use crate::model::live::ResourceVersion;
 use crate::model::{Failure, ObjectKey};
 use crate::reconcile::heal::{Examined, Restoring};
@@ -37,7 +37,9 @@ pub(super) struct Drifts {
     /// What others added inside of objects that are otherwise as they were applied.
     pub(super) additions: Book,
     /// How often the API server is asked about what the watch can't tell.
-    pace: Pace,
+    pub(super) pace: Pace,
+    /// The same of additions. Apart, so that whoever makes the one question again and again does not take the other's turn each time.
+    additions_pace: Pace,
     /// What is to be looked at again, and when.
     later: HashMap<ObjectKey, Instant>,
     /// What was written without a trace, at this resourceVersion, until it is known to be as it should be.
@@ -50,8 +52,10 @@ pub(super) struct Drifts {
     pub(super) contests: Crowd<()>,
     /// What the status says.
     pub(super) told: Standing,
-    /// The status could not be written; when to try again.
+    /// The status does not say it all yet, for its turn has not come or it could not be written: when to try again.
     pub(super) untold: Option<Instant>,
+    /// How often the status is written.
+    pub(super) telling: Throttle,
 }
 
 impl Drifts {
@@ -65,8 +69,24 @@ impl Drifts {
     /// Whether the API server may be asked about an object; if not, it is looked at again in its turn.
     fn may_ask(&mut self, key: &ObjectKey, now: Instant) -> bool {
         let turn = self.pace.ask(key, now);
-        self.later.extend(turn.err().map(|at| (key.clone(), at)));
-        turn.is_ok()
+        self.in_its_turn(key, turn)
+    }
+
+    /// The same of what others added to it.
+    pub(super) fn may_ask_of_additions(&mut self, key: &ObjectKey, now: Instant) -> bool {
+        let turn = self.additions_pace.ask(key, now);
+        self.in_its_turn(key, turn)
+    }
+
+    fn in_its_turn(&mut self, key: &ObjectKey, turn: Result<(), Instant>) -> bool {
+        let Err(at) = turn else { return true };
+        self.later.entry(key.clone()).and_modify(|known| *known = at.min(*known)).or_insert(at);
+        false
+    }
+
+    /// Where a drift of this class is kept.
+    pub(super) fn book_of(&mut self, class: Class) -> &mut Book {
+        if class == Class::ForeignAddition { &mut self.additions } else { &mut self.book }
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -229,10 +249,9 @@ impl Task {
 
     /// An object is as it was applied, whatever others may have added.
     pub(super) fn stands(&mut self, key: &ObjectKey) {
-        if self.drifts.book.open().any(|found| found.key == *key) {
+        if self.drifts.book.stands(key) {
             report::over(&self.reconciler.name, key);
         }
-        self.drifts.book.stands(key);
         self.drifts.touched.remove(key);
     }
 
@@ -297,9 +316,7 @@ impl Task {
         }
         self.drifts.attempts = 0;
         self.drifts.touched.remove(key);
-        let book =
-            if drift.class == Class::ForeignAddition { &mut self.drifts.additions } else { &mut self.drifts.book };
-        contested.extend(book.healed(key, Instant::now()).then(|| key.clone()));
+        contested.extend(self.drifts.book_of(drift.class).healed(key, Instant::now()).then(|| key.clone()));
         Some(if drift.class == Class::Deleted { Action::Created } else { Action::Reverted })
     }
 

@@ -40,7 +40,10 @@ impl Task {
             return;
         }
         let shared = Arc::clone(&self.reconciler.shared);
-        let Some(environment) = shared.parents.get(&name) else { return };
+        let Some(environment) = shared.parents.get(&name) else {
+            self.missing.untold = None; // It is told when the Environment comes, which wakes the task.
+            return;
+        };
         let last = environment.status.clone().unwrap_or_default();
         let generation = environment.metadata.generation;
         let status = report::status::branch_missing(&last, &branch, generation, chrono::Utc::now());
@@ -63,5 +66,26 @@ impl Task {
         }
         self.status = Some(status);
         (self.missing.told, self.missing.untold) = (true, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch as channel;
+
+    use super::*;
+    use crate::daemon::environment::Wanted;
+    use crate::daemon::tests::{definition, repository, shared};
+
+    /// A timer that stays in the past would wake the task again at once, for ever.
+    #[tokio::test]
+    async fn without_an_environment_there_is_nothing_to_be_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let wanted = Wanted::new(definition("dev"), None, None, repository(directory.path()));
+        let ((_wanted, wanted), (_stop, stop)) = (channel::channel(wanted), channel::channel(false));
+        let mut task = Task::new(shared(), super::super::Settings::default(), wanted, stop);
+        task.missing.untold = Some(Instant::now());
+        task.tell_missing().await;
+        assert!(task.missing.logged && !task.missing.told && task.missing.untold.is_none());
     }
 }

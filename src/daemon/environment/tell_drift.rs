@@ -31,7 +31,9 @@ impl Task {
             false => {
                 // Of some it is read who wrote them, for all.
                 let stand = |found: &&Found| found.class != Class::Deleted;
-                let sample: Vec<Found> = found.iter().filter(stand).take(SAMPLE).cloned().collect();
+                let (now, pace) = (Instant::now(), &mut self.drifts.pace);
+                let sample = found.iter().filter(stand).filter(|found| pace.ask(&found.key, now).is_ok());
+                let sample: Vec<Found> = sample.take(SAMPLE).cloned().collect();
                 let read = self.reconciler.describe(&sample, manifest).await;
                 let one = |found: &Found| match read.iter().find(|drift| drift.key == found.key) {
                     Some(drift) => Drift { one_of_many: true, ..drift.clone() },
@@ -75,6 +77,9 @@ impl Task {
         for (drift, action) in many.iter().chain(&singly) {
             metrics.drift(&self.reconciler.name, drift.class.as_str(), action.word());
         }
+        for (drift, _) in &singly {
+            self.drifts.book_of(drift.class).told(&drift.key);
+        }
         for (drift, action) in many {
             self.drifts.crowd.join(&drift.key, (drift.class, action, noticed), now);
         }
@@ -104,18 +109,22 @@ impl Task {
         self.drifts.told = standing;
     }
 
-    /// Brings the status up to date with the book, at no request when it says so already.
+    /// Brings the status up to date with the book, at no request when it says so already, and not more often than once a second.
     pub(super) async fn tell_drift_status(&mut self) {
         let standing = self.drift_standing();
         // What is left as it is may be put right by somebody else, which our ownership does not show.
         let open = self.drifts.book.open().filter(|_| self.observes().is_some()).map(|found| found.key.clone());
         self.reconciler.cluster.inventory.follow_closely(&self.reconciler.part_of, open.collect());
-        let due = self.drifts.untold.take_if(|at| *at <= Instant::now()).is_some();
+        let now = Instant::now();
+        let due = self.drifts.untold.take_if(|at| *at <= now).is_some();
         if standing == self.drifts.told && !due {
             return;
         }
         let (shared, name) = (&self.reconciler.shared, &self.reconciler.name);
-        let Some(environment) = shared.parents.get(name) else { return };
+        let Some(environment) = shared.parents.get(name) else {
+            self.drifts.untold = Some(now + TELL_AGAIN);
+            return;
+        };
         let last = environment.status.clone().unwrap_or_default();
         let status =
             crate::report::status::drifted(&last, &standing, environment.metadata.generation, chrono::Utc::now());
@@ -123,10 +132,14 @@ impl Task {
             self.drifts.told = standing;
             return;
         }
+        if let Err(at) = self.drifts.telling.pass(now) {
+            self.drifts.untold = Some(at);
+            return;
+        }
         match (Parent { caller: &self.reconciler.cluster.caller, name }).apply_status(&status).await {
             Ok(written) => {
                 shared.parents.wrote(written);
-                (self.status, self.drifts.told) = (Some(status), standing);
+                (self.status, self.drifts.told, self.drifts.untold) = (Some(status), standing, None);
             }
             Err(error) => {
                 debug!(environment = %name, %error, "the status could not be written; trying again");

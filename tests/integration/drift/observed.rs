@@ -1,10 +1,14 @@
 //! Where plumb is told to leave the cluster as it is: it says what differs, and touches nothing.
 
+use std::time::Duration;
+
 use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use plumb::model::environment::EnvironmentStatus;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::stand::{Stand, condition};
-use crate::harness::Change;
+use crate::harness::{AuditMark, Change};
 use crate::scene::{Scene, config_map};
 
 fn files() -> [(&'static str, String); 4] {
@@ -158,4 +162,67 @@ async fn what_leaves_git_is_forgotten() {
     stand.scene.push([("a.yaml", Change::Remove), ("b.yaml", Change::Remove)]);
     stand.status(|status| status.drift == Some(1)).await;
     stand.data_becomes("a", None).await;
+}
+
+/// So long somebody plays with an object, about ten times a second.
+const PLAY: Duration = Duration::from_secs(10);
+
+/// Puts a label on an object and takes it off again, as long as [`PLAY`]; then it stays on. How often, and how long it took.
+async fn toggle(stand: &Stand, object: &str, label: impl Fn(u32) -> String) -> (u32, Duration) {
+    let (maps, began, mut toggles) = (stand.scene.config_maps(), Instant::now(), 0);
+    let patch = async |label: String, value: Value| {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
+        maps.patch(object, &PatchParams::default(), &patch).await.expect("the API server answers");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    while began.elapsed() < PLAY {
+        patch(label(toggles), json!("1")).await;
+        patch(label(toggles), Value::Null).await;
+        toggles += 1;
+    }
+    patch("last".to_owned(), json!("1")).await;
+    (toggles, began.elapsed())
+}
+
+/// How often plumb wrote the Environment since.
+async fn told(stand: &Stand, mark: AuditMark) -> usize {
+    let all = stand.scene.env.audit().expect("an audit log").since(mark).await;
+    let of_ours = |name: &str, resource: &str| name == stand.scene.name && resource == "environments";
+    all.writes().only(|event| of_ours(&event.object_ref.name, &event.object_ref.resource)).len()
+}
+
+/// Somebody adds something and takes it away, without a pause. What is told and asked is bounded, and in the end the status says how it is.
+#[tokio::test]
+async fn toggling_a_field_costs_a_status_a_second_and_a_few_requests() {
+    let Some(stand) = Stand::new("d-off-toggled", "selfHeal: false", files()).await else { return };
+    stand.status(|status| status.drift == Some(0)).await;
+    let says = |status: &EnvironmentStatus, name: &str| {
+        let message = format!("/{name} (added: metadata.labels.last)");
+        condition(status, "Drifted").is_some_and(|drifted| drifted.message.contains(&message))
+    };
+
+    // The same label: known after the first time, so that each toggle is a drift or its end.
+    let mark = stand.mark().await;
+    let (toggles, took) = toggle(&stand, "a", |_| "theirs".to_owned()).await;
+    stand.status(|status| says(status, "a")).await;
+    let (told_of, asked) = (told(&stand, mark).await, stand.asked(mark).await);
+    let (drifts, over) = (stand.drifts("ConfigMap/a").len(), stand.lines("no longer drifted").len());
+    eprintln!(
+        "{toggles} toggles in {took:?}: {told_of} statuses, {} requests, {drifts} drifts told, {over} ends",
+        asked.len()
+    );
+    assert!(toggles > 50, "not what is to be tested: {toggles}");
+    assert!((3..=PLAY.as_secs() + 10).contains(&(told_of as u64)) && told_of < toggles as usize / 2, "{told_of}");
+    assert!(asked.writes().is_empty() && asked.len() <= 30, "{asked:#?}");
+    assert!((1..=20).contains(&drifts) && (1..=drifts).contains(&over), "{drifts} {over}");
+
+    // Another one each time: of none of them it is known whether it is a default.
+    let mark = stand.mark().await;
+    let (toggles, took) = toggle(&stand, "b", |number| format!("theirs-{number}")).await;
+    stand.status(|status| says(status, "b")).await;
+    let (told_of, asked) = (told(&stand, mark).await, stand.asked(mark).await);
+    eprintln!("{toggles} additions in {took:?}: {told_of} statuses, {} requests", asked.len());
+    assert!(toggles > 50, "not what is to be tested: {toggles}");
+    assert!(asked.writes().is_empty() && asked.len() <= 30, "{asked:#?}");
+    assert!(told_of as u64 <= took.as_secs() + 10, "{told_of}");
 }
