@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
+use tracing::debug;
 
 use crate::cluster::discovery::Known;
 use crate::cluster::execute::Done;
@@ -91,10 +92,16 @@ impl Reconciler {
     ) -> Result<Verdict, Failure> {
         let verdict = self.prepare(store, commit, mode, confirmed).await?;
         let Verdict::Passed(prepared) = verdict else { return Ok(verdict) };
-        Ok(match self.lacking(&prepared.desired).await? {
-            Some(lacking) => Verdict::Lacks(lacking),
-            None => Verdict::Passed(prepared),
-        })
+        match self.lacking(&prepared.desired).await {
+            Ok(Some(lacking)) => Ok(Verdict::Lacks(lacking)),
+            Ok(None) => Ok(Verdict::Passed(prepared)),
+            // What was deployed had its images: that nobody can be asked about them now does not keep drift from being put back.
+            Err(failure) if failure.transient && mode == Mode::Restore && self.deployed_target() == Some(commit) => {
+                debug!(environment = %self.name, reason = %failure, "the builder can't be asked; its images are taken to stand");
+                Ok(Verdict::Passed(prepared))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// The gates, none of which writes.

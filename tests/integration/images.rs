@@ -196,6 +196,30 @@ async fn while_an_image_is_built_drift_is_put_back_and_a_newer_commit_is_not_kep
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
+async fn with_its_builder_away_plumb_starts_and_heals_what_it_deployed() {
+    let yard = Yard::new("away").await;
+    yard.push([("manifests/c.yaml", config_map("c", &[("x", "1")]))]);
+    let first = yard.push_both();
+    let mut plumb = yard.run();
+    yard.scene.deployed(first).await;
+    plumb.terminate(SOON).await;
+
+    let nowhere = yard.scene.env.repository().path().join("no.sock");
+    let nowhere = format!("unix://{}", nowhere.display());
+    let _plumb = yard.scene.run_with(&["--builder", &nowhere, "--containerd", &nowhere]);
+    yard.scene.kubectl_ok(&["delete", "configmap", "c", "-n", &yard.scene.namespace], "").await;
+    eventually(SOON, || async {
+        ensure!(yard.scene.data("c").await.as_deref() == Some("x=1"), "not made again yet");
+        Ok(())
+    })
+    .await;
+    let needs = yard.push([("apps/web/answer", yard.answer("web 2"))]);
+    let message = yard.scene.failed(needs).await;
+    assert!(message.contains("is away"), "{message}");
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
 async fn images_with_a_registry_in_their_name_are_pushed_and_pulled() {
     let yard = Yard::new("pushed").await;
     let web = "images: [{name: localhost:5000/web, context: apps/web}]\n";
