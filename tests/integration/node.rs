@@ -150,7 +150,15 @@ async fn an_image_built_on_it_runs_without_a_registry_and_outlives_containerd() 
     node.stop(Program::Containerd);
     hello.answers("two").await;
     node.start_again(Program::Containerd);
-    build(&node, "hello:three", "three");
+    // buildkitd takes a moment to find it again.
+    let context = tempfile::tempdir().unwrap();
+    node.hello_context(context.path(), "three");
+    eventually(SOON, || async {
+        let built = node.buildctl(context.path(), "hello:three");
+        ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        Ok(())
+    })
+    .await;
     assert_eq!(hello.runs("hello:two").await, pods, "containers were not started anew");
     hello.set_image("hello:three", "Never").await;
     hello.runs("hello:three").await;

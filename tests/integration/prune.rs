@@ -68,7 +68,6 @@ async fn a_delete_is_refused_when_the_object_changed_since_it_was_decided() {
     let first = scene.push(many(&["a.yaml", "stays.yaml"]));
     let _plumb = scene.run();
     scene.deployed(first).await;
-    let mark = audit.mark().await;
     // Others write to the object without a pause, until one deletion came too late.
     let enough = Arc::new(AtomicBool::new(false));
     let writers = (0..4).map(|writer| {
@@ -86,6 +85,7 @@ async fn a_delete_is_refused_when_the_object_changed_since_it_was_decided() {
     });
     let writers: Vec<_> = writers.collect();
     for round in 0.. {
+        let mark = audit.mark().await;
         scene.push([("a.yaml", Change::Remove)]);
         let conflict = || async {
             let deletes = audit.since(mark).await.verb("delete");
