@@ -141,6 +141,14 @@ impl Reconciler {
             }
         }
         found.extend(gated.differing.iter().cloned());
+        // Asked about, and gone before the answer.
+        let gone = |step: &&Step| step.action == Action::Create && verify.contains(&step.key);
+        let gone = gated.plan.steps.iter().filter(gone);
+        found.extend(gone.map(|step| Found {
+            key: step.key.clone(),
+            class: Class::Deleted,
+            paths: FieldSet::default(),
+        }));
         let manifests = part.objects.into_iter().map(|manifest| (manifest.key.clone(), manifest)).collect();
         Ok(Restoring { gated, found, manifests })
     }
