@@ -51,16 +51,16 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let store = &opened.store;
     let declared = tokio::task::block_in_place(|| declared_images(&store.at(commit)?, &mut Known::default()))
         .map_err(|error| error.failure())?;
-    let stand = match &builder {
-        Some(builder) => Some(builder.present(&references(&declared)).await?),
-        None if args.dry_run => None,
-        None => {
+    if !args.dry_run {
+        let Some(builder) = builder else {
             anyhow::bail!("no builder is named; give one by --builder, such as unix:///run/buildkit/buildkitd.sock")
-        }
-    };
-    if let (Some(builder), false) = (builder, args.dry_run) {
+        };
         return build_all(&definition.name, store, commit, declared, builder).await;
     }
+    let stand = match builder {
+        Some(builder) => Some(builder.present(&references(&declared)).await?),
+        None => None,
+    };
     let line = store.line(commit, FAR)?;
     let changed = tokio::task::block_in_place(|| changed_by(store, &line, &declared));
     let shown = declared.iter().enumerate().map(|(number, image)| Shown {

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use kube::ResourceExt as _;
 
 use super::{Exit, print};
+use crate::builder::Builder;
 use crate::cluster::parent::{self, Instance, Parent};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ClusterArgs, Output, RepositoryArgs};
@@ -134,8 +135,9 @@ impl Opened {
 
 /// What environments share, over this cluster.
 pub(super) fn shared(args: &ClusterArgs, cluster: Cluster, instance: Instance) -> anyhow::Result<Arc<Shared>> {
-    let images = args.builder.builder()?.map(Images::new);
-    Ok(Arc::new(Shared::new(cluster, instance, args.tools()?).with_images(images)))
+    let builder = args.builder.builder()?;
+    let tools = tools_with(builder.as_deref());
+    Ok(Arc::new(Shared::new(cluster, instance, tools).with_images(builder.map(Images::new))))
 }
 
 /// This plumb's name: what was given, or the pod's, or the user, machine and repository.
@@ -159,11 +161,15 @@ pub(super) fn tools() -> Tools {
     Tools::find(&std::env::var_os("PATH").unwrap_or_default())
 }
 
+/// The same, where images are built for the cluster.
+fn tools_with(builder: Option<&dyn Builder>) -> Tools {
+    Tools { pull_policy: builder.map(|builder| builder.pull_policy().as_str()), ..tools() }
+}
+
 impl ClusterArgs {
-    /// The same, where images are built for this cluster.
+    /// The same, for a verb that builds nothing.
     pub(super) fn tools(&self) -> anyhow::Result<Tools> {
-        let policy = self.builder.builder()?.map(|builder| builder.pull_policy().as_str());
-        Ok(Tools { pull_policy: policy, ..tools() })
+        Ok(tools_with(self.builder.builder()?.as_deref()))
     }
 }
 

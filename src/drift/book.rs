@@ -189,12 +189,11 @@ impl Book {
 #[allow(clippy::disallowed_methods, reason = "a test has a clock")]
 mod tests {
     use super::*;
-    use crate::drift::fields::FieldSet;
     use proptest::prelude::*;
 
     fn found(name: &str) -> Found {
         let key = ObjectKey::new("", "ConfigMap", "n", name);
-        Found { key, class: Class::ValueChanged, paths: FieldSet::default() }
+        Found::whole(key, Class::ValueChanged)
     }
 
     /// An opponent that undoes every heal `delay` after it; the heals at their times.

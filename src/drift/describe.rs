@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_deleted_object_has_no_fields() {
         let key = world::config_map("a");
-        let gone = Found { key: key.clone(), class: Class::Deleted, paths: FieldSet::default() };
+        let gone = Found::whole(key.clone(), Class::Deleted);
         assert!(Drift::describe(&gone, &world::manifest(&key, 1), None).fields.is_empty());
     }
 }

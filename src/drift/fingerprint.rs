@@ -93,6 +93,13 @@ pub struct Found {
     pub paths: FieldSet,
 }
 
+impl Found {
+    /// One of which no field is more to blame than another.
+    pub fn whole(key: ObjectKey, class: Class) -> Self {
+        Self { key, class, paths: FieldSet::default() }
+    }
+}
+
 /// What metadata says of an object that we applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {

@@ -137,6 +137,11 @@ impl fmt::Debug for Manifest {
 pub struct Reads(pub Vec<(Box<str>, Option<CommitId>)>);
 
 impl Desired {
+    /// These objects of a commit, for a plan of them alone: nothing is known of what was read for them.
+    pub fn only(commit: CommitId, objects: Vec<Arc<Manifest>>) -> Self {
+        Self { commit, objects, images: Vec::new(), reads: Reads::default(), remarks: Vec::new() }
+    }
+
     /// Tells two contents apart, whatever the commits and files they came from.
     pub fn digest(&self) -> Digest {
         let digests: Vec<u8> = self.objects.iter().flat_map(|manifest| manifest.digest.0).collect();
@@ -151,7 +156,7 @@ pub struct Desired {
     pub commit: CommitId,
     /// The objects, each key once, in the order of the files.
     pub objects: Vec<Arc<Manifest>>,
-    /// The images that `plumb.yaml` declares, each after those it is based on.
+    /// The images of `plumb.yaml` that its containers use, and those that these are based on; each after its bases.
     pub images: Vec<Image>,
     /// What was read.
     pub reads: Reads,

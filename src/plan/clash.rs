@@ -56,7 +56,6 @@ pub fn clashes(environments: &BTreeMap<String, (&EnvironmentSpec, &Desired)>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Reads;
     use crate::plan::tests::world::{COMMIT, config_map, manifest};
 
     fn spec(namespace: &str) -> EnvironmentSpec {
@@ -65,7 +64,7 @@ mod tests {
 
     fn asks(objects: &[ObjectKey]) -> Desired {
         let objects = objects.iter().map(|key| manifest(key, 1)).collect();
-        Desired { commit: COMMIT, objects, images: Vec::new(), reads: Reads::default(), remarks: Vec::new() }
+        Desired::only(COMMIT, objects)
     }
 
     #[test]

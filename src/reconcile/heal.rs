@@ -15,12 +15,12 @@ use crate::cluster::execute::Done;
 use crate::cluster::gates::{Former, Gated};
 use crate::cluster::inventory::{Changed, Members};
 use crate::cluster::limiter;
+use crate::cluster::standing::Strangers;
 use crate::drift::describe::Drift;
-use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Class, Found, Verdict, judge};
 use crate::model::kinds::Lookup;
-use crate::model::{CommitId, Desired, Failure, Live, Manifest, ObjectKey, Reads};
-use crate::plan::{Action, Reason, Step};
+use crate::model::{CommitId, Desired, Failure, Live, Manifest, ObjectKey};
+use crate::plan::{Action, Plan, Reason, Step};
 
 /// What became of objects that changed, as far as the inventory tells it: no request was made.
 #[derive(Debug, Default)]
@@ -142,30 +142,17 @@ impl Reconciler {
         }
         found.extend(gated.differing.iter().cloned());
         // Asked about, and gone before the answer.
-        let gone = |step: &&Step| step.action == Action::Create && verify.contains(&step.key);
-        let gone = gated.plan.steps.iter().filter(gone);
-        found.extend(gone.map(|step| Found {
-            key: step.key.clone(),
-            class: Class::Deleted,
-            paths: FieldSet::default(),
-        }));
+        let gone = absent(&gated.plan, &strangers, &self.manager);
+        found.extend(gone.filter(|found| verify.contains(&found.key)));
         let manifests = part.objects.into_iter().map(|manifest| (manifest.key.clone(), manifest)).collect();
         Ok(Restoring { gated, found, manifests })
     }
 
     fn part_of_target(&self, keys: &HashSet<&ObjectKey>) -> Desired {
         let memory = self.memory();
-        let Some(target) = &memory.target else {
-            return Desired {
-                commit: CommitId::new([0; 20]),
-                objects: Vec::new(),
-                images: Vec::new(),
-                reads: Reads::default(),
-                remarks: Vec::new(),
-            };
-        };
+        let Some(target) = &memory.target else { return Desired::only(CommitId::new([0; 20]), Vec::new()) };
         let objects = target.objects.iter().filter(|manifest| keys.contains(&manifest.key)).cloned().collect();
-        Desired { commit: target.commit, objects, images: Vec::new(), reads: Reads::default(), remarks: Vec::new() }
+        Desired::only(target.commit, objects)
     }
 
     /// Puts objects back, each for itself.
@@ -245,21 +232,27 @@ impl Reconciler {
     }
 }
 
+/// What a plan makes or adopts, of objects that were deployed before: they are gone, or no longer ours.
+fn absent<'a>(plan: &'a Plan, strangers: &'a Strangers, manager: &'a str) -> impl Iterator<Item = Found> + 'a {
+    plan.steps.iter().filter_map(move |step| {
+        let class = match step.action {
+            Action::Create => Class::Deleted,
+            // Without our label, but applied by us; or without our entry. What has neither was made by somebody else.
+            Action::Adopt => match strangers.get(&step.key) {
+                Some(live) if live.entry(manager).is_none() => Class::Deleted,
+                _ => Class::OwnershipLost,
+            },
+            _ => return None,
+        };
+        Some(Found::whole(step.key.clone(), class))
+    })
+}
+
 impl Prepared {
     /// What of a commit that was deployed before does not stand any more, as a start or a resync finds it.
     pub fn drifted(&self) -> Vec<Found> {
-        let steps = self.gated.plan.steps.iter();
-        let gone = steps.filter_map(|step| match step.action {
-            Action::Create => Some((step, Class::Deleted)),
-            // Without our label, but applied by us; or without our entry. What has neither was made by somebody else.
-            Action::Adopt => match self.strangers.get(&step.key) {
-                Some(live) if live.entry(&self.manager).is_none() => Some((step, Class::Deleted)),
-                _ => Some((step, Class::OwnershipLost)),
-            },
-            _ => None,
-        });
-        let found = |(step, class): (&Step, Class)| Found { key: step.key.clone(), class, paths: FieldSet::default() };
-        self.gated.differing.iter().cloned().chain(gone.map(found)).collect()
+        let gone = absent(&self.gated.plan, &self.strangers, &self.manager);
+        self.gated.differing.iter().cloned().chain(gone).collect()
     }
 
     /// The same of the commit that was deployed before this one. What both somebody and this commit changed can't be told apart, and is not told.

@@ -11,7 +11,7 @@ use crate::cluster::aggregated;
 use crate::cluster::discovery::Known;
 use crate::cluster::execute::Done;
 use crate::cluster::standing::Strangers;
-use crate::model::{CommitId, Desired, Failure, GroupKind, Reads, Stage};
+use crate::model::{CommitId, Desired, Failure, GroupKind, Stage};
 use crate::plan::{Action, Plan, Planned};
 
 /// What speaks for asking a person first, shared by the clones of a reconciler.
@@ -19,7 +19,7 @@ pub(super) type Doubts = Arc<[String]>;
 
 /// What a commit asks for that has no place for the environment.
 fn nothing(commit: CommitId) -> Desired {
-    Desired { commit, objects: Vec::new(), images: Vec::new(), reads: Reads::default(), remarks: Vec::new() }
+    Desired::only(commit, Vec::new())
 }
 
 impl Reconciler {

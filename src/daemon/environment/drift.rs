@@ -12,7 +12,6 @@ use crate::cluster::inventory::Changed;
 use crate::cluster::parent::{self, Claim};
 use crate::drift::book::Book;
 use crate::drift::describe::Drift;
-use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Class, Found};
 use crate::drift::pace::{Pace, Throttle};
 use crate::model::live::ResourceVersion;
@@ -179,10 +178,7 @@ impl Task {
                 Ok(Ok(())) => {}
                 _ => break,
             }
-            for (key, touched) in self.take_changes() {
-                let known = changed.entry(key).or_default();
-                *known = touched.max(*known);
-            }
+            changed.extend(self.take_changes()); // Each with the newest that was ever taken.
         }
         changed
     }
@@ -228,8 +224,8 @@ impl Task {
             }
         }
         self.look_at_additions(examined.added).await;
-        let going = |key: &ObjectKey| Found { key: key.clone(), class: Class::Deleted, paths: FieldSet::default() };
-        let going: Vec<Found> = examined.terminating.iter().map(going).collect();
+        let going = examined.terminating.into_iter().map(|key| Found::whole(key, Class::Deleted));
+        let going: Vec<Found> = going.collect();
         self.tell_waiting(&going).await;
         self.drifts.book.calm(Instant::now());
         self.drifts.additions.calm(Instant::now());

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::{CommitId, Reads};
+use crate::model::CommitId;
 use crate::plan::Peers as _;
 
 fn spec(namespace: &str, cluster_scoped: &[&str]) -> EnvironmentSpec {
@@ -10,14 +10,7 @@ fn spec(namespace: &str, cluster_scoped: &[&str]) -> EnvironmentSpec {
 }
 
 fn asks_for(book: &PeerBook, environment: &str) {
-    let nothing = Desired {
-        commit: CommitId::new([1; 20]),
-        objects: Vec::new(),
-        images: Vec::new(),
-        reads: Reads::default(),
-        remarks: Vec::new(),
-    };
-    book.claims(environment, &nothing);
+    book.claims(environment, &Desired::only(CommitId::new([1; 20]), Vec::new()));
 }
 
 #[test]
