@@ -6,19 +6,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio::sync::watch as channel;
 use tracing::{debug, info};
 
 use super::Settings;
 use super::course::{Course, Job, Seen};
-use crate::cluster::parent::{self, Claim, Known};
+use crate::cluster::parent::Known;
 use crate::model::environment::EnvironmentStatus;
 use crate::model::{CommitId, Configuration, Deployment, Failure, Outcome};
-use crate::reconcile::{Mode, Prepared, Reconciler, Shared, Verdict};
+use crate::reconcile::{Mode, Reconciler, Shared, Verdict};
 use crate::render::Definition;
-use crate::report;
 use crate::report::drift::Noticed;
 use crate::source::Store;
 use crate::telemetry::pulse;
@@ -26,6 +23,7 @@ use crate::telemetry::pulse;
 mod additions;
 mod away;
 mod claim;
+mod deploy;
 mod drift;
 mod health;
 mod images;
@@ -106,17 +104,6 @@ pub(super) struct Task {
     stood: Option<Arc<Definition>>,
     /// When somebody's change of the spec was last put back.
     reverted: Option<Instant>,
-}
-
-/// How the writes of a commit ended.
-struct Written {
-    deployment: Deployment,
-    /// Before the end.
-    stopped: bool,
-    /// The head that has passed its gates meanwhile.
-    newer: Option<CommitId>,
-    /// Heads that have not.
-    refused: Vec<(CommitId, Failure)>,
 }
 
 /// Around 1: spreads out what a hundred environments would do at the same moment.
@@ -363,118 +350,5 @@ impl Task {
             verdict = verdict => Some(verdict),
             _ = stop.wait_for(|stop| *stop) => None,
         }
-    }
-
-    /// Writes a commit that passed; takes newer heads through the gates meanwhile, and goes on with the one that passes.
-    async fn deploy(&mut self, prepared: Box<Prepared>, mut quiet: bool) {
-        let mut current = prepared;
-        loop {
-            let commit = current.desired.commit;
-            self.course.passed(commit);
-            self.builds.only(commit);
-            if let Some(took) = self.builds.took(commit) {
-                current.built_in(took);
-            }
-            let Written { mut deployment, stopped, newer, refused } = self.write(&current).await;
-            let (environment, applied) = (&self.reconciler.name, deployment.applied);
-            match newer {
-                Some(newer) if stopped => deployment.outcome = Outcome::SupersededBy(newer),
-                None if stopped => {
-                    self.course.restore_now(Instant::now());
-                    return info!(%environment, commit = %commit.short(), applied, "stopped before the end; the next start goes on");
-                }
-                _ => {
-                    let failure = if let Outcome::Failed(failure) = &deployment.outcome { Some(failure) } else { None };
-                    self.course.written(failure, self.planned_beside, Instant::now(), jitter());
-                    self.health_after(&deployment);
-                }
-            }
-            match std::mem::take(&mut quiet) {
-                true => report::log::deployment(&self.reconciler.name, &deployment),
-                false => self.tell(deployment).await,
-            }
-            for (head, failure) in refused {
-                self.refuse(head, failure).await;
-            }
-            let Some(newer) = newer else { return };
-            // What the older commit wrote changes the plan: decided anew.
-            match self.prepare(newer, Mode::Commit).await {
-                Some(Ok(Verdict::Passed(next))) => {
-                    self.tell_overwritten(&next).await;
-                    current = next;
-                }
-                Some(Ok(Verdict::Unchanged)) => return self.unchanged(newer).await,
-                Some(Ok(Verdict::Lacks(lacking))) => {
-                    self.course.restore_now(Instant::now());
-                    return self.build(lacking, Mode::Commit);
-                }
-                Some(Err(failure)) => {
-                    self.course.restore_now(Instant::now());
-                    return self.refuse(newer, failure).await;
-                }
-                None => return,
-            }
-        }
-    }
-
-    /// Writes until the end, or until a newer head has passed its gates: then that head is named. A newer head that is refused is told afterwards, and
-    /// the older commit goes on. A lost claim and a suspension stop it too.
-    async fn write(&mut self, prepared: &Prepared) -> Written {
-        let reconciler = self.reconciler.clone();
-        let (halt, halted) = channel::channel(false);
-        let mut writing = std::pin::pin!(reconciler.deploy(prepared, &halted));
-        let (mut newest, mut parents, mut stop) = (self.wanted.clone(), self.parents.clone(), self.stop.clone());
-        let (mut gating, mut refused, mut newer) = (FuturesUnordered::new(), Vec::new(), None);
-        let (deployment, stopped) = loop {
-            tokio::select! {
-                ended = &mut writing => break ended,
-                Ok(()) = newest.changed(), if gating.is_empty() && newer.is_none() => {
-                    let Wanted { definition, head, store, .. } = newest.borrow_and_update().clone();
-                    if definition.spec.suspend {
-                        halt.send_replace(true);
-                    } else if let Some(head) = head.filter(|head| definition == reconciler.definition && self.course.tried() != Some(*head)) {
-                        self.course.trying(head);
-                        let (reconciler, confirmed) = (reconciler.clone(), reconciler.confirmed_prune());
-                        gating.push(async move { (head, reconciler.gates(&store, head, Mode::Commit, confirmed).await) });
-                    }
-                }
-                Some((head, verdict)) = gating.next() => match verdict {
-                    // The older commit goes on while they are built.
-                    Ok(Verdict::Lacks(lacking)) => self.build(lacking, Mode::Commit),
-                    Ok(_) => {
-                        newer = Some(head);
-                        halt.send_replace(true);
-                    }
-                    Err(failure) => refused.push((head, failure)),
-                },
-                Ok(()) = parents.changed() => {
-                    let known = reconciler.shared.parents.get(&reconciler.name);
-                    if known.is_some_and(|known| matches!(parent::claim(&known, &reconciler.shared.instance), Claim::OtherRun | Claim::Theirs(_))) {
-                        halt.send_replace(true);
-                    }
-                }
-                _ = stop.wait_for(|stop| *stop), if !*halt.borrow() => {
-                    halt.send_replace(true);
-                }
-            }
-        };
-        if let (Some(head), None) = (self.course.tried().filter(|_| !gating.is_empty()), newer) {
-            // The writes ended first: the head goes through the gates in its turn.
-            self.course.forget_try(head);
-        }
-        drop(gating);
-        Written { deployment, stopped, newer, refused }
-    }
-
-    async fn unchanged(&mut self, commit: CommitId) {
-        self.course.passed(commit);
-        self.course.written(None, self.planned_beside, Instant::now(), jitter());
-        // A failure that was told does not hold any more, nor that there is no branch; otherwise the cluster is not told, at no request at all.
-        if self.missing.told || matches!(self.told, Some((_, Outcome::Failed(_)))) {
-            return self.tell_ended(commit, Outcome::Unchanged).await;
-        }
-        info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
-        self.reconciler.shared.telemetry.metrics.ended(&self.reconciler.name, &Outcome::Unchanged, &[]);
-        self.told = Some((commit, Outcome::Unchanged));
     }
 }
