@@ -1,11 +1,13 @@
 //! The drifts of one environment: what differs at this moment, and how long somebody who undoes our heals again and again is waited for.
 //!
-//! An object that drifts for the first time is put back at once. One that drifts again soon after a heal is fought over: after a few heals the
-//! pause between them doubles each time, so that two writers that disagree never become a storm of requests.
+//! An object that drifts for the first time is put back at once. One whose same fields drift again soon after a heal is fought over: after a few heals
+//! the pause between them doubles each time, so that two writers that disagree never become a storm of requests. Other fields of it are another
+//! matter: each has its first heals at once, and there are only so many.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::fields::FieldSet;
 use super::fingerprint::{Class, Found};
 use crate::model::ObjectKey;
 
@@ -34,6 +36,10 @@ struct Entry {
     last: Option<Class>,
     /// Heals in a row that did not hold.
     streak: u32,
+    /// The fields that drifted since it was last calm.
+    seen: FieldSet,
+    /// Those of them that drifted again.
+    again: FieldSet,
     healed: Option<Instant>,
     /// It is not healed before.
     paused: Option<Instant>,
@@ -57,6 +63,8 @@ pub struct Fight<'a> {
     pub key: &'a ObjectKey,
     /// What happens to it.
     pub class: Class,
+    /// The fields that are fought over; none if it is the whole object.
+    pub fields: &'a FieldSet,
     /// Heals that did not hold.
     pub heals: u32,
     /// The other writer.
@@ -86,6 +94,11 @@ impl Entry {
     fn is_fight(&self) -> bool {
         self.streak >= FREE
     }
+
+    /// Whether these fields drifted before. Where no field is more to blame than another, it is the object that did.
+    fn knows(&self, paths: &FieldSet) -> bool {
+        paths.is_empty() || self.seen.is_empty() || paths.touches(&self.seen)
+    }
 }
 
 impl Book {
@@ -96,12 +109,14 @@ impl Book {
         if entry.open.is_none() {
             // The time at which a fight would have ended decides, whether or not somebody looked at that moment.
             let again = entry.calm_at().is_some_and(|calm| now < calm);
-            if again {
-                entry.streak = entry.streak.saturating_add(1);
-            } else {
+            if !again {
                 *entry = Entry::default();
+            } else if entry.knows(&found.paths) {
+                entry.streak = entry.streak.saturating_add(1);
+                entry.again = entry.again.union(&found.paths.intersection(&entry.seen));
             }
         }
+        entry.seen = entry.seen.union(&found.paths);
         (entry.open, entry.last) = (Some(found.clone()), Some(found.class));
         entry.paused = entry.may_heal_at().filter(|at| *at > now);
         Advice { news, heal: entry.paused.is_none() }
@@ -178,6 +193,7 @@ impl Book {
         self.objects.iter().filter(|(_, entry)| entry.is_fight()).map(|(key, entry)| Fight {
             key,
             class: entry.last.unwrap_or(Class::ValueChanged),
+            fields: &entry.again,
             heals: entry.streak,
             opponent: entry.opponent.as_deref(),
             pause: entry.pause(),
@@ -190,6 +206,7 @@ impl Book {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn found(name: &str) -> Found {
         let key = ObjectKey::new("", "ConfigMap", "n", name);
@@ -241,6 +258,38 @@ mod tests {
         assert!(!book.calm(now + Duration::from_secs(30)));
         assert!(book.calm(now + Duration::from_secs(300)));
         assert_eq!((book.fights().count(), book.next_at()), (0, None));
+    }
+
+    fn in_fields(fields: serde_json::Value) -> Found {
+        Found { paths: FieldSet::from_value(&fields).unwrap(), ..found("a") }
+    }
+
+    /// Finds and heals; whether it is a fight now.
+    fn drifts(book: &mut Book, found: &Found, now: Instant) -> bool {
+        book.found(found, now);
+        book.healed(&found.key, now);
+        book.fights().next().is_some()
+    }
+
+    #[test]
+    fn many_fields_once_are_no_fight_and_one_field_often_is() {
+        let (mut book, mut now) = (Book::default(), Instant::now());
+        let field = |name: &str| in_fields(json!({"f:data": {format!("f:{name}"): {}}}));
+        for name in ["p", "q", "r", "s", "t", "u"] {
+            assert!(!drifts(&mut book, &field(name), now), "{name}");
+            now += Duration::from_secs(1);
+        }
+        let often: Vec<bool> = (0..4).map(|_| drifts(&mut book, &field("r"), now)).collect();
+        assert_eq!(often, [false, false, true, true]);
+        assert_eq!(book.fights().next().unwrap().fields.paths(), ["data.r"]);
+        // Changed below, or taken out whole, is the same place.
+        let (mut book, whole) = (Book::default(), in_fields(json!({"f:data": {}})));
+        let either = [field("p"), whole.clone(), field("q"), whole].map(|found| drifts(&mut book, &found, now));
+        assert_eq!(either, [false, false, false, true]);
+        // Deleted in between is no other matter.
+        let mut book = Book::default();
+        let mixed = [field("p"), found("a"), field("p"), found("a")].map(|found| drifts(&mut book, &found, now));
+        assert_eq!(mixed, [false, false, false, true]);
     }
 
     #[test]

@@ -148,9 +148,23 @@ const HINT: &str = "let one of the two go: change git, or name the field under s
 
 /// An object that somebody else changes again and again.
 pub fn fight(environment: &str, fight: &Fight<'_>) {
-    let Fight { key: object, class, heals, opponent, pause } = *fight;
+    let Fight { key: object, class, fields, heals, opponent, pause } = *fight;
     let (opponent, pause) = (opponent.unwrap_or("unknown"), humantime::format_duration(pause));
-    warn!(%environment, %object, %class, %opponent, heals, %pause, hint = HINT, "fight: every heal is undone; the pauses between heals grow");
+    let fields = (!fields.is_empty()).then(|| bare(&names(fields.paths().into_iter())));
+    warn!(%environment, %object, fields, %class, %opponent, heals, %pause, hint = HINT, "fight: every heal is undone; the pauses between heals grow");
+}
+
+fn again_and_again(fight: &Fight<'_>) -> String {
+    let done = if fight.class == Class::Deleted { "deleted" } else { "changed" };
+    format!("{done} again and again by {}", fight.opponent.unwrap_or("an unknown writer"))
+}
+
+/// The Event on an object that is fought over.
+pub fn fight_event(fight: &Fight<'_>) -> Event {
+    let fields =
+        if fight.fields.is_empty() { String::new() } else { format!(": {}", names(fight.fields.paths().into_iter())) };
+    let message = format!("{}{fields}; put back after growing pauses. {HINT}", again_and_again(fight));
+    Event { warning: true, reason: "Contested", message }
 }
 
 /// Many such objects at once, in one line; with the opponents as far as they are known.
@@ -200,8 +214,12 @@ impl Standing {
             .iter()
             .flat_map(|book| book.fights())
             .map(|fight| {
-                let done = if fight.class == Class::Deleted { "deleted" } else { "changed" };
-                format!("{} is {done} again and again by {}", fight.key, fight.opponent.unwrap_or("an unknown writer"))
+                let fields = if fight.fields.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", names(fight.fields.paths().into_iter()))
+                };
+                format!("{}{fields} is {}", fight.key, again_and_again(&fight))
             })
             .collect();
         fights.sort();

@@ -66,7 +66,7 @@ impl Task {
             ended.extend(action.map(|action| (drift, action)));
         }
         self.tell_drifts(ended, Noticed::Watch, healed.took).await;
-        self.tell_fights(contested);
+        self.tell_fights(contested).await;
         self.tell_failures(healed.failures);
     }
 }

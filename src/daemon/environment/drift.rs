@@ -295,7 +295,7 @@ impl Task {
         }
         self.reconciler.look_at_additions_again(Some(&healed.written));
         self.tell_drifts(ended, Noticed::Watch, healed.took).await;
-        self.tell_fights(contested);
+        self.tell_fights(contested).await;
         self.tell_failures(healed.failures);
     }
 

@@ -9,7 +9,7 @@ use tracing::debug;
 use super::Task;
 use super::drift::Drifts;
 use super::tell::TELL_AGAIN;
-use crate::cluster::events;
+use crate::cluster::events::{self, Event};
 use crate::cluster::parent::Parent;
 use crate::drift::describe::Drift;
 use crate::drift::fingerprint::{Class, Found};
@@ -57,15 +57,31 @@ impl Task {
         }
     }
 
-    /// Tells what is fought over from now on.
-    pub(super) fn tell_fights(&mut self, contested: Vec<ObjectKey>) {
+    /// Tells what is fought over from now on: in the log and by an Event, or with the crowd that it is one of.
+    pub(super) async fn tell_fights(&mut self, contested: Vec<ObjectKey>) {
         let (now, Drifts { contests, book, additions, .. }) = (Instant::now(), &mut self.drifts);
         if !contests.admits(contested.len(), now) {
             return contested.iter().for_each(|key| contests.join(key, (), now));
         }
         let contested: HashSet<ObjectKey> = contested.into_iter().collect();
+        let mut events = Vec::new();
         for fight in book.fights().chain(additions.fights()).filter(|fight| contested.contains(fight.key)) {
             report::fight(&self.reconciler.name, &fight);
+            events.push((fight.key.clone(), report::fight_event(&fight)));
+        }
+        self.post(events).await;
+    }
+
+    /// Posts Events on objects. One that can't be posted is not tried again: the log has said it.
+    async fn post(&self, events: Vec<(ObjectKey, Event)>) {
+        let shared = &self.reconciler.shared;
+        for (key, event) in events {
+            let about = self.reconciler.regarding(&key);
+            if let Err(error) =
+                events::post(&self.reconciler.cluster.caller, &about, &event, &shared.instance.name).await
+            {
+                debug!(environment = %self.reconciler.name, %error, "the Event could not be posted");
+            }
         }
     }
 
@@ -84,16 +100,8 @@ impl Task {
             self.drifts.crowd.join(&drift.key, (drift.class, action, noticed), now);
         }
         report::told(&self.reconciler.name, &singly, noticed, took, chrono::Utc::now().timestamp());
-        let shared = &self.reconciler.shared;
-        for (drift, action) in &singly {
-            let about = self.reconciler.regarding(&drift.key);
-            let event = report::event(drift, *action);
-            if let Err(error) =
-                events::post(&self.reconciler.cluster.caller, &about, &event, &shared.instance.name).await
-            {
-                debug!(environment = %self.reconciler.name, %error, "the Event could not be posted");
-            }
-        }
+        let events = singly.iter().map(|(drift, action)| (drift.key.clone(), report::event(drift, *action))).collect();
+        self.post(events).await;
     }
 
     /// How the environment stands, as the book has it.

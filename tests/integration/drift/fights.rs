@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
@@ -14,9 +14,9 @@ use plumb::model::environment::EnvironmentStatus;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::stand::{Line, Stand, condition};
+use super::stand::{Line, Stand, condition, deployment};
 use crate::harness::eventually;
-use crate::scene::config_map;
+use crate::scene::{SOON, config_map};
 
 /// So long they fight.
 const FIGHT: Duration = Duration::from_secs(40);
@@ -72,10 +72,17 @@ async fn a_fight_is_told_and_bounded_and_holds_up_nothing_else() {
     let ends = Instant::now() + FIGHT;
 
     let fight = stand.line(TOLD).await;
-    fight.says(&[("object", &stand.object("ConfigMap/a")), ("opponent", "opponent")]);
+    fight.says(&[("object", &stand.object("ConfigMap/a")), ("fields", "data.x"), ("opponent", "opponent")]);
+    eventually(SOON, || async {
+        let events = stand.events("ConfigMap", "a").await;
+        let told = |event: &String| event.starts_with("changed again and again by opponent: data.x; ");
+        ensure!(events.iter().any(told), "{events:#?}");
+        Ok(())
+    })
+    .await;
     let status = stand.status(is_contested).await;
     let message = &condition(&status, "Contested").unwrap().message;
-    assert!(message.contains("ConfigMap/") && message.contains("changed again and again by opponent"), "{message}");
+    assert!(message.ends_with("/a (data.x) is changed again and again by opponent"), "{message}");
 
     // Meanwhile others are healed at once, and a commit is deployed at once: both before the fight's next heal but one.
     let before = heals(&stand, mark).await;
@@ -214,4 +221,25 @@ async fn a_thousand_fights_are_told_together() {
     let status = stand.status(is_contested).await;
     let message = &condition(&status, "Contested").unwrap().message;
     assert!(message.contains("more") && message.len() < 1000, "{message}");
+}
+
+/// An autoscaler that git knows nothing of, and a Deployment whose replicas git sets: each is right in its own eyes.
+#[tokio::test]
+async fn an_autoscaler_that_is_not_in_git_is_named_as_the_opponent() {
+    let files = [("web.yaml", deployment("web", 1, ""))];
+    let Some(stand) = Stand::new("d-fight-hpa", "", files).await else { return };
+    let mark = stand.mark().await;
+    // It needs no metrics to see that there are fewer than its minimum.
+    stand.kubectl(&["autoscale", "deployment", "web", "--min=3", "--max=5", "--cpu=80%"]).await;
+    let fight = eventually(Duration::from_secs(180), || async {
+        stand.lines(TOLD).into_iter().next().context("no fight is told yet")
+    })
+    .await;
+    let opponent = fight.field("opponent");
+    assert!(opponent.contains("kube-controller-manager"), "{}", fight.text);
+    fight.says(&[("object", &stand.object("Deployment/web")), ("fields", "spec.replicas")]);
+    let wrote = stand.wrote(mark).await.only(|event| event.object_ref.name == "web");
+    assert!((3..=6).contains(&wrote.len()), "{wrote:#?}");
+    let drifts = stand.drifts("Deployment/web");
+    drifts[0].says(&[("field", "spec.replicas"), ("want", "1"), ("live", "3"), ("action", "reverted")]);
 }
