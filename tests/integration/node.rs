@@ -244,12 +244,44 @@ async fn two_nodes_side_by_side_have_their_own_address_and_images() {
     assert!(!images(&other).contains("hello"));
 }
 
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn with_internet_it_reaches_who_knows_no_way_back_to_it() {
+    let (node, outside) =
+        (Node::start(&["--no-kubernetes", "--internet"]), Node::start(&["--no-kubernetes", "--registry"]));
+    let within = |node: &Node, command: &[&str]| {
+        let init = std::fs::read_to_string(node.directory().join("init")).unwrap();
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--net", "--target", init.trim()]).args(command).output().unwrap()
+    };
+    let connect = |node: &Node, to: &str| {
+        within(node, &["timeout", "5", "bash", "-c", &format!("exec 3<>/dev/tcp/{to}")]).status.success()
+    };
+    let registry = format!("{}/5000", outside.address());
+    assert!(within(&outside, &["ip", "route", "delete", "default"]).status.success());
+    assert!(connect(&node, &registry), "from the node with internet");
+    let plain = Node::start(&["--no-kubernetes"]);
+    assert!(!connect(&plain, &registry), "from one without");
+}
+
 /// What a node has on the machine, outside of its namespaces.
 struct Traces {
     directory: PathBuf,
     control_group: String,
     link: PathBuf,
     link_index: String,
+    table: Option<String>,
+}
+
+/// The nftables tables of nodes, each as its name and the handle that no other one gets.
+fn tables() -> Vec<String> {
+    let listed = Command::new("nft").args(["--json", "list", "tables", "ip"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let tables = listed["nftables"].as_array().unwrap().iter().map(|entry| &entry["table"]);
+    tables
+        .filter_map(|table| Some(format!("{} {}", table["name"].as_str()?, table["handle"])))
+        .filter(|table| table.starts_with("plumb-node"))
+        .collect()
 }
 
 impl Traces {
@@ -261,6 +293,7 @@ impl Traces {
             control_group: format!("plumb-node.{}", read("pid")),
             link_index: std::fs::read_to_string(link.join("ifindex")).unwrap(),
             link,
+            table: tables().into_iter().find(|table| table.starts_with(&format!("plumb-node{number} "))),
             directory: directory.to_owned(),
         };
         assert!(traces.processes().len() > 3, "{:?}", traces.processes());
@@ -291,6 +324,7 @@ impl Traces {
         // Another test's node may have its name by now.
         let index = std::fs::read_to_string(self.link.join("ifindex")).unwrap_or_default();
         ensure!(index != self.link_index, "the link {}", self.link.display());
+        ensure!(self.table.as_ref().is_none_or(|table| !tables().contains(table)), "the table {:?}", self.table);
         let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
         ensure!(!mounts.contains(self.directory.to_str().unwrap()), "mounts: {mounts}");
         Ok(())
@@ -337,8 +371,10 @@ async fn nothing_is_left_when_its_test_is_killed() {
 #[ignore = "needs root: make integration"]
 async fn nothing_runs_on_when_its_script_is_killed_and_the_next_removes_the_rest() {
     drop(Node::start(&["--no-kubernetes"]));
-    let (mut script, directory) = start_under(&["tests/cluster/node", "run", "--until-eof", "--no-kubernetes"]);
+    let (mut script, directory) =
+        start_under(&["tests/cluster/node", "run", "--until-eof", "--no-kubernetes", "--internet"]);
     let traces = Traces::of(&directory);
+    assert!(traces.table.is_some(), "{:?}", tables());
     script.kill().unwrap();
     script.wait().unwrap();
     eventually(SOON, || async { traces.nothing_runs() }).await;
