@@ -1,0 +1,87 @@
+//! Objects and namespaces on their way out.
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::harness::eventually;
+use crate::scene::{SOON, Scene, config_map};
+
+#[tokio::test]
+async fn in_a_namespace_that_is_being_deleted_it_waits_and_then_everything_is_back() {
+    let scene = Scene::new("ns-gone").await;
+    let files = |x: &str| [("a.yaml", config_map("a", &[("x", x)])), ("b.yaml", config_map("b", &[("x", x)]))];
+    let first = scene.push(files("1"));
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    // An object of somebody else's keeps the namespace from going.
+    let hold = config_map("hold", &[]).replace("{name: hold}", "{name: hold, finalizers: [example.org/hold]}");
+    scene.kubectl_ok(&["create", "-n", &scene.namespace, "-f", "-"], &hold).await;
+    let namespaces: Api<Namespace> = Api::all(scene.env.admin());
+    let uid = namespaces.get(&scene.namespace).await.unwrap().uid();
+    namespaces.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    eventually(SOON, || async {
+        ensure!(scene.data("a").await.is_none() && scene.data("b").await.is_none(), "not deleted yet");
+        Ok(())
+    })
+    .await;
+    let second = scene.push(files("2"));
+    let message = scene.failed(second).await;
+    assert!(message.contains("its namespace is being deleted"), "{message}");
+    assert_eq!(scene.data("a").await, None);
+
+    let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    scene.config_maps().patch("hold", &PatchParams::default(), &release).await.unwrap();
+    scene.deployed(second).await;
+    let again = namespaces.get(&scene.namespace).await.unwrap().uid();
+    assert_ne!(again, uid);
+    assert_eq!((scene.data("a").await.as_deref(), scene.data("b").await.as_deref()), (Some("x=2"), Some("x=2")));
+
+    // The same without a commit: what is gone is drift, and waits for its namespace.
+    namespaces.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    eventually(SOON, || async {
+        let namespace = namespaces.get_opt(&scene.namespace).await?.context("no namespace")?;
+        ensure!(namespace.uid() != again, "still the old one");
+        ensure!(
+            scene.data("a").await.as_deref() == Some("x=2") && scene.data("b").await.as_deref() == Some("x=2"),
+            "not back yet"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_object_with_a_finalizer_is_left_while_it_goes_and_made_again_by_a_resync() {
+    let scene = Scene::with("going", "resync: 1s").await;
+    let Some(audit) = scene.env.audit() else { return };
+    let first = scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let maps = scene.config_maps();
+    let finalizers = |value: Value| Patch::Merge(json!({"metadata": {"finalizers": value}}));
+    maps.patch("a", &PatchParams::default(), &finalizers(json!(["example.org/hold"]))).await.unwrap();
+    let mark = audit.mark().await;
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    let going = scene.identity("a").await;
+    // A namespace's metadata is read at each look around: three of them, and not one write.
+    eventually(SOON, || async {
+        let environment = scene.environment().await.context("no Environment")?;
+        let condition = environment.status.context("no status")?.conditions.into_iter().find(|c| c.type_ == "Synced");
+        let message = condition.context("no condition")?.message;
+        ensure!(message.contains("is being deleted"), "{message}");
+        Ok(())
+    })
+    .await;
+    assert_eq!(scene.identity("a").await, going);
+    assert!(scene.member_writes(&audit.since(mark).await).is_empty(), "a terminating object was written to");
+    maps.patch("a", &PatchParams::default(), &finalizers(json!(null))).await.unwrap();
+    eventually(SOON, || async {
+        ensure!(scene.data("a").await.as_deref() == Some("x=1"), "not back yet");
+        ensure!(scene.identity("a").await.0 != going.0, "still the old one");
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,115 @@
+//! Definitions of custom resources that change under their objects.
+
+use anyhow::ensure;
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
+use plumb::drift::ownership;
+use plumb::model::applyset;
+use serde_json::json;
+
+use crate::harness::eventually;
+use crate::scene::{SOON, Scene};
+
+/// The definition of Widgets of a group, with a list of its spec and versions, the last of which is stored.
+fn definition(group: &str, list: &str, versions: &[&str]) -> String {
+    let schema = format!(
+        "{{openAPIV3Schema: {{type: object, properties: {{spec: {{type: object, properties: {{size: {{type: integer}}, list: {{type: array{list}, items: {{type: object, required: [name], properties: {{name: {{type: string}}}}}}}}}}}}}}}}}}"
+    );
+    let versions: Vec<_> = versions
+        .iter()
+        .enumerate()
+        .map(|(index, version)| {
+            format!(
+                "  - {{name: {version}, served: true, storage: {}, schema: {schema}}}\n",
+                index + 1 == versions.len()
+            )
+        })
+        .collect();
+    format!(
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: widgets.{group}}}\nspec:\n  group: {group}\n  scope: Namespaced\n  names: {{plural: widgets, singular: widget, kind: Widget}}\n  versions:\n{}",
+        versions.concat()
+    )
+}
+
+fn widget(group: &str, version: &str, name: &str, size: u32) -> String {
+    format!(
+        "apiVersion: {group}/{version}\nkind: Widget\nmetadata: {{name: {name}}}\nspec: {{size: {size}, list: [{{name: a}}]}}\n"
+    )
+}
+
+async fn widgets_scene(name: &str) -> (Scene, String) {
+    let scene = Scene::new(name).await;
+    scene.define("resync: 5s\nallow: {clusterScoped: [apiextensions.k8s.io/CustomResourceDefinition]}");
+    let group = format!("{}.example.org", scene.env.name("g"));
+    (scene, group)
+}
+
+#[tokio::test]
+async fn objects_go_on_when_a_version_leaves_their_definition() {
+    let (scene, group) = widgets_scene("version-gone").await;
+    let first = scene.push([
+        ("crd.yaml", definition(&group, "", &["v1alpha1", "v1"])),
+        ("w.yaml", widget(&group, "v1alpha1", "w", 1)),
+        ("u.yaml", widget(&group, "v1alpha1", "u", 1)),
+    ]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let api = scene.objects(&group, "v1", "Widget");
+    let old = scene.objects(&group, "v1alpha1", "Widget");
+    let params = PatchParams { field_manager: Some("kubectl-edit".to_owned()), ..PatchParams::default() };
+    old.patch("w", &params, &Patch::Merge(json!({"metadata": {"labels": {"theirs": "1"}}}))).await.unwrap();
+
+    let second = scene.push([
+        ("crd.yaml", definition(&group, "", &["v1"])),
+        ("w.yaml", widget(&group, "v1", "w", 2)),
+        ("u.yaml", widget(&group, "v1", "u", 1)),
+    ]);
+    scene.deployed(second).await;
+    for (name, size) in [("w", 2), ("u", 1)] {
+        let now = api.get(name).await.unwrap();
+        assert_eq!(now.data["spec"]["size"], size, "{name}");
+        let versions: Vec<_> = now.managed_fields().iter().filter_map(|entry| entry.api_version.as_deref()).collect();
+        assert!(versions.iter().all(|version| *version == format!("{group}/v1")), "{name}: {versions:?}");
+        let managers: Vec<_> = now.managed_fields().iter().filter_map(|entry| entry.manager.as_deref()).collect();
+        assert!(managers.contains(&&*applyset::manager(&scene.name)), "{name}: {managers:?}");
+        assert!(!managers.contains(&"before-first-apply"), "{name}: all ownership was lost");
+    }
+    assert_eq!(api.get("w").await.unwrap().labels()["theirs"], "1");
+    // And a version that left while nobody wrote: found by a resync.
+    let third = scene.push([("w.yaml", widget(&group, "v1", "w", 3))]);
+    scene.deployed(third).await;
+    assert_eq!(api.get("w").await.unwrap().data["spec"]["size"], 3);
+}
+
+#[tokio::test]
+async fn objects_are_applied_anew_when_a_list_becomes_one_of_single_elements() {
+    let (scene, group) = widgets_scene("granular").await;
+    let first = scene.push([("crd.yaml", definition(&group, "", &["v1"])), ("w.yaml", widget(&group, "v1", "w", 1))]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let api = scene.objects(&group, "v1", "Widget");
+    let list = async || {
+        let widget = api.get("w").await.unwrap();
+        let ours = applyset::manager(&scene.name);
+        let entry = widget.managed_fields().iter().find(|entry| entry.manager.as_deref() == Some(&ours)).cloned();
+        entry.unwrap().fields_v1.unwrap().0["f:spec"]["f:list"].clone()
+    };
+    assert_eq!(list().await, json!({}), "one value");
+    let keyed = ", x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [name]";
+    let second = scene.push([("crd.yaml", definition(&group, keyed, &["v1"]))]);
+    let entry = scene.deployed(second).await;
+    assert_eq!(entry.applied, 2, "the object is applied too, though it is the same in git");
+    // An API server that had not taken the definition up yet is asked again by the next resync.
+    eventually(SOON, || async {
+        let list = list().await;
+        ensure!(list.get("k:{\"name\":\"a\"}").is_some(), "{list}");
+        Ok(())
+    })
+    .await;
+    // So an element of theirs is told from one of ours.
+    let theirs = json!([{"op": "add", "path": "/spec/list/-", "value": {"name": "b"}}]);
+    let theirs: json_patch::Patch = serde_json::from_value(theirs).unwrap();
+    api.patch("w", &PatchParams::default(), &Patch::Json::<()>(theirs)).await.unwrap();
+    let foreign = ownership::foreign(api.get("w").await.unwrap().managed_fields());
+    assert_eq!(foreign.unwrap().paths(), ["spec.list[name=b]", "spec.list[name=b].name"]);
+}
