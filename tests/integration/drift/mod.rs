@@ -8,4 +8,5 @@ mod gone;
 mod observed;
 mod quiet;
 mod stand;
+mod unseen;
 mod verb;

@@ -1,0 +1,122 @@
+//! What admission and the order of lists do to our objects: the ownership record does not show it, so that only a resync can see it.
+
+use anyhow::ensure;
+use serde_json::json;
+
+use super::stand::{Stand, deployment};
+use crate::harness::{AuditMark, eventually};
+use crate::scene::{SOON, config_map};
+
+/// An admission policy of the cluster that changes ConfigMaps of the stand's namespace, where `when` holds.
+struct Policy<'a> {
+    stand: &'a Stand,
+    name: String,
+}
+
+impl<'a> Policy<'a> {
+    async fn new(stand: &'a Stand, when: &str, becomes: &str) -> Self {
+        let namespace = &stand.scene.namespace;
+        let name = format!("{namespace}-policy");
+        let expression = format!("Object{{data: {{'x': '{becomes}'}}}}");
+        let policy = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}]},
+                "matchConditions": [{"name": "when", "expression": format!("object.metadata.name == 'a' && ({when})")}],
+                "reinvocationPolicy": "Never",
+                "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+            },
+        });
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}},
+        });
+        for object in [policy, binding] {
+            stand.kubectl_with(&["apply", "-f", "-"], &object.to_string()).await;
+        }
+        Self { stand, name }
+    }
+
+    async fn remove(self) {
+        let kinds = "mutatingadmissionpolicybinding,mutatingadmissionpolicy";
+        self.stand.kubectl(&["delete", kinds, &self.name]).await;
+    }
+}
+
+/// Waits until everything was looked at again, three times over.
+async fn three_resyncs(stand: &Stand, mark: AuditMark) {
+    eventually(SOON, || async {
+        ensure!(stand.asked(mark).await.dry_runs().len() >= 3, "no further resync yet");
+        Ok(())
+    })
+    .await;
+}
+
+/// Admission that has its own way with what we apply is obeyed: nothing to be told, and nothing to be written again and again.
+#[tokio::test]
+async fn admission_that_changes_what_we_apply_is_no_drift() {
+    let Some(stand) = Stand::new("d-admitted", "resync: 3s", [("a.yaml", config_map("a", &[("x", "1")]))]).await else {
+        return;
+    };
+    let policy = Policy::new(&stand, "true", "admitted").await;
+    // The API server takes a moment to know its policies.
+    eventually(SOON, || async {
+        let dry = ["annotate", "cm", "a", "try=1", "--dry-run=server", "-o", "jsonpath={.data.x}"];
+        let x = stand.kubectl(&dry).await;
+        ensure!(x == "admitted", "{x}");
+        Ok(())
+    })
+    .await;
+    let commit = stand.scene.push([("a.yaml", config_map("a", &[("x", "2")]))]);
+    stand.scene.deployed(commit).await;
+    stand.data_becomes("a", Some("x=admitted")).await;
+    let mark = stand.mark().await;
+    three_resyncs(&stand, mark).await;
+    assert!(stand.wrote(mark).await.is_empty());
+    assert!(stand.drifts("ConfigMap/a").is_empty());
+    policy.remove().await;
+    // Without it git is right again, which the resync sees.
+    stand.data_becomes("a", Some("x=2")).await;
+    stand.drift("ConfigMap/a").await.says(&[("want", "2"), ("live", "admitted"), ("noticed", "by the resync")]);
+}
+
+/// What admission changes in somebody else's request has no owner.
+#[tokio::test]
+async fn what_admission_changes_in_the_request_of_another_is_found_by_the_resync() {
+    let Some(stand) = Stand::new("d-admission", "resync: 3s", [("a.yaml", config_map("a", &[("x", "1")]))]).await
+    else {
+        return;
+    };
+    let noted = |object: &str| format!("has({object}.metadata.annotations) && 'note' in {object}.metadata.annotations");
+    let (now, before) = (noted("object"), noted("oldObject"));
+    let policy = Policy::new(&stand, &format!("{now} && oldObject != null && !({before})"), "admitted").await;
+    eventually(SOON, || async {
+        let dry = ["annotate", "cm", "a", "note=1", "--dry-run=server", "-o", "jsonpath={.data.x}"];
+        let x = stand.kubectl(&dry).await;
+        ensure!(x == "admitted", "{x}");
+        Ok(())
+    })
+    .await;
+    stand.kubectl(&["annotate", "cm", "a", "note=1"]).await;
+    let line = stand.drift("ConfigMap/a").await;
+    line.says(&[("field", "data.x"), ("want", "1"), ("live", "admitted"), ("action", "reverted")]);
+    stand.data_becomes("a", Some("x=1")).await;
+    policy.remove().await;
+}
+
+/// The order of a list whose elements have names is nobody's field.
+#[tokio::test]
+async fn a_list_in_another_order_is_put_back_by_the_resync() {
+    let files = [("web.yaml", deployment("web", 0, ""))];
+    let Some(stand) = Stand::new("d-order", "resync: 3s", files).await else { return };
+    let env = "/spec/template/spec/containers/0/env";
+    let ours = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]);
+    let turned = json!([{"op": "replace", "path": env, "value": [ours[1], ours[0]]}]).to_string();
+    stand.kubectl(&["patch", "deploy", "web", "--type=json", "-p", &turned]).await;
+    stand.becomes("deploy", "web", env, &ours).await;
+    stand.drift("Deployment/web").await.says(&[("noticed", "by the resync"), ("action", "reverted")]);
+    // Once and for all.
+    let mark = stand.mark().await;
+    three_resyncs(&stand, mark).await;
+    assert!(stand.wrote(mark).await.is_empty());
+}
