@@ -140,6 +140,10 @@ async fn readiness_and_metrics_tell_what_happened() {
     served.until(&format!(r#"plumb_environment_synced{{environment="{name}"}}"#), 1.0).await;
     served.until(&format!(r#"plumb_inventory_objects{{environment="{name}"}}"#), 2.0).await;
 
+    scene.kubectl_ok(&["patch", "cm", "a", "-n", &scene.namespace, "-p", r#"{"data":{"k":"2"}}"#], "").await;
+    let reverted = format!(r#"plumb_drift_total{{environment="{name}",class="value-changed",action="reverted"}}"#);
+    served.until(&reverted, 1.0).await;
+
     let refused = scene.push([(
         "t.yaml",
         secret("t", &format!("type: kubernetes.io/dockerconfigjson\nstringData: {{.dockerconfigjson: '{CANARY} {{'}}")),

@@ -1,5 +1,7 @@
 //! Somebody changes a field that git sets: told with who, want and live, and put back.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -61,6 +63,10 @@ async fn table(name: &str, rows: Vec<Row>) {
         let line = stand.drift(&object).await;
         line.says(&[("class", "value-changed"), ("action", "reverted")]);
         line.says(row.says);
+        // Since when is recorded with who, but for what went through `scale`.
+        let timed = !["unknown", "kubectl/scale"].contains(&line.field("manager"));
+        let age = humantime::parse_duration(line.field("age"));
+        assert!(if timed { age.is_ok_and(|age| age < Duration::from_secs(60)) } else { age.is_err() }, "{}", line.text);
         stand.becomes(row.kind, row.name, row.pointer, &row.value).await;
         assert_eq!(stand.drifts(&object).len(), 1, "{:#?}", stand.drifts(&object));
         // Who watches the object sees it too.
