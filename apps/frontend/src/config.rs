@@ -1,0 +1,78 @@
+//! Settings, from environment variables.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use reqwest::Url;
+
+/// What the program needs to know before it starts.
+#[derive(Debug)]
+pub struct Config {
+    /// `BACKEND_URL`: where the backend answers, such as `http://todo-backend:8000`.
+    pub backend: Url,
+    /// `LISTEN`: address and port to serve on; all addresses, port 3000, unless it is given.
+    pub listen: SocketAddr,
+}
+
+/// A setting that is missing or can't be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It has no default.
+    #[error("{0} is not set; set it to the backend's address, such as http://todo-backend:8000")]
+    Missing(&'static str),
+    /// No http or https URL.
+    #[error("BACKEND_URL is no http or https URL: {0:?}")]
+    Backend(String),
+    /// No address and port.
+    #[error("LISTEN is no address and port, such as 0.0.0.0:3000: {0:?}")]
+    Listen(String),
+}
+
+impl Config {
+    /// Reads the settings; `variable` gives the value of an environment variable.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is missing or makes no sense.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let backend = variable("BACKEND_URL").ok_or(Error::Missing("BACKEND_URL"))?;
+        let backend = Url::parse(&backend)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or(Error::Backend(backend))?;
+        let listen = match variable("LISTEN") {
+            Some(listen) => listen.parse().map_err(|_| Error::Listen(listen))?,
+            None => (Ipv4Addr::UNSPECIFIED, 3000).into(),
+        };
+        Ok(Self { backend, listen })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Error> {
+        Config::read(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_backend_alone_is_needed() {
+        let config = read(&[("BACKEND_URL", "http://todo-backend:8000")]).unwrap();
+        assert_eq!(config.backend.as_str(), "http://todo-backend:8000/");
+        assert_eq!(config.listen.to_string(), "0.0.0.0:3000");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (variables, said) in [
+            (&[][..], "BACKEND_URL is not set"),
+            (&[("BACKEND_URL", "")], "no http or https URL: \"\""),
+            (&[("BACKEND_URL", "todo-backend:8000")], "no http or https URL"),
+            (&[("BACKEND_URL", "ftp://b")], "no http or https URL"),
+            (&[("BACKEND_URL", "http://b"), ("LISTEN", "3000")], "LISTEN is no address and port"),
+        ] {
+            let error = read(variables).unwrap_err().to_string();
+            assert!(error.contains(said), "{variables:?}: {error}");
+        }
+    }
+}

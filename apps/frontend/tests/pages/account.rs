@@ -1,0 +1,86 @@
+//! Sign up, sign in, sign out.
+
+use reqwest::Client;
+
+use crate::scene::{EMAIL, PASSWORD, Scene, page};
+
+#[tokio::test]
+async fn whoever_is_not_signed_in_is_asked_to() {
+    let scene = Scene::start().await;
+    scene.get("/").await.leads_to("/signin");
+    scene.get("/tasks/t-1").await.leads_to("/signin");
+    scene.get("/signin").await.is(200).has("<h1>Sign in</h1>").has("id=\"email\"").has("id=\"password\"");
+    scene.get("/signup").await.is(200).has("id=\"name\"");
+    scene.post("/tasks", &[("title", "milk")]).await.leads_to("/signin?notice=expired");
+}
+
+#[tokio::test]
+async fn signing_up_gives_a_cookie_that_no_script_and_no_other_site_can_use() {
+    let mut scene = Scene::start().await;
+    let cookie = scene.sign_up(EMAIL).await.header("set-cookie").to_owned();
+    for part in ["session=head.canary0.sign;", "HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=43"] {
+        assert!(cookie.contains(part), "{part}: {cookie}");
+    }
+    assert!(!cookie.contains("Secure"), "{cookie}");
+    scene.get("/").await.is(200).has(">Ada</p>").has_not("canary");
+}
+
+#[tokio::test]
+async fn behind_https_the_cookie_is_secure() {
+    let scene = Scene::signed_in().await;
+    let form = [("email", EMAIL), ("password", PASSWORD)];
+    let request = scene.ask(Client::post, "/signin").header("x-forwarded-proto", "https").form(&form);
+    let page = page(request).await;
+    assert!(page.leads_to("/").header("set-cookie").contains("; Secure"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_and_the_address_stays_typed() {
+    let mut scene = Scene::signed_in().await;
+    scene.cookie = None;
+    let page = scene.post("/signin", &[("email", EMAIL), ("password", "another canary")]).await;
+    page.is(401).has("do not belong together").has("value=\"ada@example.org\"").has_not("canary");
+    assert_eq!(page.header("set-cookie"), "");
+    scene.post("/signin", &[("email", EMAIL), ("password", PASSWORD)]).await.leads_to("/");
+    // The browser checks as well; this is for whoever has no such browser.
+    scene.post("/signin", &[]).await.is(401);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_new_account_is_told() {
+    let scene = Scene::signed_in().await;
+    let taken = scene.post("/signup", &[("email", EMAIL), ("password", PASSWORD)]).await;
+    taken.is(409).has("There is an account with this e-mail address already").has("href=\"/signin\"");
+    let short = scene.post("/signup", &[("email", "b@example.org"), ("password", "short")]).await;
+    short.is(422).has("role=\"alert\">The password is too short.</p>").has("value=\"b@example.org\"");
+}
+
+#[tokio::test]
+async fn signing_out_drops_the_cookie() {
+    let scene = Scene::signed_in().await;
+    let page = scene.post("/signout", &[]).await;
+    page.leads_to("/signin?notice=signed-out");
+    assert!(page.header("set-cookie").starts_with("session=; ") && page.header("set-cookie").contains("Max-Age=0"));
+    scene.get("/signin?notice=signed-out").await.has("You have signed out.");
+    scene.get("/signin?notice=<b>").await.is(200).has_not("<b>").has_not("role=\"status\"");
+}
+
+#[tokio::test]
+async fn an_expired_session_leads_to_the_sign_in_with_a_note() {
+    let scene = Scene::signed_in().await;
+    scene.backend.world().users.clear();
+    for page in [
+        scene.get("/").await,
+        scene.get("/tasks/t-1").await,
+        scene.post("/tasks", &[("title", "milk")]).await,
+        scene.post("/tasks/t-1/delete", &[]).await,
+        scene.post("/chat", &[("message", "hello")]).await,
+    ] {
+        page.leads_to("/signin?notice=expired");
+        assert!(page.header("set-cookie").contains("Max-Age=0"), "{:?}", page.headers);
+    }
+    scene.get("/signin?notice=expired").await.has("Your session has ended. Please sign in again.");
+    let form = [("message", "hello")];
+    let script = page(scene.ask(Client::post, "/chat").header("accept", "text/event-stream").form(&form)).await;
+    assert_eq!((script.status.as_u16(), &*script.text), (401, "Your session has ended. Please sign in again."));
+}
