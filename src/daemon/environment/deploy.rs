@@ -31,7 +31,9 @@ impl Task {
         loop {
             let commit = current.desired.commit;
             self.course.passed(commit);
-            self.builds.only(commit);
+            // The head's go on while an older commit is restored.
+            let wanted = [commit, self.course.tried().unwrap_or(commit)];
+            self.builds.only(&wanted);
             if let Some(took) = self.builds.took(commit) {
                 current.built_in(took);
             }

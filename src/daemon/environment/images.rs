@@ -57,9 +57,9 @@ impl Builds {
         (self.running, self.ended) = (Vec::new(), Vec::new());
     }
 
-    /// Cancels what was not begun for this commit.
-    pub(super) fn only(&mut self, commit: CommitId) {
-        self.running.retain(|running| running.commit == commit);
+    /// Cancels what was begun for other commits than these.
+    pub(super) fn only(&mut self, commits: &[CommitId]) {
+        self.running.retain(|running| commits.contains(&running.commit));
     }
 
     /// The time that the images of this commit took, if they were built for it; it is told once.
