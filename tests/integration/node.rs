@@ -1,20 +1,18 @@
 //! The node is what tests of images believe, so it is tested as well: it runs what is built on it, and leaves nothing.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node as KubernetesNode, Pod, Service};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::harness::{Node, Program, client, eventually, start_under};
+use crate::harness::{Node, Program, client, eventually, http_get, start_under};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -91,23 +89,12 @@ impl Hello {
         let port = ports[0].node_port.expect("a NodePort");
         let address = format!("{}:{port}", self.address);
         eventually(SOON, || async {
-            let seen = get(&address, path)?;
+            let seen = http_get(&address, path)?;
             ensure!(seen == answer, "it answers {seen:?}");
             Ok(())
         })
         .await;
     }
-}
-
-/// The body that HTTP gives at an address.
-fn get(address: &str, path: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address.parse()?, Duration::from_secs(2))?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: test\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("not HTTP")?;
-    Ok(body.to_owned())
 }
 
 /// Builds `image`, which answers `answer`.
@@ -221,7 +208,7 @@ async fn with_docker_images_are_built_by_its_engine() {
     // Its bridge is inside of the node; so is the port.
     docker(&["run", "--detach", "--publish", "8080:8080", "hello:docker"]);
     eventually(SOON, || async {
-        ensure!(get(&format!("{}:8080", node.address()), "/")? == "docker");
+        ensure!(http_get(&format!("{}:8080", node.address()), "/")? == "docker");
         Ok(())
     })
     .await;

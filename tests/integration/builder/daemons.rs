@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use bytes::Bytes;
 use plumb::builder::containerd::Containerd;
@@ -77,6 +76,14 @@ impl Daemons {
         let mut answer = String::new();
         output.read_line(&mut answer).expect("it answers");
         assert!(answer.starts_with("ok"), "stop {program}: {answer}");
+    }
+
+    /// Gives the disk of option `--disk` more room.
+    pub fn make_room(&self, size: &str) {
+        let init = std::fs::read_to_string(self.directory.join("init")).expect("process 1 of the node");
+        let mount = ["mount", "-o", &format!("remount,size={size}"), "/var/lib"];
+        let done = Command::new("nsenter").args(["--mount", "--target", init.trim()]).args(mount).status();
+        assert!(done.expect("nsenter runs").success(), "the disk is not larger");
     }
 
     /// containerd's own client, in the kubelet's namespace.
@@ -166,33 +173,4 @@ pub async fn build_shell(builder: &dyn Builder) -> BTreeMap<String, String> {
     let (built, log) = build(builder, &order("shell:1"), context(&entries)).await;
     built.unwrap_or_else(|error| panic!("{error}: {log:#?}"));
     BTreeMap::from([("shell".to_owned(), "shell:1".to_owned())])
-}
-
-/// Waits until no process of the machine has this word among its arguments.
-pub async fn gone(word: &str) {
-    tokio::time::timeout(Duration::from_secs(30), async {
-        while runs(word) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .unwrap_or_else(|_| panic!("a process with {word} still runs"));
-}
-
-/// Waits until one runs.
-pub async fn running(word: &str) {
-    tokio::time::timeout(Duration::from_secs(30), async {
-        while !runs(word) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .unwrap_or_else(|_| panic!("no process with {word} runs"));
-}
-
-/// Whether a process of the machine has this word among its arguments.
-fn runs(word: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").expect("/proc is there").flatten();
-    let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    lines.any(|line| line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use plumb::builder::{BuildError, Builder, Docker, Endpoint, LABEL, Progress};
 use tokio::sync::mpsc;
 
-use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, gone, order, running};
+use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, order};
+use crate::harness::{gone, running};
 
 #[derive(Clone, Copy, PartialEq)]
 enum By {

@@ -6,7 +6,8 @@ use plumb::builder::containerd::Containerd;
 use plumb::builder::{BuildError, BuildKit, Builder, Endpoint, Progress};
 use tokio::sync::mpsc;
 
-use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, gone, order, running, shell};
+use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, order, shell};
+use crate::harness::{gone, running};
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
@@ -140,6 +141,26 @@ async fn a_daemon_that_ends_in_the_middle_is_away() {
     let (outcome, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it ends with the daemon");
     let error = outcome.unwrap_err();
     assert!(matches!(error, BuildError::Away { .. }) && error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_full_disk_is_told_and_what_finds_room_is_built() {
+    let daemons = Daemons::start(&["--disk=48m"]);
+    let builder = daemons.builder();
+    let large = vec![7; 64 << 20];
+    let text = b"FROM scratch\nCOPY large /large\n";
+    let files: [(&str, u32, &[u8]); 2] = [("Dockerfile", 0o644, text), ("large", 0o644, &large)];
+    let error = fails(&builder, &order("large:1"), context(&files)).await;
+    assert!(
+        matches!(&error, BuildError::DiskFull { endpoint, .. } if *endpoint == daemons.buildkitd().to_string()),
+        "{error:?}"
+    );
+    assert!(error.is_transient(), "{error}");
+    daemons.make_room("256m");
+    let small = dockerfile("FROM scratch\nLABEL small=1\n");
+    build(&builder, &order("small:1"), small).await.0.expect("what has room is built");
+    assert_eq!(builder.present(&["large:1".to_owned(), "small:1".to_owned()]).await.unwrap(), [false, true]);
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::daemons::{build, build_shell, dockerfile, fails, gone, order, running};
-use crate::harness::{Node, Plumb, client};
+use super::daemons::{build, build_shell, dockerfile, fails, order};
+use crate::harness::{Node, Plumb, client, gone, running};
 use crate::scene::{SOON, Scene};
 
 const AUDIENCE: &str = "plumb-builder";

@@ -16,6 +16,7 @@ mod control_plane;
 mod env;
 mod node;
 mod plumb;
+mod processes;
 mod repository;
 mod supervisor;
 
@@ -26,8 +27,9 @@ pub use audit::{Audit, AuditEvent, AuditLog, AuditMark};
 pub use cluster::{Cluster, client};
 pub use control_plane::ControlPlane;
 pub use env::TestEnv;
-pub use node::Node;
+pub use node::{Build, Node, http_get};
 pub use plumb::Plumb;
+pub use processes::{ask_to_end, gone, kill_container, running};
 pub use repository::{Change, ScratchRepository};
 pub use supervisor::{Program, start_under};
 

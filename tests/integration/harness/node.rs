@@ -1,11 +1,28 @@
 //! A whole node: the handle of a running `tests/cluster/node`.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
 
 use super::supervisor::{Supervisor, built, scripts};
+
+/// How long to wait for an answer of HTTP.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// A build that buildkitd has done.
+#[derive(Debug)]
+pub struct Build {
+    /// The full name of the image; empty if none was asked for.
+    pub name: String,
+    pub succeeded: bool,
+}
 
 /// A Kubernetes node with containerd and buildkitd, in namespaces of its own. It ends when this is dropped, and when
 /// the process ends without dropping it. Needs root; tests of it are `#[ignore]`d, and `make integration` runs them
@@ -82,6 +99,27 @@ impl Node {
             .expect("buildctl starts")
     }
 
+    /// What buildkitd has in its history: the builds that have ended, whoever asked for them.
+    pub fn builds(&self) -> Vec<Build> {
+        let histories = Command::new(self.program("buildctl"))
+            .args(["--addr", &format!("unix://{}", self.buildkit().display()), "debug", "histories"])
+            .args(["--format", "{{json .}}"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("buildctl starts");
+        assert!(histories.status.success(), "{}", String::from_utf8_lossy(&histories.stderr));
+        let text = String::from_utf8(histories.stdout).expect("JSON");
+        let events = serde_json::Deserializer::from_str(&text).into_iter::<Value>().map(|event| event.expect("JSON"));
+        let ended = events.filter(|event| !event["record"]["CompletedAt"].is_null());
+        ended
+            .map(|event| {
+                let record = &event["record"];
+                let name = record["Exporters"][0]["Attrs"]["name"].as_str().unwrap_or_default().to_owned();
+                Build { name, succeeded: record["error"].is_null() }
+            })
+            .collect()
+    }
+
     /// Writes a context of an image that answers HTTP on port 8080 with `answer`.
     pub fn hello_context(&self, directory: &Path, answer: &str) {
         std::fs::copy(self.program("hello"), directory.join("hello")).expect("the program is copied");
@@ -101,4 +139,18 @@ impl Deref for Node {
 
 fn bin_of(options: &[&str]) -> PathBuf {
     built(Command::new(scripts().join("node")).arg("build").args(options))
+}
+
+/// The body that HTTP gives at an address.
+///
+/// # Errors
+/// What keeps it from answering.
+pub fn http_get(address: &str, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address.parse()?, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: test\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("not HTTP")?;
+    Ok(body.to_owned())
 }
