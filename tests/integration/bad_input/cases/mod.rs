@@ -4,6 +4,7 @@ mod charts;
 mod cluster;
 mod definitions;
 mod git;
+mod images;
 mod limits;
 mod manifests;
 
@@ -11,6 +12,14 @@ use super::case::Case;
 
 /// All cases, each name once.
 pub fn all() -> Vec<Case> {
-    [definitions::cases(), git::cases(), manifests::cases(), limits::cases(), cluster::cases(), charts::cases()]
-        .concat()
+    [
+        definitions::cases(),
+        git::cases(),
+        manifests::cases(),
+        images::cases(),
+        limits::cases(),
+        cluster::cases(),
+        charts::cases(),
+    ]
+    .concat()
 }

@@ -1,5 +1,8 @@
 //! Images of a repository, from a commit to pods that run them: built when their content changed, and only then.
 
+mod registry;
+mod trouble;
+
 use std::sync::Arc;
 
 use anyhow::ensure;
