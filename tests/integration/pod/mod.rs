@@ -1,0 +1,76 @@
+//! plumb in its own pod, from its own image and `deploy/`, on a real node. The node and plumb's image take the most time, so there is one test
+//! of many steps; what was built, buildkitd's own history says.
+
+mod stand;
+mod trouble;
+
+use anyhow::ensure;
+
+use crate::harness::eventually;
+use crate::scene::{SOON, config_map};
+use stand::{Stand, dockerfile, hello, push_web, uids};
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn from_its_own_image_it_deploys_builds_heals_survives_what_breaks_and_leaves_workloads_running() {
+    let stand = Stand::new("pod").await;
+    what_changed_is_built_once_and_answers(&stand).await;
+    drift_is_healed_with_pods(&stand).await;
+    trouble::a_dockerfile_that_fails_applies_nothing(&stand).await;
+    trouble::killed_in_the_middle_of_a_build(&stand).await;
+    trouble::killed_in_the_middle_of_an_apply(&stand).await;
+    trouble::containerd_is_started_anew(&stand).await;
+    trouble::the_builder_is_away_for_a_while(&stand).await;
+    without_it_workloads_go_on(&stand).await;
+}
+
+async fn what_changed_is_built_once_and_answers(stand: &Stand) {
+    let first = stand.push([
+        ("plumb.yaml", "images: [{name: web, context: apps/web}, {name: api, context: apps/api}]\n".to_owned()),
+        ("apps/web/Dockerfile", dockerfile("")),
+        ("apps/web/answer", "web 1".to_owned()),
+        ("apps/api/Dockerfile", dockerfile("")),
+        ("apps/api/answer", "api 1".to_owned()),
+        ("manifests/web.yaml", hello("web", "web")),
+        ("manifests/api.yaml", hello("api", "api")),
+        ("manifests/c.yaml", config_map("c", &[("x", "1")])),
+    ]);
+    stand.scene.deployed(first).await;
+    stand.answers("web", "web 1").await;
+    stand.answers("api", "api 1").await;
+    stand.built([1, 1]).await;
+
+    let api = uids(&stand.pods("api").await);
+    let second = push_web(stand, "web 2", dockerfile(""));
+    stand.scene.deployed(second).await;
+    stand.answers("web", "web 2").await;
+    stand.built([2, 1]).await;
+    assert_eq!(uids(&stand.pods("api").await), api, "what did not change runs on");
+
+    let before = stand.node.builds().len();
+    let back = push_web(stand, "web 1", dockerfile(""));
+    stand.scene.deployed(back).await;
+    stand.answers("web", "web 1").await;
+    assert_eq!(stand.node.builds().len(), before, "going back builds nothing");
+}
+
+async fn drift_is_healed_with_pods(stand: &Stand) {
+    let scene = &stand.scene;
+    scene.kubectl_ok(&["scale", "deployment/web", "--replicas=0", "-n", &scene.namespace], "").await;
+    scene.kubectl_ok(&["delete", "configmap", "c", "-n", &scene.namespace], "").await;
+    eventually(SOON, || async {
+        ensure!(scene.data("c").await.as_deref() == Some("x=1"), "not made again yet");
+        ensure!(stand.pods("web").await.len() == 1, "no pod");
+        Ok(())
+    })
+    .await;
+    stand.healthy().await;
+    stand.answers("web", "web 1").await;
+}
+
+async fn without_it_workloads_go_on(stand: &Stand) {
+    let before = uids(&stand.pods("api").await);
+    stand.scene.kubectl_ok(&["delete", "deployment", "plumb", "-n", "plumb", "--wait"], "").await;
+    assert_eq!(uids(&stand.pods("api").await), before);
+    stand.answers("api", "api 1").await;
+}

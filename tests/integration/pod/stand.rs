@@ -1,0 +1,204 @@
+//! A node of its own with plumb and its builder on it, as `deploy/` installs them.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::ensure;
+use git2::Oid;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Api, ListParams};
+use plumb::model::Environment;
+
+use crate::harness::{Change, Cluster, Node, TestEnv, eventually, http_get};
+use crate::scene::{SOON, Scene};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The node, and the environment that plumb keeps there. Its images start from `hello:pod`, which answers HTTP.
+pub struct Stand {
+    pub scene: Scene,
+    /// Ends after the scene that is on it.
+    pub node: Node,
+}
+
+impl Stand {
+    pub async fn new(name: &str) -> Self {
+        let node = Node::start(&["--dns"]);
+        build_plumb(&node);
+        let context = tempfile::tempdir().unwrap();
+        node.hello_context(context.path(), "hello");
+        let built = node.buildctl(context.path(), "hello:pod");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let env = TestEnv::on(Cluster::Given(node.admin_kubeconfig()), name).await;
+        let stand = Self { scene: Scene::in_env(env, "").await, node };
+        stand.install().await;
+        stand
+    }
+
+    async fn install(&self) {
+        let repository = self.scene.env.repository().path();
+        let parent = repository.parent().unwrap();
+        std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let rendered = self.scene.kubectl_ok(&["kustomize", &format!("{ROOT}/deploy")], "").await;
+        let install = rendered
+            .replace("path: /data/plumb", &format!("path: {}", parent.display()))
+            .replace("/repositories/repository.git", "/repositories/repo.git");
+        self.scene.kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &install).await;
+        for name in ["plumb", "plumb-builder"] {
+            let deployment = format!("deployment/{name}");
+            self.scene.kubectl_ok(&["rollout", "status", &deployment, "-n", name, "--timeout=60s"], "").await;
+        }
+    }
+
+    /// Commits files anywhere on the environment's branch: a push.
+    pub fn push<C: Into<Change>>(&self, files: impl IntoIterator<Item = (&'static str, C)>) -> Oid {
+        self.scene.env.repository().commit("dev", files)
+    }
+
+    pub async fn healthy(&self) {
+        let environments: Api<Environment> = Api::all(self.scene.env.admin());
+        eventually(SOON, || async {
+            let status = environments.get(&self.scene.name).await?.status.unwrap_or_default();
+            let found = status.conditions.into_iter().find(|condition| condition.type_ == "Healthy");
+            ensure!(found.as_ref().is_some_and(|condition| condition.status == "True"), "{found:?}");
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The pods of a workload.
+    pub async fn pods(&self, app: &str) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.scene.env.admin(), &self.scene.namespace);
+        pods.list(&ListParams::default().labels(&format!("app={app}"))).await.expect("the API server answers").items
+    }
+
+    /// Waits until a workload's service answers this at its NodePort.
+    pub async fn answers(&self, app: &str, answer: &str) {
+        let services: Api<Service> = Api::namespaced(self.scene.env.admin(), &self.scene.namespace);
+        eventually(SOON, || async {
+            let ports = services.get(app).await?.spec.and_then(|spec| spec.ports).unwrap_or_default();
+            let port = ports.first().and_then(|port| port.node_port).ok_or_else(|| anyhow::anyhow!("no NodePort"))?;
+            let seen = http_get(&format!("{}:{port}", self.node.address()), "/")?;
+            ensure!(seen == answer, "it answers {seen:?}");
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Waits until buildkitd has it in its history that `web` and `api` were built so often.
+    pub async fn built(&self, expected: [usize; 2]) {
+        eventually(SOON, || async {
+            let history = self.node.builds();
+            let of = |image: &str, name: &str| name.starts_with(&format!("docker.io/library/{image}:"));
+            let times = |image| history.iter().filter(|build| build.succeeded && of(image, &build.name)).count();
+            let built = ["web", "api"].map(times);
+            ensure!(built == expected, "built {built:?} times");
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The id of the container that plumb runs in.
+    pub async fn plumb_container(&self) -> String {
+        let pods: Api<Pod> = Api::namespaced(self.scene.env.admin(), "plumb");
+        eventually(SOON, || async {
+            let pods = pods.list(&ListParams::default()).await?.items;
+            let running = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let mut statuses = running.filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref()?.first());
+            let status = statuses.next().ok_or_else(|| anyhow::anyhow!("no pod"))?;
+            ensure!(status.state.as_ref().is_some_and(|state| state.running.is_some()), "{status:?}");
+            let id = status.container_id.as_deref().and_then(|id| id.strip_prefix("containerd://"));
+            id.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("{status:?}"))
+        })
+        .await
+    }
+
+    /// Takes plumb's pod away as if its node were lost: its process ends at once, and another pod takes its place.
+    pub async fn lose_plumb(&self) {
+        self.scene.kubectl_ok(&["delete", "pod", "--all", "-n", "plumb", "--force", "--grace-period=0"], "").await;
+    }
+}
+
+/// Runs a command to its end; it must go well.
+fn run(command: &mut Command) -> String {
+    let ended = command.stdin(Stdio::null()).output().expect("it starts");
+    assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).expect("text").trim().to_owned()
+}
+
+/// Builds plumb's image from its Dockerfile. No registry can be reached here: the base image is a stand-in, and what the other stages would fetch or compile is
+/// what this machine has built.
+fn build_plumb(node: &Node) {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    for path in ["debian", "build", "helm/usr/bin", "kubectl/bin"] {
+        std::fs::create_dir_all(at(path)).unwrap();
+    }
+    let root = run(&mut Command::new(Path::new(ROOT).join("tests/cluster/debian")));
+    std::fs::hard_link(&root, at("debian/root.tar"))
+        .or_else(|_| std::fs::copy(&root, at("debian/root.tar")).map(drop))
+        .unwrap();
+    std::fs::write(at("debian/Dockerfile"), "FROM scratch\nADD root.tar /\n").unwrap();
+    let base = node.buildctl(&at("debian"), "debian:bookworm-slim");
+    assert!(base.status.success(), "{}", String::from_utf8_lossy(&base.stderr));
+
+    run(Command::new("strip").args(["-o", at("build/plumb").to_str().unwrap(), env!("CARGO_BIN_EXE_plumb")]));
+    std::fs::copy(node.program("kubectl"), at("kubectl/bin/kubectl")).unwrap();
+    let helm = run(Command::new(Path::new(ROOT).join("tests/cluster/build")).arg("helm"));
+    std::fs::copy(Path::new(&helm).join("helm"), at("helm/usr/bin/helm")).unwrap();
+    let mut buildctl = Command::new(node.program("buildctl"));
+    buildctl.args(["--addr", &format!("unix://{}", node.buildkit().display()), "build", "--frontend=dockerfile.v0"]);
+    for (name, path) in [("context", ROOT.into()), ("dockerfile", ROOT.into())]
+        .into_iter()
+        .chain(["build", "helm", "kubectl"].map(|stage| (stage, at(stage))))
+    {
+        buildctl.args(["--local", &format!("{name}={}", path.display())]);
+        if path != Path::new(ROOT) {
+            buildctl.args(["--opt", &format!("context:{name}=local:{name}")]);
+        }
+    }
+    // The base image is here, and there is nobody to be asked for it.
+    buildctl.args(["--opt", "image-resolve-mode=local"]);
+    run(buildctl.args(["--output", "type=image,name=docker.io/library/plumb:0.1.0,unpack=true"]));
+}
+
+/// A workload of one pod that answers HTTP, and its service.
+pub fn hello(name: &str, image: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  type: NodePort
+  selector: {{app: {name}}}
+  ports: [{{port: 80, targetPort: 8080}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: 1
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{{name: {name}, image: '{image}', imagePullPolicy: Never}}]
+"
+    )
+}
+
+/// A Dockerfile of an image that answers, with more lines.
+pub fn dockerfile(more: &str) -> String {
+    format!("FROM hello:pod\nCOPY answer /answer\n{more}\n")
+}
+
+/// A commit whose image `web` answers this.
+pub fn push_web(stand: &Stand, answer: &str, dockerfile: String) -> Oid {
+    stand.push([("apps/web/answer", answer.to_owned()), ("apps/web/Dockerfile", dockerfile)])
+}
+
+pub fn uids(pods: &[Pod]) -> Vec<Option<String>> {
+    pods.iter().map(|pod| pod.metadata.uid.clone()).collect()
+}
