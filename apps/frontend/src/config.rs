@@ -39,11 +39,19 @@ impl Config {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or(Error::Backend(backend))?;
-        let listen = match variable("LISTEN") {
-            Some(listen) => listen.parse().map_err(|_| Error::Listen(listen))?,
-            None => (Ipv4Addr::UNSPECIFIED, 3000).into(),
-        };
-        Ok(Self { backend, listen })
+        Ok(Self { backend, listen: listen(variable)? })
+    }
+}
+
+/// Where to serve.
+///
+/// # Errors
+///
+/// `LISTEN` is no address and port.
+pub fn listen(variable: impl Fn(&str) -> Option<String>) -> Result<SocketAddr, Error> {
+    match variable("LISTEN") {
+        Some(listen) => listen.parse().map_err(|_| Error::Listen(listen)),
+        None => Ok((Ipv4Addr::UNSPECIFIED, 3000).into()),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod config;
 mod guard;
 mod pages;
+pub mod probe;
 mod session;
 pub mod web;
 mod words;

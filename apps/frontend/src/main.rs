@@ -1,9 +1,9 @@
-//! Starts the server, and ends it in order.
+//! Starts the server, and ends it in order. `todo-frontend health` asks the one that runs.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use todo_frontend::{App, backend::Backend, config::Config, web};
+use todo_frontend::{App, backend::Backend, config::Config, probe, web};
 use tokio::{net::TcpListener, signal::unix, sync::watch};
 use tracing_subscriber::EnvFilter;
 
@@ -12,11 +12,19 @@ const FLOW: Duration = Duration::from_secs(15);
 /// How long they then have to say that they were interrupted.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+fn main() -> anyhow::Result<()> {
+    let variable = |name: &str| std::env::var(name).ok();
+    match std::env::args().nth(1).as_deref() {
+        None => serve(Config::read(variable)?),
+        Some("health") => probe::ask(todo_frontend::config::listen(variable)?.port()),
+        Some(other) => anyhow::bail!("unknown argument {other:?}; there is only `health`"),
+    }
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn serve(config: Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
-    let config = Config::read(|name| std::env::var(name).ok())?;
     let (close, closing) = watch::channel(false);
     let app = App { backend: Backend::new(config.backend.clone())?, closing };
     let mut terminate = unix::signal(unix::SignalKind::terminate()).context("SIGTERM can't be listened for")?;

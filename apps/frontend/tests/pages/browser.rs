@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::scene::{EMAIL, PASSWORD, Scene};
 
 mod driver;
+mod real;
 mod sight;
 
 use driver::{Browser, browse};

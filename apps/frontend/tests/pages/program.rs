@@ -65,6 +65,17 @@ async fn it_says_what_it_lacks() {
 }
 
 #[tokio::test]
+async fn it_can_ask_the_one_that_runs() {
+    let program = Program::start("http://127.0.0.1:9").await;
+    let ask = || command().arg("health").env("LISTEN", program.url.replace("http://", "")).output();
+    let Output { status, stderr, .. } = ask().await.unwrap();
+    assert!(status.success(), "{stderr:?}");
+    program.terminate().await;
+    while ask().await.unwrap().status.success() {}
+    assert_eq!(program.ended().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn it_ends_when_told_to_and_writes_no_secret_down() {
     let backend = StandIn::start().await;
     let program = Program::start(&backend.url).await;

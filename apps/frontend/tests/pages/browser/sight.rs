@@ -58,22 +58,28 @@ return faults;
 
 async fn look(browser: &Browser, name: &str) -> Result<(), CmdError> {
     for (width, height) in [(360, 740), (1280, 900)] {
-        let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
-        browser.devtools("Emulation.setDeviceMetricsOverride", screen).await?;
+        resize(browser, width, height).await?;
         for scheme in ["light", "dark"] {
             let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
             browser.devtools("Emulation.setEmulatedMedia", features).await?;
             let faults = browser.execute(FAULTS, vec![]).await?;
             assert_eq!(faults, json!([]), "{name}, {width} pixels wide, {scheme}");
-            shoot(browser, &format!("{name}-{width}-{scheme}.png")).await?;
+            shoot(browser, width, &format!("{name}-{width}-{scheme}.png")).await?;
         }
     }
     Ok(())
 }
 
-/// Keeps a picture, if `TODO_SCREENSHOTS` names a directory for it.
-async fn shoot(browser: &Browser, name: &str) -> Result<(), CmdError> {
+pub async fn resize(browser: &Browser, width: u64, height: u64) -> Result<(), CmdError> {
+    let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+    browser.devtools("Emulation.setDeviceMetricsOverride", screen).await.map(drop)
+}
+
+/// Keeps a picture of the whole page, if `TODO_SCREENSHOTS` names a directory for it.
+async fn shoot(browser: &Browser, width: u64, name: &str) -> Result<(), CmdError> {
     if let Some(directory) = std::env::var_os("TODO_SCREENSHOTS") {
+        let height = browser.execute("return document.documentElement.scrollHeight", vec![]).await?;
+        resize(browser, width, height.as_u64().unwrap()).await?;
         let picture = browser.screenshot().await?;
         std::fs::write(std::path::Path::new(&directory).join(name), picture).unwrap();
     }

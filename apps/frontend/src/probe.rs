@@ -1,0 +1,27 @@
+//! `health`: asks the server beside it, for a container runtime that can only run commands, in an image that has no others.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Succeeds if `/health` of the server on this port does.
+///
+/// # Errors
+///
+/// Nobody listens, or what answers is not well.
+pub fn ask(port: u16) -> anyhow::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).context("nobody listens")?;
+    stream.set_read_timeout(Some(PATIENCE)).context("no patience")?;
+    stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").context("nobody reads")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("no answer")?;
+    anyhow::ensure!(answer.split(' ').nth(1) == Some("200"), "{answer}");
+    Ok(())
+}
