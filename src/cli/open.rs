@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail};
 use kube::ResourceExt as _;
 
 use super::{Exit, print};
-use crate::builder::Builder;
+use crate::builder::{Builder, PullPolicy};
 use crate::cluster::parent::{self, Instance, Parent};
 use crate::cluster::{Cluster, ClusterError};
-use crate::config::{ClusterArgs, Output, RepositoryArgs};
+use crate::config::{BuilderArgs, ClusterArgs, Output, RepositoryArgs};
 use crate::daemon::{self, Removal};
 use crate::model::{CommitId, Configuration, Environment, Failure, Kinds};
 use crate::plan::Planned;
@@ -136,7 +136,7 @@ impl Opened {
 /// What environments share, over this cluster.
 pub(super) fn shared(args: &ClusterArgs, cluster: Cluster, instance: Instance) -> anyhow::Result<Arc<Shared>> {
     let builder = args.builder.builder()?;
-    let tools = tools_with(builder.as_deref());
+    let tools = tools_with(&args.builder, builder.as_deref());
     Ok(Arc::new(Shared::new(cluster, instance, tools).with_images(builder.map(Images::new))))
 }
 
@@ -161,15 +161,20 @@ pub(super) fn tools() -> Tools {
     Tools::find(&std::env::var_os("PATH").unwrap_or_default())
 }
 
-/// The same, where images are built for the cluster.
-fn tools_with(builder: Option<&dyn Builder>) -> Tools {
-    Tools { pull_policy: builder.map(|builder| builder.pull_policy().as_str()), ..tools() }
+/// The same, where images are built for the cluster. Who names no builder deploys none of them, but may look at what another plumb does: the pod's.
+fn tools_with(args: &BuilderArgs, builder: Option<&dyn Builder>) -> Tools {
+    let policy = match builder {
+        Some(builder) => builder.pull_policy(),
+        None if args.push => PullPolicy::IfNotPresent,
+        None => PullPolicy::Never,
+    };
+    Tools { pull_policy: Some(policy.as_str()), ..tools() }
 }
 
 impl ClusterArgs {
     /// The same, for a verb that builds nothing.
     pub(super) fn tools(&self) -> anyhow::Result<Tools> {
-        Ok(tools_with(self.builder.builder()?.as_deref()))
+        Ok(tools_with(&self.builder, self.builder.builder()?.as_deref()))
     }
 }
 
