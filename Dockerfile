@@ -9,8 +9,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cargo build --locked --release && cp target/release/plumb /plumb
 
 FROM docker.io/library/debian:bookworm-slim
+# What plumb uses of git needs no perl, which is larger than git.
 RUN apt-get update && \
     apt-get install --yes --no-install-recommends ca-certificates git openssh-client && \
+    dpkg --purge --force-depends git-man liberror-perl libperl5.36 perl perl-modules-5.36 && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=helm /usr/bin/helm /usr/local/bin/
 COPY --from=kubectl /bin/kubectl /usr/local/bin/
