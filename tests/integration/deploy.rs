@@ -1,5 +1,8 @@
 //! `deploy/`: what it holds is accepted, and its rights are enough for all that plumb does.
 
+use k8s_openapi::api::apps::v1::Deployment;
+use serde::Deserialize as _;
+
 use crate::harness::{AuditLog, Change, Plumb, client, eventually};
 use crate::scene::{SOON, Scene, config_map};
 
@@ -77,23 +80,71 @@ async fn what_deploy_holds_is_accepted_and_its_pods_are_restricted() {
     }
 }
 
+/// `minikube image build` sends what `.dockerignore` leaves, and looks for the Dockerfile in that.
+#[test]
+fn the_context_of_plumbs_image_has_what_its_build_needs() {
+    let text = include_bytes!("../../.dockerignore");
+    let ignore = plumb::build::ignore::Ignore::parse(text).unwrap();
+    for file in ["Dockerfile", "Cargo.toml", "Cargo.lock"] {
+        assert!(!ignore.verdict(file, None).ignored, "{file}");
+    }
+    assert!(ignore.verdict("target", None).ignored);
+}
+
+/// A directory with a copy of `deploy/` beside a kustomization that a page shows: the one that begins with this comment.
+pub fn kustomization_of(page: &str, comment: &str) -> tempfile::TempDir {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join(page)).unwrap();
+    let (_, after) = text.split_once(&format!("```yaml\n{comment}\n")).expect("the page has the kustomization");
+    let (text, _) = after.split_once("```").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for part in ["deploy", "deploy/docker"] {
+        let copied = directory.path().join(part);
+        std::fs::create_dir(&copied).unwrap();
+        for entry in std::fs::read_dir(root.join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::copy(&path, copied.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+    std::fs::write(directory.path().join("kustomization.yaml"), text).unwrap();
+    directory
+}
+
 #[tokio::test]
 async fn the_kustomization_of_the_readme_reads_a_url() {
     let scene = Scene::new("deployurl").await;
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let (_, after) = readme.split_once("```yaml\n# kustomization.yaml\n").expect("README.md has a kustomization");
-    let (text, _) = after.split_once("```").unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let copied = directory.path().join("deploy");
-    std::fs::create_dir(&copied).unwrap();
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, copied.join(path.file_name().unwrap())).unwrap();
-    }
-    std::fs::write(directory.path().join("kustomization.yaml"), text).unwrap();
+    let directory = kustomization_of("README.md", "# kustomization.yaml");
     let rendered = scene.kubectl_ok(&["kustomize", directory.path().to_str().unwrap()], "").await;
     assert!(rendered.contains("value: https://git.example.com/team/environments.git"), "{rendered}");
     assert!(!rendered.contains("/repositories/repository.git"), "{rendered}");
+}
+
+#[tokio::test]
+async fn with_the_component_for_docker_the_builder_has_dockerds_socket_alone() {
+    let scene = Scene::new("deploydocker").await;
+    let directory = kustomization_of("docs/minikube.md", "# kustomization.yaml, for the Docker runtime");
+    let path = directory.path().to_str().unwrap();
+    let rendered = scene.kubectl_ok(&["kustomize", path], "").await;
+    let builder: Deployment = serde_yaml::Deserializer::from_str(&rendered)
+        .map(|document| serde_json::Value::deserialize(document).unwrap())
+        .find(|object| object["kind"] == "Deployment" && object["metadata"]["name"] == "plumb-builder")
+        .map(|object| serde_json::from_value(object).unwrap())
+        .expect("a Deployment plumb-builder");
+    let pod = builder.spec.unwrap().template.spec.unwrap();
+    let volumes: Vec<_> = pod.volumes.unwrap().into_iter().map(|volume| volume.host_path.unwrap().path).collect();
+    assert_eq!(volumes, ["/var/run/docker.sock"]);
+    let mounts: Vec<_> = pod.containers[0].volume_mounts.iter().flatten().map(|mount| &mount.mount_path).collect();
+    assert_eq!(mounts, ["/run/docker.sock"]);
+    let env = |name: &str| pod.containers[0].env.iter().flatten().find(|env| env.name == name);
+    assert_eq!(env("PLUMB_BUILDER").unwrap().value.as_deref(), Some("docker+unix:///run/docker.sock"));
+    assert!(env("PLUMB_CONTAINERD").is_none(), "containerd is not there");
+
+    scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], &file("namespace.yaml")).await;
+    let strict = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "-k", path];
+    let output = scene.kubectl_ok(&strict, "").await;
+    assert!(output.contains("deployment.apps/plumb-builder ") && !output.contains("Warning"), "{output}");
 }
 
 /// A workload whose pods never come: a control plane has no node.
