@@ -10,7 +10,7 @@ deny := $(tools)/cargo-deny-$(deny_version)/bin/cargo-deny
 # .dockerignore find what `programs` built; without it they say that they are skipped.
 tests := check programs unit chart integration readme
 
-.PHONY: help build check test test-quick test-nightly $(tests) bench demo cluster-up cluster-down node-up node-down crd tools clean
+.PHONY: help build check test test-quick test-nightly $(tests) bench demo cluster-up cluster-down node-up node-down crd tools screenshot clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,11 @@ tools: $(deny) ## build the tools that `make check` needs, once a machine
 
 $(deny):
 	cargo install --locked cargo-deny --version $(deny_version) --root $(tools)/cargo-deny-$(deny_version)
+
+screenshot: ## take docs/todo-chatbot.png anew, from a real run of the Todo Chatbot in Chromium
+	@mkdir -p docs
+	TODO_PICTURE=$(CURDIR)/docs/todo-chatbot.png apps/support/with \
+	  cargo test --locked --manifest-path apps/frontend/Cargo.toml all_parts_together -- --nocapture
 
 clean: ## delete what was built here; the caches in ~/.cache/plumb stay
 	cargo clean

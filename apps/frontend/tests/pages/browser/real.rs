@@ -13,7 +13,7 @@ async fn all_parts_together() {
     };
     let email = format!("ada.{}@example.org", std::process::id());
     browse(async |browser| {
-        resize(browser, 1120, 640).await?;
+        resize(browser, 1120, 720).await?;
         browser.goto(&format!("{url}/signup")).await?;
         for (field, text) in [("#name", "Ada"), ("#email", &email), ("#password", "correct horse battery staple")] {
             browser.fill(field, text).await?;
