@@ -8,7 +8,7 @@ deny := $(tools)/cargo-deny-$(deny_version)/bin/cargo-deny
 
 # What `make test` goes through, in this order: the quick ones first. Unit tests that need helm, kubectl or moby's
 # .dockerignore find what `programs` built; without it they say that they are skipped.
-tests := check programs unit chart integration readme
+tests := check programs unit apps chart integration readme
 
 .PHONY: help build check test test-quick test-nightly $(tests) bench demo cluster-up cluster-down node-up node-down crd tools screenshot clean
 
@@ -25,7 +25,7 @@ check: $(deny) ## format, lints, licenses, dependencies, scripts
 	@.ci/advisories $(deny)
 	@.ci/scripts
 
-test: ## everything, as the CI runs it: check, programs, unit, chart, integration, readme
+test: ## everything, as the CI runs it: check, programs, unit, apps, chart, integration, readme
 	@for tests in $(tests); do \
 	  started=$$(date +%s); \
 	  $(MAKE) --no-print-directory "$$tests" || exit 1; \
@@ -40,6 +40,17 @@ programs: ## build helm, kubectl, the test cluster and moby's .dockerignore, onc
 
 unit: ## tests of the library: pure code, and git repositories in temporary directories
 	cargo test --locked --lib
+
+# Each application is a package of its own, as its image is built from its directory alone.
+apps: $(deny) ## the Todo Chatbot's programs: format, lints, licenses and tests, with a PostgreSQL of their own; compose.yaml
+	@.ci/compose
+	@for package in apps/*/Cargo.toml; do \
+	  echo "== $$package"; \
+	  cargo fmt --check --manifest-path "$$package" && \
+	  $(deny) --log-level error --locked --manifest-path "$$package" --config apps/deny.toml check bans licenses sources && \
+	  CARGO_TARGET_DIR=target/apps cargo clippy --locked --all-targets --manifest-path "$$package" -- -D warnings && \
+	  CARGO_TARGET_DIR=target/apps cargo test --locked --manifest-path "$$package" || exit 1; \
+	done
 
 chart: ## the Todo Chatbot's chart: helm lint, every switch, the API server's strict dry-run
 	tests/cluster/with tests/chart/check

@@ -1,0 +1,103 @@
+//! Users and their sessions.
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::harness::Backend;
+
+#[tokio::test]
+async fn who_signs_up_can_sign_in_and_is_known() {
+    let backend = Backend::start(&[]);
+    let account = json!({"email": " Ada@Example.org", "password": "correct horse", "name": "Ada"});
+    let (status, up) = backend.post("/api/auth/signup", account.clone()).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!((&up["user"]["email"], &up["user"]["name"]), (&json!("ada@example.org"), &json!("Ada")));
+
+    let (status, taken) = backend.post("/api/auth/signup", account).await;
+    assert_eq!((status, &taken["error"]["code"]), (StatusCode::CONFLICT, &json!("email_taken")));
+
+    let (status, signed_in) =
+        backend.post("/api/auth/signin", json!({"email": "ada@example.org", "password": "correct horse"})).await;
+    assert_eq!((status, &signed_in["user"]), (StatusCode::OK, &up["user"]));
+    let me = backend.request(Method::GET, "/api/auth/me").bearer_auth(signed_in["token"].as_str().unwrap());
+    assert_eq!(me.send().await.unwrap().json::<serde_json::Value>().await.unwrap(), up["user"]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_address_are_told_alike() {
+    let backend = Backend::start(&[]);
+    backend.sign_up("ada@example.org").await;
+    let mut answers = Vec::new();
+    for (email, password) in [("ada@example.org", "not it"), ("eve@example.org", "a password"), ("no address", "x")] {
+        answers.push(backend.post("/api/auth/signin", json!({"email": email, "password": password})).await);
+    }
+    assert_eq!(answers[0].0, StatusCode::UNAUTHORIZED);
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+}
+
+#[tokio::test]
+async fn accounts_that_cannot_be_are_refused_with_a_reason() {
+    let backend = Backend::start(&[]);
+    for body in [
+        json!({"email": "ada", "password": "long enough"}),
+        json!({"email": "ada@example.org", "password": "short"}),
+        json!({"email": "ada@example.org", "password": "x".repeat(201)}),
+        json!({"email": "ada@example.org"}),
+        json!({"email": "a\u{0}da@example.org", "password": "long enough"}),
+        json!({"email": "ada@example.org", "password": "long enough", "name": "n".repeat(101)}),
+    ] {
+        let (status, answer) = backend.post("/api/auth/signup", body).await;
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!("invalid")),
+            "{answer}"
+        );
+        assert!(answer["error"]["message"].is_string());
+    }
+    let unreadable =
+        backend.request(Method::POST, "/api/auth/signup").body("{").header("content-type", "application/json");
+    assert_eq!(unreadable.send().await.unwrap().status(), StatusCode::BAD_REQUEST);
+    let large = backend.post("/api/auth/signup", json!({"email": "x".repeat(70_000), "password": "y"})).await;
+    assert_eq!(large.0, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn nothing_but_signing_in_works_without_a_valid_token() {
+    let backend = Backend::start(&[]);
+    let user = backend.sign_up("ada@example.org").await;
+    for path in ["/api/auth/me", "/api/tasks"] {
+        assert_eq!(backend.get(path).await.0, StatusCode::UNAUTHORIZED, "{path}");
+        let mangled = format!("{}x", user.token);
+        let request = backend.request(Method::GET, path).bearer_auth(mangled);
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(user.get(path).await.0, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_outlives_its_user_is_nobodys() {
+    let (one, other) = (Backend::start(&[]), Backend::start(&[]));
+    let token = one.sign_up("ada@example.org").await.token;
+    let asked = |method, path| other.request(method, path).bearer_auth(&token);
+    let me = asked(Method::GET, "/api/auth/me").send().await.unwrap();
+    assert_eq!(me.status(), StatusCode::UNAUTHORIZED);
+    let add = asked(Method::POST, "/api/tasks").json(&json!({"title": "milk"})).send().await.unwrap();
+    assert_eq!(add.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn passwords_and_tokens_are_never_logged() {
+    let backend = Backend::start(&[]);
+    let account = json!({"email": "ada@example.org", "password": "canary-password"});
+    let (_, up) = backend.post("/api/auth/signup", account.clone()).await;
+    backend.post("/api/auth/signin", account).await;
+    let token = up["token"].as_str().unwrap().to_owned();
+    backend.request(Method::GET, "/api/auth/me").bearer_auth(&token).send().await.unwrap();
+    backend.process.terminate();
+    let (_, log) = backend.process.end();
+    // The log is that of the level `debug`, so that silence is no accident of the level.
+    assert!(log.contains("DEBUG") && log.contains("/api/auth/signin"), "{log}");
+    for canary in ["canary-password", "canary-jwt-secret", &token, "argon2id"] {
+        assert!(!log.contains(canary), "{canary} is in the log:\n{log}");
+    }
+}
