@@ -123,6 +123,9 @@ pub enum BuildError {
         /// What was said.
         reason: String,
     },
+    /// Removal of what a container was made from.
+    #[error("{0} is in use: a container was made from it")]
+    InUse(String),
     /// Removal from a registry.
     #[error("plumb removes nothing from a registry: {0} is for the registry to collect")]
     KeptByRegistry(String),
@@ -156,7 +159,7 @@ impl BuildError {
             Self::UnknownBase { transient, .. } => *transient,
             Self::Registry { status, .. } => status.is_none_or(|status| status == 429 || status >= 500),
             Self::Context(_) | Self::BadEndpoint(_) | Self::NoDockerfile(_) | Self::Dockerfile { .. } => false,
-            Self::KeptByRegistry(_) | Self::BadCredentials | Self::NoCredentials { .. } => false,
+            Self::InUse(_) | Self::KeptByRegistry(_) | Self::BadCredentials | Self::NoCredentials { .. } => false,
             Self::BasesInACircle | Self::UnknownTarget { .. } | Self::Step { .. } | Self::TimeLimit { .. } => false,
         }
     }
@@ -181,7 +184,9 @@ impl BuildError {
             Self::Registry { status: Some(401 | 403), .. } => "correct the registry's credentials",
             Self::BadEndpoint(_) | Self::Context(_) | Self::Dockerfile { .. } | Self::Step { .. } => return None,
             Self::Registry { .. } | Self::Builder { .. } | Self::BasesInACircle => return None,
-            Self::KeptByRegistry(_) | Self::BadCredentials | Self::NoCredentials { .. } => return None,
+            Self::InUse(_) | Self::KeptByRegistry(_) | Self::BadCredentials | Self::NoCredentials { .. } => {
+                return None;
+            }
         })
     }
 }

@@ -110,6 +110,9 @@ pub struct Stored {
     pub created: i64,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// How many bytes it is made of, as the builder counts them. Other images may share some.
+    #[serde(default)]
+    pub size: u64,
 }
 
 /// What `imagePullPolicy` containers need.
@@ -141,10 +144,11 @@ pub trait Builder: Send + Sync {
     /// build at the builder.
     async fn build(&self, order: &BuildOrder, context: Context, log: Sender<Progress>) -> Result<Built, BuildError>;
 
-    /// Every image that bears [`LABEL`].
+    /// Every image that bears [`LABEL`], under each of its names.
     async fn images(&self) -> Result<Vec<Stored>, BuildError>;
 
-    /// Removes one name of an image; its content goes when no other name has it. A name that is not there is no error.
+    /// Removes one name of an image; its content goes when no other name has it. A name that is not there is no error; one that a container
+    /// has may be refused ([`BuildError::InUse`]).
     async fn remove(&self, reference: &str) -> Result<(), BuildError>;
 
     /// What containers with these images need.

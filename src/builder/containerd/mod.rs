@@ -1,7 +1,8 @@
 //! containerd's store of images: what the kubelet sees.
 //!
 //! An image is a name for a manifest; the manifest names the config and the layers, and each of them is a blob. An image stands if all of
-//! them do. Blobs that are read here are small documents; layers are only asked for.
+//! them do. Blobs that are read here are small documents; layers are only asked for. What no name has any more, and nobody else holds, containerd
+//! removes by itself.
 
 mod proto;
 
@@ -61,6 +62,8 @@ struct Parts {
 #[derive(Deserialize)]
 struct Part {
     digest: String,
+    #[serde(default)]
+    size: u64,
 }
 
 #[derive(Deserialize)]
@@ -96,28 +99,22 @@ impl Containerd {
         let mut store = self.open().await?;
         let images = store.list().await.map_err(|status| self.failure(&status))?;
         let mut stored = Vec::new();
-        for image in images {
+        for image in images.into_iter().filter(|image| !image.is_id()) {
             // An image that goes while it is looked at is none of ours.
-            let labels = store.labels(&image).await.map_err(|status| self.failure(&status))?;
+            let (labels, size) = store.config(&image).await.map_err(|status| self.failure(&status))?;
             if labels.contains_key(LABEL) {
                 // Not `created_at`: for BuildKit an image was created in 1970, as all that it makes.
                 let created = image.updated_at.map_or(0, |at| at.seconds);
-                stored.push(Stored { reference: image.name, created, labels });
+                stored.push(Stored { reference: image.name, created, labels, size });
             }
         }
         Ok(stored)
     }
 
-    /// Takes a name away.
+    /// Takes a name away; with the last one, the id that the kubelet's plugin has given the image beside it.
     pub(super) async fn remove(&self, reference: &str) -> Result<(), BuildError> {
         let mut store = self.open().await?;
-        let request = ByName { name: reference::full(reference) };
-        let removed: Result<Nothing, Status> =
-            store.call("/containerd.services.images.v1.Images/Delete", request).await;
-        match removed {
-            Err(status) if status.code() != Code::NotFound => Err(self.failure(&status)),
-            _ => Ok(()),
-        }
+        store.remove(&reference::full(reference)).await.map_err(|status| self.failure(&status))
     }
 
     async fn open(&self) -> Result<Store, BuildError> {
@@ -143,11 +140,39 @@ struct Store {
 }
 
 impl Store {
-    async fn state(&mut self, name: &str) -> Result<State, Status> {
+    async fn image(&mut self, name: &str) -> Result<Option<Image>, Status> {
         let request = ByName { name: name.to_owned() };
         let found = self.call("/containerd.services.images.v1.Images/Get", request).await;
         let found: Option<GetImageResponse> = if_found(found)?;
-        let Some(image) = found.and_then(|answer| answer.image) else { return Ok(State::Missing) };
+        Ok(found.and_then(|answer| answer.image))
+    }
+
+    /// An image by its id would keep all that it is made of.
+    async fn remove(&mut self, name: &str) -> Result<(), Status> {
+        let Some(digest) = self.image(name).await?.map(|image| image.target.unwrap_or_default().digest) else {
+            return Ok(());
+        };
+        self.delete(name).await?;
+        let images = self.list().await?.into_iter();
+        let (ids, names): (Vec<Image>, Vec<Image>) = images
+            .filter(|image| image.target.as_ref().is_some_and(|target| target.digest == digest))
+            .partition(Image::is_id);
+        if names.is_empty() {
+            for id in ids {
+                self.delete(&id.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&mut self, name: &str) -> Result<(), Status> {
+        let request = ByName { name: name.to_owned() };
+        let deleted: Result<Nothing, Status> = self.call("/containerd.services.images.v1.Images/Delete", request).await;
+        if_found(deleted).map(drop)
+    }
+
+    async fn state(&mut self, name: &str) -> Result<State, Status> {
+        let Some(image) = self.image(name).await? else { return Ok(State::Missing) };
         let whole = self.is_whole(image.target.unwrap_or_default().digest, DEPTH).await?;
         Ok(if whole { State::Whole } else { State::Broken })
     }
@@ -181,19 +206,20 @@ impl Store {
         Ok(answer.images)
     }
 
-    /// The labels in an image's config; none if it can't be read.
-    async fn labels(&mut self, image: &Image) -> Result<BTreeMap<String, String>, Status> {
+    /// The labels in an image's config, none if it can't be read; and the bytes of its config and layers.
+    async fn config(&mut self, image: &Image) -> Result<(BTreeMap<String, String>, u64), Status> {
         let mut digest = image.target.clone().unwrap_or_default().digest;
         for _ in 0..=DEPTH {
             let Some(parts) = self.document::<Parts>(digest).await? else { break };
             if let Some(config) = parts.config {
+                let size = parts.layers.iter().flatten().fold(config.size, |sum, layer| sum.saturating_add(layer.size));
                 let config = self.document::<Config>(config.digest).await?;
-                return Ok(config.and_then(|config| config.config.labels).unwrap_or_default());
+                return Ok((config.and_then(|config| config.config.labels).unwrap_or_default(), size));
             }
             let Some(first) = parts.manifests.into_iter().flatten().next() else { break };
             digest = first.digest;
         }
-        Ok(BTreeMap::new())
+        Ok((BTreeMap::new(), 0))
     }
 
     /// A blob that is JSON. `None` if it is not there, or is none.

@@ -36,6 +36,13 @@ pub(super) struct Image {
     pub updated_at: Option<Timestamp>,
 }
 
+impl Image {
+    /// Whether this is no name but the id of an image that has one: the kubelet's plugin enters it.
+    pub(super) fn is_id(&self) -> bool {
+        self.name.starts_with("sha256:")
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Timestamp {
     #[prost(int64, tag = "1")]

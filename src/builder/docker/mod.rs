@@ -191,8 +191,9 @@ impl Builder for Docker {
             let created =
                 tagged.and_then(|at| DateTime::parse_from_rfc3339(&at).ok()).map_or(image.created, |at| at.timestamp());
             let labels: std::collections::BTreeMap<String, String> = image.labels.into_iter().collect();
+            let size = image.size.try_into().unwrap_or_default();
             for reference in image.repo_tags {
-                stored.push(Stored { reference, created, labels: labels.clone() });
+                stored.push(Stored { reference, created, labels: labels.clone(), size });
             }
         }
         Ok(stored)
@@ -201,8 +202,12 @@ impl Builder for Docker {
     async fn remove(&self, reference: &str) -> Result<(), BuildError> {
         let client = self.client(ANSWER).await?;
         match client.remove_image(reference, None::<RemoveImageOptions>, None).await {
-            Err(error) if status(&error) != Some(404) => Err(self.failure(error)),
-            _ => Ok(()),
+            Err(error) => match status(&error) {
+                Some(404) => Ok(()),
+                Some(409) => Err(BuildError::InUse(reference.to_owned())),
+                _ => Err(self.failure(error)),
+            },
+            Ok(_) => Ok(()),
         }
     }
 

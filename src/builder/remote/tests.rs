@@ -49,7 +49,7 @@ impl StandIn {
 
 fn stored(reference: &str, labels: &[&str]) -> Stored {
     let labels = labels.iter().map(|label| ((*label).to_owned(), "x".to_owned())).collect();
-    Stored { reference: reference.to_owned(), created: 1_700_000_000, labels }
+    Stored { reference: reference.to_owned(), created: 1_700_000_000, labels, size: 4096 }
 }
 
 #[async_trait]
@@ -188,6 +188,7 @@ fn failures() -> Vec<BuildError> {
         BuildError::Unauthorized { endpoint: endpoint.clone(), reason: reason.clone() },
         BuildError::Context(io::Error::other("a blob is missing")),
         BuildError::BasesInACircle,
+        BuildError::InUse("a:1".to_owned()),
         BuildError::NoDockerfile(file.clone()),
         BuildError::Dockerfile { file: file.clone(), line, reason: reason.clone() },
         BuildError::UnknownTarget { file: file.clone(), target: "t".to_owned() },

@@ -7,5 +7,5 @@ mod daemons;
 mod docker;
 mod failures;
 mod memory;
-mod pod;
+pub mod pod;
 mod registry;

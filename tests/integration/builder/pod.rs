@@ -17,10 +17,11 @@ use super::daemons::{build, build_shell, dockerfile, fails, order};
 use crate::harness::{Node, Plumb, client, gone, running};
 use crate::scene::{SOON, Scene};
 
-const AUDIENCE: &str = "plumb-builder";
+/// The audience of its tokens.
+pub const AUDIENCE: &str = "plumb-builder";
 
 /// Starts one, and gives its address.
-async fn start(kubeconfig: &Path, namespace: &str, buildkit: &Path, containerd: &Path) -> (Plumb, String) {
+pub async fn start(kubeconfig: &Path, namespace: &str, buildkit: &Path, containerd: &Path) -> (Plumb, String) {
     let (buildkit, containerd) = (format!("unix://{}", buildkit.display()), format!("unix://{}", containerd.display()));
     let account = format!("system:serviceaccount:{namespace}:plumb");
     let listen = ["builder", "--listen", "127.0.0.1:0", "--client", &account, "--audience", AUDIENCE];
@@ -31,14 +32,21 @@ async fn start(kubeconfig: &Path, namespace: &str, buildkit: &Path, containerd: 
     (plumb, address)
 }
 
-async fn make_account(admin: &kube::Client, namespace: &str, name: &str) {
+/// A service account, in a namespace that stands.
+pub async fn make_account(admin: &kube::Client, namespace: &str, name: &str) {
     let account = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
     let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
     accounts.create(&PostParams::default(), &account).await.unwrap();
 }
 
 /// A token, as the kubelet gets it for a projected volume.
-async fn token(admin: &kube::Client, namespace: &str, account: &str, audience: &str, bound: Option<&Secret>) -> String {
+pub async fn token(
+    admin: &kube::Client,
+    namespace: &str,
+    account: &str,
+    audience: &str,
+    bound: Option<&Secret>,
+) -> String {
     let bound_object_ref = bound.map(|secret| BoundObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Secret".to_owned()),
