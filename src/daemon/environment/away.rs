@@ -94,10 +94,17 @@ impl Task {
         }
     }
 
-    /// Looks at the target without a write: the environment is suspended, and nothing is known of its objects in this life.
+    /// Looks at the target without a write: the environment is suspended, and nothing is known of its objects in this life. Its images are not
+    /// asked for: nothing is made of them now.
     pub(super) async fn look_at_target(&mut self) {
         let Some(target) = self.course.target().filter(|_| !self.reconciler.has_target()) else { return };
-        match self.prepare(target, Mode::Restore).await {
+        let (reconciler, store, mut stop) =
+            (self.reconciler.clone(), self.wanted.borrow().store.clone(), self.stop.clone());
+        let looked = tokio::select! {
+            verdict = reconciler.prepare(&store, target, Mode::Restore, reconciler.confirmed_prune()) => Some(verdict),
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        match looked {
             Some(Ok(Verdict::Passed(prepared))) if self.was_deployed(target) => {
                 self.restore(prepared, Noticed::Start, true).await;
             }
