@@ -10,6 +10,7 @@ use crate::builder::containerd::Containerd;
 use crate::builder::{
     Address, BuildError, BuildKit, Builder, Credentials as Logins, Docker, Endpoint, Registry, Remote,
 };
+use crate::daemon::Collection;
 use crate::model::secret::Masked;
 use crate::source::{Credentials, SecretSource, SourceSettings, Trust, UrlError};
 
@@ -175,6 +176,43 @@ impl BuilderArgs {
         let unreadable =
             |error: std::io::Error| BuildError::NoCredentials { file: file.clone(), reason: error.to_string() };
         Logins::from_docker_config(&std::fs::read(file).map_err(unreadable)?)
+    }
+}
+
+/// What becomes of images that nobody needs any more.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Old images")]
+pub struct CollectionArgs {
+    /// Never remove an image. Otherwise those go that plumb built and that no workload of the cluster and no recent commit of an environment uses
+    #[arg(long, env = "PLUMB_KEEP_ALL_IMAGES")]
+    pub keep_all_images: bool,
+    /// Keep so many images of each name, the newest, whether or not they are used
+    #[arg(long, env = "PLUMB_KEEP_IMAGES", value_name = "NUMBER", default_value_t = 5)]
+    pub keep_images: usize,
+    /// Keep an image for so long after it was built, whether or not it is used
+    #[arg(long, env = "PLUMB_KEEP_IMAGES_FOR", value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "24h")]
+    pub keep_images_for: Duration,
+    /// How often old images are looked for
+    #[arg(long, env = "PLUMB_COLLECT_IMAGES", value_parser = pause, value_name = "DURATION", default_value = "1h")]
+    pub collect_images: Duration,
+}
+
+impl CollectionArgs {
+    /// How images are collected, if they are.
+    pub fn collection(&self) -> Option<Collection> {
+        let all = Collection { newest: self.keep_images, age: self.keep_images_for, every: self.collect_images };
+        (!self.keep_all_images).then_some(all)
+    }
+}
+
+/// A duration between rounds: not so short that one follows the other at once, nor so long that time can't be reckoned with it.
+fn pause(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let pause = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_secs(1)..=LONGEST).contains(&pause) {
+        Ok(pause)
+    } else {
+        Err("it is between 1s and 365d".to_owned())
     }
 }
 

@@ -18,6 +18,7 @@ use crate::render::{Definition, Definitions};
 use crate::source::{Heads, SourceState, Store};
 use crate::telemetry::{Pulse, pulse};
 
+mod collection;
 mod course;
 mod definitions;
 mod departure;
@@ -28,6 +29,7 @@ mod rollout;
 #[cfg(test)]
 mod tests;
 
+pub use collection::Collection;
 pub use departure::Removal;
 use environment::{Task, Wanted};
 use removed::Departing;
@@ -50,6 +52,8 @@ pub struct Settings {
     pub release: bool,
     /// Only these environments; empty: all.
     pub only: Vec<String>,
+    /// Remove images that nobody needs any more; unset: never.
+    pub collection: Option<Collection>,
 }
 
 /// The definitions of one commit of the configuration branch; a bad one spoils only itself.
@@ -75,10 +79,12 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let mut watching = shared.parents.watch(shared.cluster.caller.clone());
     let telling = tokio::spawn(tell_trouble(shared.parents.subscribe())).abort_handle();
+    let collecting = collection::start(&shared, &settings, &source);
     let mut supervisor = Supervisor::new(shared, settings);
     let ended = supervisor.supervise(source, shutdown, &mut watching).await;
     supervisor.shared.cancel.store(true, Ordering::Relaxed);
     supervisor.stop().await;
+    collecting.iter().for_each(tokio::task::AbortHandle::abort);
     telling.abort();
     watching.abort();
     ended

@@ -20,6 +20,7 @@ use crate::source::Store;
 
 pub mod additions;
 mod clock;
+pub mod collection;
 pub mod heal;
 mod health;
 pub mod images;
@@ -194,6 +195,7 @@ impl Reconciler {
             let mut memory = self.memory();
             (memory.settled, memory.target) = (None, Some(Arc::clone(&prepared.desired)));
         }
+        self.use_images(&prepared.desired);
         let mut done = Done::default();
         let ended = self.carry_out(prepared, stop, &mut done, &mut clock).await;
         let failure = ended.err().or_else(|| Failure::first_of(std::mem::take(&mut done.failures)));

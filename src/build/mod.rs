@@ -2,6 +2,7 @@
 //!
 //! Pure: what is read from git comes from [`crate::source::Snapshot`], and builders are another room.
 
+pub mod collect;
 pub mod dockerfile;
 pub mod ignore;
 pub mod order;

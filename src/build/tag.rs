@@ -107,6 +107,11 @@ pub fn tag(inputs: &Inputs<'_>) -> String {
     digest.iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Whether this may be a tag that [`tag`] has given.
+pub fn is_tag(text: &str) -> bool {
+    text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Bytes on their way into a digest.
 struct Fields(Sha256);
 

@@ -9,7 +9,7 @@ use tokio::sync::watch as channel;
 use tracing::info;
 
 use super::{Exit, open};
-use crate::config::{ClusterArgs, RepositoryArgs};
+use crate::config::{ClusterArgs, CollectionArgs, RepositoryArgs};
 use crate::daemon;
 use crate::serve::{self, Probes};
 use crate::source;
@@ -32,6 +32,8 @@ pub(super) struct Args {
     /// Answer /livez, /readyz and /metrics here, such as 0.0.0.0:8080; there is no authentication [default: nowhere]
     #[arg(long, env = "PLUMB_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    images: CollectionArgs,
 }
 
 pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: Args) -> anyhow::Result<Exit> {
@@ -42,6 +44,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
         take_over: args.take_over,
         release: !instance.name.starts_with("pod/"),
         only: args.environments,
+        collection: args.images.collection(),
     };
     let listener = match args.listen {
         Some(address) => Some(serve::bind(address).await?),

@@ -16,6 +16,7 @@ pub mod failure;
 pub mod gates;
 mod handover;
 mod heal;
+pub mod images;
 pub mod inventory;
 pub mod limiter;
 pub mod parent;

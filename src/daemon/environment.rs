@@ -107,7 +107,7 @@ pub(super) struct Task {
 }
 
 /// Around 1: spreads out what a hundred environments would do at the same moment.
-fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     rand::random_range(0.8..1.2)
 }
 

@@ -170,6 +170,7 @@ impl Reconciler {
     pub fn settle_for(&self, prepared: &Prepared) {
         self.remember_verified(&prepared.gated);
         self.memory().target = Some(Arc::clone(&prepared.desired));
+        self.use_images(&prepared.desired);
     }
 
     /// The commit that passed its gates last, if the status says that all of it stood at the end of its deployment.

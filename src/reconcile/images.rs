@@ -1,12 +1,14 @@
 //! The images of a commit: which of them are missing where workloads find them, and having them built.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{RwLock, watch as channel};
+
 use super::Reconciler;
 use crate::builder::queue::{NotHad, PARALLEL, Queue, Wanted};
-use crate::builder::{self, BuildError, BuildOrder, Builder};
+use crate::builder::{self, BuildError, BuildOrder, Builder, reference};
 use crate::model::images::{Image, ImageSource};
 use crate::model::{CommitId, Desired, Failure, Stage};
 use crate::report::log;
@@ -18,12 +20,63 @@ pub struct Images {
     queue: Queue,
     /// References that were seen to stand. A tag follows from its content, so what stood once is the same as long as it stands.
     known: Mutex<HashSet<String>>,
+    /// What environments are about to use, whether or not it is in any status yet.
+    claims: Mutex<HashMap<String, Claims>>,
+    /// An image is removed by whoever has it alone, so that nobody finds it standing meanwhile.
+    removing: RwLock<()>,
+    /// Counts commits that had something built.
+    builds: channel::Sender<u64>,
+}
+
+/// The images of an environment's commits that are on their way: of the one that was last at the gates, and of the one that was last written. There
+/// is no third: a commit that was overtaken goes through the gates again.
+#[derive(Default)]
+struct Claims {
+    gates: Vec<String>,
+    target: Vec<String>,
 }
 
 impl Images {
     /// Before this builder.
     pub fn new(builder: Arc<dyn Builder>) -> Self {
-        Self { queue: Queue::new(builder, PARALLEL), known: Mutex::default() }
+        Self {
+            queue: Queue::new(builder, PARALLEL),
+            known: Mutex::default(),
+            claims: Mutex::default(),
+            removing: RwLock::default(),
+            builds: channel::Sender::new(0),
+        }
+    }
+
+    /// The builder behind it.
+    pub fn builder(&self) -> &dyn Builder {
+        self.queue.builder()
+    }
+
+    /// Wakes when something was built.
+    pub fn builds(&self) -> channel::Receiver<u64> {
+        self.builds.subscribe()
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<String, Claims>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The images that environments are about to use.
+    pub fn claimed(&self) -> BTreeSet<String> {
+        self.claims().values().flat_map(|claims| claims.gates.iter().chain(&claims.target).cloned()).collect()
+    }
+
+    /// Removes an image, unless an environment is about to use it; that is told. Whoever asks whether it stands waits for the end.
+    pub async fn remove(&self, reference: &str) -> Result<bool, BuildError> {
+        let _alone = self.removing.write().await;
+        let wanted = reference::full(reference);
+        if self.claimed().iter().any(|claimed| reference::full(claimed) == wanted) {
+            return Ok(false);
+        }
+        self.known().retain(|known| reference::full(known) != wanted);
+        self.builder().remove(reference).await?;
+        Ok(true)
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<String>> {
@@ -32,6 +85,7 @@ impl Images {
 
     /// Whether each stands. What is known costs no request.
     pub async fn stand(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
+        let _none_goes = self.removing.read().await;
         let asked: Vec<String> = {
             let known = self.known();
             references.iter().filter(|reference| !known.contains(*reference)).cloned().collect()
@@ -58,6 +112,9 @@ impl Images {
         let tell = |reference: &str, progress| log::build_progress(environment, reference, &progress);
         let had = self.queue.have(wanted, tell).await;
         let had = had.map_err(|NotHad { reference, error }| failure(Some(&reference), &error))?;
+        if had.iter().any(|image| image.built.is_some()) {
+            self.builds.send_modify(|count| *count += 1);
+        }
         for image in &had {
             log::image(environment, commit, &image.reference, image.built.is_some(), image.took);
         }
@@ -85,6 +142,7 @@ impl Lacking {
 impl Reconciler {
     /// What of the commit's images has to be built before it can be deployed, if anything.
     pub async fn lacking(&self, desired: &Desired) -> Result<Option<Lacking>, Failure> {
+        self.claim_images(desired, |claims| &mut claims.gates);
         if desired.images.is_empty() {
             return Ok(None);
         }
@@ -107,6 +165,19 @@ impl Reconciler {
     pub async fn build(&self, store: &Store, lacking: &Lacking) -> Result<Duration, Failure> {
         let Some(images) = &self.shared.images else { return Err(no_builder(&lacking.images)) };
         images.build(&self.name, store, lacking.commit, &lacking.images).await
+    }
+
+    /// The commit's images are in use from now on, whatever the status says yet.
+    pub(super) fn use_images(&self, desired: &Desired) {
+        self.claim_images(desired, |claims| &mut claims.target);
+    }
+
+    fn claim_images(&self, desired: &Desired, place: impl FnOnce(&mut Claims) -> &mut Vec<String>) {
+        if let Some(images) = &self.shared.images {
+            let mut claims = images.claims();
+            *place(claims.entry(self.name.to_string()).or_default()) =
+                desired.images.iter().map(Image::reference).collect();
+        }
     }
 
     /// Forgets which of the commit's images stand: somebody may have removed them.
@@ -160,3 +231,6 @@ fn failure(reference: Option<&str>, error: &BuildError) -> Failure {
     }
     if error.is_transient() { failure.transient() } else { failure }
 }
+
+#[cfg(test)]
+mod tests;

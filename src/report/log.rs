@@ -4,6 +4,10 @@ use tracing::{debug, error, info, warn};
 
 use crate::builder::Progress;
 use crate::model::{CommitId, Deployment, Outcome};
+use crate::reconcile::collection::{Doubt, Round};
+
+/// Of many images at most this many are named.
+const TOLD: usize = 5;
 
 /// The line of a commit that ended.
 pub fn deployment(environment: &str, deployment: &Deployment) {
@@ -56,6 +60,38 @@ pub fn image(environment: &str, commit: CommitId, image: &str, built: bool, took
 /// Nobody waits for what was being built.
 pub fn builds_cancelled(environment: &str) {
     info!(%environment, "the build is cancelled");
+}
+
+/// A round of the collection of images ended. A doubt is said once, until it is another one or none; `told` has what was said.
+pub fn collected(round: &Result<Round, Doubt>, told: &mut Option<String>) {
+    let round = match round {
+        Ok(round) => round,
+        Err(doubt) => {
+            let reason = doubt.to_string();
+            if told.as_ref() != Some(&reason) {
+                warn!(%reason, "no image is removed until it is known which ones are needed");
+            }
+            *told = Some(reason);
+            return;
+        }
+    };
+    if told.take().is_some() {
+        info!("images are collected again");
+    }
+    let removed = round.removed.len();
+    if removed > 0 {
+        info!(removed, bytes = round.bytes, images = %some_of(&round.removed), "images removed that nobody needs any more");
+    }
+    if let Some((image, error)) = round.failed.first() {
+        warn!(images = round.failed.len(), %image, reason = %error, "images could not be removed; tried again at the next round");
+    }
+}
+
+/// The first few of many, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    let shown = names.get(..names.len().min(TOLD)).unwrap_or_default().join(", ");
+    let more = names.len().saturating_sub(TOLD);
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 /// The branch was moved to a commit that does not contain the one it was at.

@@ -18,6 +18,7 @@ mod scene;
 mod adoption;
 mod builder;
 mod claims;
+mod collection;
 mod definition;
 mod deploy;
 mod drift;

@@ -36,6 +36,7 @@ pub struct Metrics {
     watches: Watches,
     reads: Family<Read, Counter>,
     last_read: Gauge,
+    collection: Collection,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +58,18 @@ struct Verb {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Read {
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Collection {
+    rounds: Family<Ended, Counter>,
+    images: Counter,
+    bytes: Counter,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -90,6 +103,7 @@ impl Default for Metrics {
             watches: Watches::default(),
             reads: Family::default(),
             last_read: Gauge::default(),
+            collection: Collection::default(),
         };
         metrics.registry = Arc::new(metrics.registered());
         metrics
@@ -121,6 +135,12 @@ impl Metrics {
         registry.register("plumb_source_reads", help, self.reads.clone());
         let help = "When the repository was last read";
         registry.register("plumb_source_last_read_timestamp_seconds", help, self.last_read.clone());
+        let help = "Rounds of the collection of images, by result; doubt: something that may refer to one was not known, and none was removed";
+        registry.register("plumb_image_collections", help, self.collection.rounds.clone());
+        let help = "Images that nobody needed any more and that were removed";
+        registry.register("plumb_images_removed", help, self.collection.images.clone());
+        let help = "What they were made of; the builder's cache may keep some of it";
+        registry.register("plumb_images_removed_bytes", help, self.collection.bytes.clone());
         registry
     }
 
@@ -215,6 +235,16 @@ impl Metrics {
         self.reads.get_or_create(&Read { result: if well { "success" } else { "failure" } }).inc();
         if well {
             self.last_read.set(chrono::Utc::now().timestamp());
+        }
+    }
+
+    /// A round of the collection of images ended: with so many removed, of so many bytes; `None`: with a doubt.
+    pub fn collected(&self, removed: Option<(usize, u64)>) {
+        let result = if removed.is_some() { "success" } else { "doubt" };
+        self.collection.rounds.get_or_create(&Ended { result }).inc();
+        if let Some((images, bytes)) = removed {
+            self.collection.images.inc_by(u64::try_from(images).unwrap_or(u64::MAX));
+            self.collection.bytes.inc_by(bytes);
         }
     }
 

@@ -163,3 +163,15 @@ fn the_text_is_well_formed() {
     }
     assert!(kinds.len() > 15);
 }
+
+#[test]
+fn rounds_of_the_collection_are_counted_with_what_they_removed() {
+    let metrics = Metrics::default();
+    metrics.collected(None);
+    metrics.collected(Some((0, 0)));
+    metrics.collected(Some((3, 4096)));
+    assert_eq!(value(&metrics, r#"plumb_image_collections_total{result="doubt"}"#), 1.0);
+    assert_eq!(value(&metrics, r#"plumb_image_collections_total{result="success"}"#), 2.0);
+    assert_eq!(value(&metrics, "plumb_images_removed_total"), 3.0);
+    assert_eq!(value(&metrics, "plumb_images_removed_bytes_total"), 4096.0);
+}

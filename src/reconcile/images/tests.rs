@@ -1,0 +1,145 @@
+//! Before a builder that remembers names, and whose removals wait for the test.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::Sender;
+
+use super::*;
+use crate::builder::{Built, Context, Progress, PullPolicy, Stored};
+use crate::cluster::Cluster;
+use crate::cluster::parent::Instance;
+use crate::model::Reads;
+use crate::reconcile::Shared;
+use crate::render::{Definition, Tools};
+
+struct StandIn {
+    present: Mutex<HashSet<String>>,
+    removals: Semaphore,
+}
+
+#[async_trait]
+impl Builder for StandIn {
+    async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
+        let present = self.present.lock().unwrap();
+        Ok(references.iter().map(|reference| present.contains(&reference::full(reference))).collect())
+    }
+
+    async fn build(&self, order: &BuildOrder, _: Context, _: Sender<Progress>) -> Result<Built, BuildError> {
+        self.present.lock().unwrap().insert(reference::full(&order.reference));
+        Ok(Built { digest: None })
+    }
+
+    async fn images(&self) -> Result<Vec<Stored>, BuildError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, reference: &str) -> Result<(), BuildError> {
+        self.removals.acquire().await.unwrap().forget();
+        self.present.lock().unwrap().remove(&reference::full(reference));
+        Ok(())
+    }
+
+    fn pull_policy(&self) -> PullPolicy {
+        PullPolicy::Never
+    }
+}
+
+fn images(names: &[&str], removals: usize) -> Images {
+    let present = names.iter().map(|name| reference::full(name)).collect();
+    Images::new(Arc::new(StandIn { present: Mutex::new(present), removals: Semaphore::new(removals) }))
+}
+
+async fn stand(images: &Images, reference: &str) -> bool {
+    images.stand(&[reference.to_owned()]).await.unwrap() == [true]
+}
+
+/// What a commit asks for.
+fn desired(images: &[(&str, &str)]) -> Desired {
+    let image = |(name, tag): &(&str, &str)| Image {
+        source: serde_json::from_value::<ImageSource>(json!({"name": name, "context": "."})).map(Arc::new).unwrap(),
+        tag: (*tag).to_owned(),
+        bases: BTreeMap::new(),
+        used: true,
+    };
+    Desired {
+        commit: CommitId::new([1; 20]),
+        objects: Vec::new(),
+        images: images.iter().map(image).collect(),
+        reads: Reads::default(),
+        remarks: Vec::new(),
+    }
+}
+
+fn reconciler(images: Images) -> Reconciler {
+    let nowhere: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let instance = Instance { name: "test".to_owned(), run: "1".to_owned() };
+    let shared = Shared::new(Cluster::at(nowhere), instance, Tools::default()).with_images(Some(images));
+    let spec = serde_json::from_value(json!({"branch": "dev", "namespace": "n", "path": "."})).unwrap();
+    let (labels, annotations, file) = (BTreeMap::new(), BTreeMap::new(), "environment.yaml".into());
+    let definition = Definition { name: "dev".to_owned(), labels, annotations, spec, file };
+    Reconciler::new(Arc::new(shared), Arc::new(definition))
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_to_the_cluster_is_not_removed() {
+    let reconciler = reconciler(images(&["web:1", "web:2", "web:3", "web:4"], 9));
+    let images = reconciler.shared.images.as_ref().unwrap();
+    let first = desired(&[("web", "1"), ("web", "4")]);
+    assert!(reconciler.lacking(&first).await.unwrap().is_none());
+    let name = |tag: u32| format!("docker.io/library/web:{tag}");
+    assert!(!images.remove(&name(1)).await.unwrap(), "it is at the gates");
+    reconciler.use_images(&first);
+    assert!(reconciler.lacking(&desired(&[("web", "2")])).await.unwrap().is_none());
+    for tag in [1, 2, 4] {
+        assert!(!images.remove(&name(tag)).await.unwrap(), "{tag}: it is written, or at the gates");
+    }
+    assert!(images.remove(&name(3)).await.unwrap());
+    // Images or not, the next one takes its place.
+    reconciler.use_images(&desired(&[]));
+    assert!(reconciler.lacking(&desired(&[])).await.unwrap().is_none());
+    assert!(stand(images, "web:2").await);
+    assert!(images.remove(&name(2)).await.unwrap());
+    assert!(!stand(images, "web:2").await, "what was known is forgotten");
+    let lacking = reconciler.lacking(&desired(&[("web", "2")])).await.unwrap();
+    assert_eq!(lacking.unwrap().references(), HashSet::from(["web:2".to_owned()]));
+}
+
+#[tokio::test]
+async fn whoever_asks_for_an_image_waits_for_the_end_of_its_removal() {
+    let gate = Arc::new(StandIn {
+        present: Mutex::new(HashSet::from([reference::full("web:1")])),
+        removals: Semaphore::new(0),
+    });
+    let images = Images::new(gate.clone());
+    assert!(stand(&images, "web:1").await);
+    let removed = images.remove("docker.io/library/web:1");
+    let asked = async {
+        tokio::task::yield_now().await;
+        stand(&images, "web:1").await
+    };
+    let opened = async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        gate.removals.add_permits(1);
+    };
+    let (removed, asked, ()) = tokio::join!(removed, asked, opened);
+    assert!(removed.unwrap() && !asked, "it was never seen to stand while it went");
+}
+
+#[tokio::test]
+async fn builds_are_told_and_what_stood_is_none() {
+    let (images, directory) = (images(&["web:1"], 0), tempfile::tempdir().unwrap());
+    git2::Repository::init_bare(directory.path()).unwrap();
+    let store = Store::open(directory.path(), &crate::source::Trust::default()).unwrap();
+    let mut builds = images.builds();
+    for (tag, built) in [("1", false), ("2", true), ("2", false)] {
+        let wanted = desired(&[("web", tag)]);
+        images.build("dev", &store, wanted.commit, &wanted.images).await.unwrap();
+        assert_eq!(builds.has_changed().unwrap(), built, "{tag}");
+        builds.mark_unchanged();
+    }
+}
