@@ -3,6 +3,7 @@
 mod registry;
 mod trouble;
 
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::ensure;
@@ -224,6 +225,49 @@ async fn with_its_builder_away_plumb_starts_and_heals_what_it_deployed() {
     let needs = yard.push([("apps/web/answer", yard.answer("web 2"))]);
     let message = yard.scene.failed(needs).await;
     assert!(message.contains("is away"), "{message}");
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn an_image_that_breaks_where_it_stands_is_built_again_and_one_that_was_not_unpacked_runs() {
+    let yard = Yard::new("broken").await;
+    yard.scene.define("resync: 2s");
+    let first = yard.push_both();
+    let mut plumb = yard.run();
+    yard.scene.deployed(first).await;
+    let web = yard.runs("web").await;
+    let ctr = |args: &[&str]| {
+        let mut ctr = Command::new(yard.node.program("ctr"));
+        let done = ctr.arg("-a").arg(yard.node.containerd()).args(["-n", "k8s.io"]).args(args).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let listed = ctr(&["images", "ls"]);
+    let line = listed.lines().find(|line| line.contains(&format!("/{web} "))).expect("the kubelet sees it");
+    let manifest = ctr(&["content", "get", line.split_whitespace().nth(2).unwrap()]);
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let own = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap();
+    ctr(&["content", "rm", own]);
+    let before = plumb.log_len();
+    let again = |line: &str| line.contains(" built ") && line.contains(&format!("image={web}"));
+    plumb.wait_for_log_after(before, again, SOON).await;
+    assert_eq!((built(&plumb, "web"), built(&plumb, "api")), (2, 1), "{:#?}", plumb.log());
+    yard.scene.kubectl_ok(&["delete", "pod", "-l", "app=web", "-n", &yard.scene.namespace], "").await;
+    assert_eq!(yard.runs("web").await, web);
+
+    let context = tempfile::tempdir().unwrap();
+    yard.node.hello_context(context.path(), "as it was pushed");
+    let local = |name: &str| format!("{name}={}", context.path().display());
+    let unpacked = Command::new(yard.node.program("buildctl"))
+        .args(["--addr", &format!("unix://{}", yard.node.buildkit().display()), "build"])
+        .args(["--frontend=dockerfile.v0", "--local", &local("context"), "--local", &local("dockerfile")])
+        .args(["--output", "type=image,name=docker.io/library/hello-packed:1,unpack=false"])
+        .status();
+    assert!(unpacked.unwrap().success());
+    let manifest = deployment("packed").replace("image: packed", "image: 'hello-packed:1', imagePullPolicy: Never");
+    let packed = yard.push([("manifests/packed.yaml", manifest)]);
+    yard.scene.deployed(packed).await;
+    assert_eq!(yard.runs("packed").await, "hello-packed:1");
 }
 
 #[tokio::test]
