@@ -1,6 +1,7 @@
 //! plumb in its own pod, from its own image and `deploy/`, on a real node. The node and plumb's image take the most time, so there is one test
 //! of many steps; what was built, buildkitd's own history says.
 
+mod docker;
 mod stand;
 mod trouble;
 

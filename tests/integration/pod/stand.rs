@@ -24,7 +24,12 @@ pub struct Stand {
 
 impl Stand {
     pub async fn new(name: &str) -> Self {
-        let node = Node::start(&["--dns"]);
+        Self::with(name, &["--dns"], &Path::new(ROOT).join("deploy")).await
+    }
+
+    /// The same on a node with these options, installed by a kustomization of `deploy/`.
+    pub async fn with(name: &str, options: &[&str], kustomization: &Path) -> Self {
+        let node = Node::start(options);
         build_plumb(&node);
         let context = tempfile::tempdir().unwrap();
         node.hello_context(context.path(), "hello");
@@ -32,15 +37,15 @@ impl Stand {
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let env = TestEnv::on(Cluster::Given(node.admin_kubeconfig()), name).await;
         let stand = Self { scene: Scene::in_env(env, "").await, node };
-        stand.install().await;
+        stand.install(kustomization).await;
         stand
     }
 
-    async fn install(&self) {
+    async fn install(&self, kustomization: &Path) {
         let repository = self.scene.env.repository().path();
         let parent = repository.parent().unwrap();
         std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let rendered = self.scene.kubectl_ok(&["kustomize", &format!("{ROOT}/deploy")], "").await;
+        let rendered = self.scene.kubectl_ok(&["kustomize", kustomization.to_str().unwrap()], "").await;
         let install = rendered
             .replace("path: /data/plumb", &format!("path: {}", parent.display()))
             .replace("/repositories/repository.git", "/repositories/repo.git");
@@ -121,7 +126,7 @@ impl Stand {
 }
 
 /// Runs a command to its end; it must go well.
-fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let ended = command.stdin(Stdio::null()).output().expect("it starts");
     assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
     String::from_utf8(ended.stdout).expect("text").trim().to_owned()
