@@ -15,9 +15,10 @@ const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"]
 /// The images that the repository builds, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Rewrite {
-    /// By full name: the name as declared, and the reference that takes its place.
+    /// By full name: the name as declared, or the reference that is pinned, and the reference that takes its place.
     images: BTreeMap<String, (String, String)>,
     pull_policy: Option<&'static str>,
+    pins: bool,
 }
 
 /// What was found in one object.
@@ -36,14 +37,23 @@ impl Rewrite {
     pub fn new<'a>(images: impl IntoIterator<Item = (&'a str, String)>, pull_policy: Option<&'static str>) -> Self {
         let by_name =
             |(name, reference): (&'a str, String)| (canonical(name).into_owned(), (name.to_owned(), reference));
-        Self { images: images.into_iter().map(by_name).collect(), pull_policy }
+        Self { images: images.into_iter().map(by_name).collect(), pull_policy, pins: false }
+    }
+
+    /// The same references with their digests: a second pass, over what the first one made.
+    pub fn pinning<'a>(digests: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let pinned = |(reference, digest): (&'a str, &'a str)| {
+            let name = canonical(Reference::of(reference).repository).into_owned();
+            (name, (reference.to_owned(), format!("{reference}@{digest}")))
+        };
+        Self { images: digests.into_iter().map(pinned).collect(), pull_policy: None, pins: true }
     }
 
     /// Whether an object's text could use any of the images: a cheap look before it is read.
     pub fn may_concern(&self, json: &str) -> bool {
         // The last part of a name stands in every way to write it.
         let short = |name: &str| json.contains(name.rsplit('/').next().unwrap_or(name));
-        json.contains("ontainers\":[") && self.images.values().any(|(name, _)| short(name))
+        json.contains("ontainers\":[") && self.images.values().any(|(name, _)| short(Reference::of(name).repository))
     }
 
     /// Rewrites one object. Its metadata and status are nobody's containers.
@@ -79,6 +89,13 @@ impl Rewrite {
         let Some(Value::String(image)) = container.get_mut("image") else { return };
         let reference = Reference::of(image.trim());
         let Some((name, built)) = self.images.get(&*canonical(reference.repository)) else { return };
+        if self.pins {
+            found.changed |= image == name;
+            if image == name {
+                built.clone_into(image);
+            }
+            return;
+        }
         found.used.insert(name.clone());
         if image.trim() == built {
             return;
@@ -176,6 +193,25 @@ mod tests {
         assert_eq!(same, object);
         let explicit = used(&["todo-backend:1.2", "todo-backend@sha256:00"]);
         assert_eq!(found, Found { changed: false, used: used(&["todo-backend"]), explicit });
+    }
+
+    #[test]
+    fn what_was_rewritten_is_pinned_and_nothing_else() {
+        let pins = Rewrite::pinning([("localhost:5000/web:2c3d", "sha256:77")]);
+        let mut object = json!({"spec": {"containers": [
+            {"image": "localhost:5000/web:2c3d"}, {"image": "localhost:5000/web:other"}, {"image": "localhost:5000/web"},
+            {"image": "localhost:5000/web:2c3d@sha256:00"}, {"image": "web:2c3d"},
+        ]}});
+        assert!(pins.may_concern(&object.to_string()));
+        assert!(pins.object(&mut object).changed);
+        assert_eq!(
+            object,
+            json!({"spec": {"containers": [
+                {"image": "localhost:5000/web:2c3d@sha256:77"}, {"image": "localhost:5000/web:other"}, {"image": "localhost:5000/web"},
+                {"image": "localhost:5000/web:2c3d@sha256:00"}, {"image": "web:2c3d"},
+            ]}})
+        );
+        assert!(!pins.object(&mut object).changed, "a second time changes nothing");
     }
 
     #[test]

@@ -140,6 +140,12 @@ pub trait Builder: Send + Sync {
     /// Which of these references stand where the workloads' node finds them, in the order of the question. An image with a part missing does not stand.
     async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError>;
 
+    /// The digests by which workloads are to ask for these images, where they are pulled from a registry: a tag there may be moved by others. `None` is
+    /// an image that does not stand. A builder whose images nodes have already has none to give.
+    async fn digests(&self, references: &[String]) -> Result<Vec<Option<String>>, BuildError> {
+        Ok(vec![None; references.len()])
+    }
+
     /// Builds one image. Progress goes to `log` as it comes: whoever holds the other end must read it, or drop it. Dropping the future cancels the
     /// build at the builder.
     async fn build(&self, order: &BuildOrder, context: Context, log: Sender<Progress>) -> Result<Built, BuildError>;

@@ -104,17 +104,24 @@ impl Registry {
 #[async_trait]
 impl Builder for Registry {
     async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
-        let channel = self.endpoint.channel().await?;
-        let mut present = Vec::with_capacity(references.len());
+        Ok(self.digests(references).await?.iter().map(Option::is_some).collect())
+    }
+
+    async fn digests(&self, references: &[String]) -> Result<Vec<Option<String>>, BuildError> {
+        let mut digests = Vec::with_capacity(references.len());
         for reference in references {
-            let asked = buildkit::resolves(&self.endpoint, channel.clone(), self.credentials.clone(), reference);
+            // A connection each: it is the end of the question, too.
+            let asked = async {
+                let channel = self.endpoint.channel().await?;
+                buildkit::resolve(&self.endpoint, channel, self.credentials.clone(), reference).await
+            };
             let answer = tokio::time::timeout(ANSWER, asked).await;
-            present.push(answer.unwrap_or_else(|_| {
+            digests.push(answer.unwrap_or_else(|_| {
                 let registry = super::reference::split(reference).0.to_owned();
                 Err(BuildError::Registry { registry, status: None, reason: "it does not answer".to_owned() })
             })?);
         }
-        Ok(present)
+        Ok(digests)
     }
 
     async fn build(&self, order: &BuildOrder, context: Context, log: Sender<Progress>) -> Result<Built, BuildError> {

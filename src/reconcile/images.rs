@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, watch as channel};
 
 use super::Reconciler;
-use crate::builder::queue::{NotHad, PARALLEL, Queue, Wanted};
-use crate::builder::{self, BuildError, BuildOrder, Builder, reference};
+use crate::build::rewrite::Rewrite;
+use crate::builder::queue::{Had, NotHad, PARALLEL, Queue, Wanted};
+use crate::builder::{self, BuildError, BuildOrder, Builder, PullPolicy, reference};
 use crate::model::images::{Image, ImageSource};
 use crate::model::{CommitId, Desired, Failure, Stage};
+use crate::render::finish::rewrite;
 use crate::report::log;
 use crate::source::Store;
 use crate::source::context::{FILE_LIMIT, find, stream};
@@ -18,14 +20,22 @@ use crate::source::context::{FILE_LIMIT, find, stream};
 /// The builder that all environments share, and what is known of its images.
 pub struct Images {
     queue: Queue,
-    /// References that were seen to stand. A tag follows from its content, so what stood once is the same as long as it stands.
-    known: Mutex<HashSet<String>>,
+    known: Mutex<Known>,
     /// What environments are about to use, whether or not it is in any status yet.
     claims: Mutex<HashMap<String, Claims>>,
     /// An image is removed by whoever has it alone, so that nobody finds it standing meanwhile.
     removing: RwLock<()>,
     /// Counts commits that had something built.
     builds: channel::Sender<u64>,
+}
+
+/// What is known of images. A tag follows from its content, so what stood once is the same as long as it stands.
+#[derive(Default)]
+struct Known {
+    /// References that were seen to stand.
+    stand: HashSet<String>,
+    /// Digests that a registry gave. They are not forgotten as long as it can't be asked: an object that lost its digest would be rolled out anew.
+    digests: BTreeMap<String, String>,
 }
 
 /// The images of an environment's commits that are on their way: of the one that was last at the gates, and of the one that was last written. There
@@ -74,12 +84,12 @@ impl Images {
         if self.claimed().iter().any(|claimed| reference::full(claimed) == wanted) {
             return Ok(false);
         }
-        self.known().retain(|known| reference::full(known) != wanted);
+        self.known().stand.retain(|known| reference::full(known) != wanted);
         self.builder().remove(reference).await?;
         Ok(true)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,15 +98,38 @@ impl Images {
         let _none_goes = self.removing.read().await;
         let asked: Vec<String> = {
             let known = self.known();
-            references.iter().filter(|reference| !known.contains(*reference)).cloned().collect()
+            references.iter().filter(|reference| !known.stand.contains(*reference)).cloned().collect()
         };
         if !asked.is_empty() {
             let present = self.queue.builder().present(&asked).await?;
             let found = asked.into_iter().zip(present).filter(|(_, present)| *present);
-            self.known().extend(found.map(|(reference, _)| reference));
+            self.known().stand.extend(found.map(|(reference, _)| reference));
         }
         let known = self.known();
-        Ok(references.iter().map(|reference| known.contains(reference)).collect())
+        Ok(references.iter().map(|reference| known.stand.contains(reference)).collect())
+    }
+
+    /// The digests of those that stand in a registry, by their references. What is known costs no request, and stays if the registry can't be asked.
+    async fn digests(&self, references: Vec<String>) -> Result<BTreeMap<String, String>, BuildError> {
+        if self.queue.builder().pull_policy() == PullPolicy::Never {
+            return Ok(BTreeMap::new());
+        }
+        let _none_goes = self.removing.read().await;
+        let asked: Vec<String> = {
+            let known = self.known();
+            let is_known =
+                |reference: &&String| known.stand.contains(*reference) && known.digests.contains_key(*reference);
+            references.iter().filter(|reference| !is_known(reference)).cloned().collect()
+        };
+        let answer = if asked.is_empty() { Ok(Vec::new()) } else { self.queue.builder().digests(&asked).await };
+        let mut known = self.known();
+        match answer {
+            Err(error) if !asked.iter().all(|reference| known.digests.contains_key(reference)) => return Err(error),
+            Err(_) => {}
+            Ok(found) => asked.into_iter().zip(found).for_each(|(reference, digest)| known.take(reference, digest)),
+        }
+        let digest = |reference: String| Some((reference.clone(), known.digests.get(&reference)?.clone()));
+        Ok(references.into_iter().filter_map(digest).collect())
     }
 
     /// Builds those of a commit's images that do not stand, and says how long it took. Dropping the future cancels what nobody else waits for.
@@ -118,8 +151,27 @@ impl Images {
         for image in &had {
             log::image(environment, commit, &image.reference, image.built.is_some(), image.took);
         }
-        self.known().extend(had.into_iter().map(|image| image.reference));
+        let mut known = self.known();
+        for Had { reference, built, .. } in had {
+            match built.and_then(|built| built.digest) {
+                Some(digest) => known.take(reference, Some(digest)),
+                None => _ = known.stand.insert(reference),
+            }
+        }
         Ok(began.elapsed())
+    }
+}
+
+impl Known {
+    /// What was heard of an image: the digest that it stands with, or that it does not.
+    fn take(&mut self, reference: String, digest: Option<String>) {
+        match digest {
+            Some(digest) => {
+                self.stand.insert(reference.clone());
+                self.digests.insert(reference, digest);
+            }
+            None => _ = self.digests.remove(&reference),
+        }
     }
 }
 
@@ -161,6 +213,21 @@ impl Reconciler {
         Ok(if lacking.images.is_empty() { None } else { Some(lacking) })
     }
 
+    /// The same with the digests of images that stand in a registry: whoever moves a tag there changes nothing here.
+    pub(super) async fn pinned(&self, mut desired: Desired) -> Result<Desired, Failure> {
+        let Some(images) = self.shared.images.as_ref().filter(|_| !desired.images.is_empty()) else {
+            return Ok(desired);
+        };
+        let used = desired.images.iter().filter(|image| image.used).map(Image::reference).collect();
+        let digests = images.digests(used).await.map_err(|error| failure(None, &error))?;
+        if !digests.is_empty() {
+            let pins = Rewrite::pinning(digests.iter().map(|(reference, digest)| (&**reference, &**digest)));
+            let rewritten = rewrite(&desired.objects, &pins);
+            desired.objects = rewritten.map_err(|error| Failure::new(Stage::Render, error.to_string()))?.objects;
+        }
+        Ok(desired)
+    }
+
     /// Builds what is lacking, and says how long it took. Dropping the future cancels what nobody else waits for.
     pub async fn build(&self, store: &Store, lacking: &Lacking) -> Result<Duration, Failure> {
         let Some(images) = &self.shared.images else { return Err(no_builder(&lacking.images)) };
@@ -184,7 +251,7 @@ impl Reconciler {
     pub(super) fn forget_images(&self, desired: &Desired) {
         if let Some(images) = &self.shared.images {
             let mut known = images.known();
-            desired.images.iter().for_each(|image| _ = known.remove(&image.reference()));
+            desired.images.iter().for_each(|image| _ = known.stand.remove(&image.reference()));
         }
     }
 }

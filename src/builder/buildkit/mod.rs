@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_client::LlbBridgeClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{ListWorkersRequest, SolveRequest, SolveResponse, StatusRequest};
 use tokio::sync::mpsc::Sender;
+use tonic::Status;
 use tonic::transport::Channel;
 
 pub(super) use self::failure::parse_error;
@@ -99,24 +101,29 @@ pub(super) async fn answers(channel: Channel) -> bool {
     ControlClient::new(channel).list_workers(ListWorkersRequest::default()).await.is_ok()
 }
 
-/// Whether an image is in its registry, as buildkitd sees it.
-pub(super) async fn resolves(
+/// The digest of an image in its registry, as buildkitd sees it; `None` if it has none of this name. Nothing is pulled but its configuration.
+///
+/// Who asks stands in for a frontend, whose build ends with the connection.
+pub(super) async fn resolve(
     endpoint: &Endpoint,
     channel: Channel,
     credentials: Credentials,
     reference: &str,
-) -> Result<bool, BuildError> {
-    let mut control = ControlClient::new(channel);
+) -> Result<Option<String>, BuildError> {
+    let mut control = ControlClient::new(channel.clone());
     let session = Session::new(Box::pin(futures::stream::empty()), credentials);
-    let request = solve::resolve(reference, &session.id);
+    let build = SolveRequest { r#ref: session::random_id(), session: session.id.clone(), ..SolveRequest::default() };
+    let question = solve::question(reference, &build.r#ref).map_err(|status| failure::of_call(&status, endpoint))?;
     let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, endpoint))?;
+    let mut frontend = LlbBridgeClient::new(channel).max_decoding_message_size(MESSAGE);
     let answer = tokio::select! {
-        answer = control.solve(request) => answer,
+        answer = frontend.resolve_image_config(question) => answer.map(|answer| answer.into_inner().digest),
+        ended = control.solve(build) => Err(ended.err().unwrap_or_else(|| Status::unavailable("it ended the question"))),
         never = endless(tunnel) => match never {},
     };
     match answer {
-        Ok(_) => Ok(true),
-        Err(status) if status.message().ends_with(": not found") => Ok(false),
+        Ok(digest) => Ok(Some(digest)),
+        Err(status) if status.message().ends_with(": not found") => Ok(None),
         Err(status) => Err(failure::of_registry(&status, reference, endpoint)),
     }
 }

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::ResolveImageConfigRequest;
 use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::{
     MatchType, Policy, PolicyAction, Rule, Selector, Update,
 };
 use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest};
-
-use bollard_buildkit_proto::pb::{Definition, Input, Op, SourceOp, op};
-use prost::Message;
-use sha2::{Digest, Sha256};
+use tonic::{Request, Status};
 
 use crate::builder::{BuildOrder, LABEL, reference};
 
@@ -76,25 +74,16 @@ pub(super) fn request(order: &BuildOrder, session: &str, context: &str, how: &Ho
     }
 }
 
-/// A request that resolves an image in its registry, and pulls and builds nothing.
-pub(super) fn resolve(reference: &str, session: &str) -> SolveRequest {
-    let source = SourceOp {
-        identifier: format!("docker-image://{}", reference::full(reference)),
-        attrs: BTreeMap::from([("image.resolvemode".to_owned(), "pull".to_owned())]),
-    };
-    let source = Op { op: Some(op::Op::Source(source)), ..Op::default() }.encode_to_vec();
-    let digest = format!("sha256:{}", hex(&Sha256::digest(&source)));
-    let wanted = Op { inputs: vec![Input { digest, index: 0 }], ..Op::default() }.encode_to_vec();
-    SolveRequest {
-        r#ref: super::session::random_id(),
-        session: session.to_owned(),
-        definition: Some(Definition { def: vec![source, wanted], ..Definition::default() }),
-        ..SolveRequest::default()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What a frontend asks of the build that it serves: what the registry has of this name. The node's own store is not asked.
+pub(super) fn question(image: &str, build: &str) -> Result<Request<ResolveImageConfigRequest>, Status> {
+    let mut question = Request::new(ResolveImageConfigRequest {
+        r#ref: reference::full(image),
+        resolve_mode: "pull".to_owned(),
+        ..ResolveImageConfigRequest::default()
+    });
+    let build = build.parse().map_err(|_| Status::internal("a build's name is not ASCII"))?;
+    question.metadata_mut().insert("buildkit-controlapi-buildid", build);
+    Ok(question)
 }
 
 /// The bases of this repository are taken from the node, and a registry is asked only for what is not there. Otherwise BuildKit asks first for a

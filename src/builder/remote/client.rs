@@ -154,6 +154,16 @@ impl Remote {
         BuildError::Builder { endpoint: self.endpoint(), reason }
     }
 
+    /// Asks for a value of each reference.
+    async fn of_each<T: DeserializeOwned>(&self, path: &str, references: &[String]) -> Result<Vec<T>, BuildError> {
+        let question = serde_json::to_vec(references).map_err(|error| self.unreadable(&error))?;
+        let values: Vec<T> = self.ask(Method::POST, path, question.into()).await?;
+        if values.len() == references.len() {
+            return Ok(values);
+        }
+        Err(self.unreadable(&io::Error::other("it is of another length than the question")))
+    }
+
     async fn run(&self, order: &BuildOrder, context: Context, log: &Sender<Progress>) -> Result<Built, BuildError> {
         let mut first = serde_json::to_vec(order).map_err(|error| self.unreadable(&error))?;
         first.push(b'\n');
@@ -187,12 +197,14 @@ impl Remote {
 #[async_trait]
 impl Builder for Remote {
     async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
-        let question = serde_json::to_vec(references).map_err(|error| self.unreadable(&error))?;
-        let present: Vec<bool> = self.ask(Method::POST, "/v1/present", question.into()).await?;
-        if present.len() == references.len() {
-            return Ok(present);
+        self.of_each("/v1/present", references).await
+    }
+
+    async fn digests(&self, references: &[String]) -> Result<Vec<Option<String>>, BuildError> {
+        match self.policy {
+            PullPolicy::IfNotPresent => self.of_each("/v1/digests", references).await,
+            PullPolicy::Never => Ok(vec![None; references.len()]),
         }
-        Err(self.unreadable(&io::Error::other("it is of another length than the question")))
     }
 
     async fn build(&self, order: &BuildOrder, context: Context, log: Sender<Progress>) -> Result<Built, BuildError> {

@@ -6,6 +6,7 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `POST /v1/present` | references, as a JSON list | which stand, as a JSON list |
+//! | `POST /v1/digests` | references, as a JSON list | their digests, as a JSON list; null for what does not stand |
 //! | `POST /v1/build` | the order as one line of JSON, then the context as a tar | a [`Frame`] a line; the last is the outcome |
 //! | `GET /v1/images` | | a JSON list of [`Stored`](super::Stored) |
 //! | `DELETE /v1/images/{reference}` | | 204 |

@@ -46,6 +46,7 @@ pub(super) fn router(builder: Arc<dyn Builder>, gate: Arc<Gate>) -> Router {
 pub(super) fn requests(builder: Arc<dyn Builder>) -> Router {
     Router::new()
         .route("/v1/present", post(present))
+        .route("/v1/digests", post(digests))
         .route("/v1/build", post(build))
         .route("/v1/images", get(images))
         .route("/v1/images/{reference}", delete(remove))
@@ -71,6 +72,14 @@ async fn present(State(builder): Behind, body: Body) -> Response {
     let Ok(body) = to_bytes(body, WHOLE).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
     match serde_json::from_slice::<Vec<String>>(&body) {
         Ok(references) => answer(builder.present(&references).await),
+        Err(error) => bad(&error),
+    }
+}
+
+async fn digests(State(builder): Behind, body: Body) -> Response {
+    let Ok(body) = to_bytes(body, WHOLE).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
+    match serde_json::from_slice::<Vec<String>>(&body) {
+        Ok(references) => answer(builder.digests(&references).await),
         Err(error) => bad(&error),
     }
 }

@@ -58,6 +58,11 @@ impl Builder for StandIn {
         self.outcome(references.iter().map(|reference| reference.ends_with(":stands")).collect())
     }
 
+    async fn digests(&self, references: &[String]) -> Result<Vec<Option<String>>, BuildError> {
+        let digest = |reference: &String| reference.ends_with(":stands").then(|| format!("sha256:of-{reference}"));
+        self.outcome(references.iter().map(digest).collect())
+    }
+
     async fn build(
         &self,
         order: &BuildOrder,
@@ -239,6 +244,10 @@ async fn what_stands_and_what_may_be_removed() {
     assert_eq!(pod.remote.present(&asked).await.unwrap(), [true, false]);
     assert_eq!(pod.remote.pull_policy(), PullPolicy::Never);
     assert_eq!(pod.remote.clone().pushes().pull_policy(), PullPolicy::IfNotPresent);
+    let asked = ["a:stands".to_owned(), "b:missing".to_owned()];
+    assert_eq!(pod.remote.digests(&asked).await.unwrap(), [None, None], "the node has them, or not");
+    let digests = pod.remote.clone().pushes().digests(&asked).await.unwrap();
+    assert_eq!(digests, [Some("sha256:of-a:stands".to_owned()), None]);
     assert_eq!(pod.remote.present(&[]).await.unwrap(), [true; 0]);
     assert_eq!(pod.remote.images().await.unwrap(), pod.behind.images().await.unwrap());
     for name in ["ours:1", "theirs:1", "nobodys:1", "../../livez"] {

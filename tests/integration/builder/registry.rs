@@ -16,6 +16,7 @@ async fn an_image_is_pushed_and_found_in_the_registry() {
     let digest = built.unwrap_or_else(|error| panic!("{error}: {log:#?}")).digest.expect("buildkitd tells the digest");
     let asked = [name, format!("localhost:5000/team/pushed@{digest}"), "localhost:5000/team/pushed:2".to_owned()];
     assert_eq!(builder.present(&asked).await.unwrap(), [true, true, false]);
+    assert_eq!(builder.digests(&asked).await.unwrap(), [Some(digest.clone()), Some(digest), None]);
 
     let nowhere = order("localhost:1/team/pushed:1");
     let error = fails(&builder, &nowhere, dockerfile("FROM scratch\nLABEL a=b\n")).await;

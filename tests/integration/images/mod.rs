@@ -272,7 +272,7 @@ async fn an_image_that_breaks_where_it_stands_is_built_again_and_one_that_was_no
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
-async fn images_with_a_registry_in_their_name_are_pushed_and_pulled() {
+async fn images_with_a_registry_in_their_name_are_pushed_and_pulled_by_their_digest() {
     let yard = Yard::new("pushed").await;
     let web = "images: [{name: localhost:5000/web, context: apps/web}]\n";
     let first = yard.push([
@@ -282,12 +282,28 @@ async fn images_with_a_registry_in_their_name_are_pushed_and_pulled() {
         ("manifests/web.yaml", deployment("web").replace("image: web", "image: 'localhost:5000/web'")),
     ]);
     let buildkit = format!("unix://{}", yard.node.buildkit().display());
-    let plumb = yard.scene.run_with(&["--builder", &buildkit, "--push", "--registry-insecure"]);
+    let push = ["--builder", &buildkit, "--push", "--registry-insecure"];
+    let plumb = yard.scene.run_with(&push);
     yard.scene.deployed(first).await;
-    assert!(yard.runs("web").await.starts_with("localhost:5000/web:"));
-    let second = yard.push([("manifests/c.yaml", config_map("c", &[("x", "1")]))]);
+    let pinned = yard.runs("web").await;
+    assert!(pinned.starts_with("localhost:5000/web:") && pinned.contains("@sha256:"), "{pinned}");
+    let second = yard
+        .push([("apps/web/answer", yard.answer("pushed anew")), ("manifests/c.yaml", config_map("c", &[("x", "1")]))]);
     yard.scene.deployed(second).await;
-    assert_eq!(built(&plumb, "localhost:5000/web"), 1, "{:#?}", plumb.log());
+    let newer = yard.runs_another("web", &pinned).await;
+    assert!(newer.contains("@sha256:"), "{newer}");
+    assert_eq!(built(&plumb, "localhost:5000/web"), 2, "{:#?}", plumb.log());
+
+    // A start asks the registry for the digests: nothing drifted, nothing is rolled out, and going back builds nothing.
+    drop(plumb);
+    let mut plumb = yard.scene.run_with(&push);
+    let line = plumb.wait_for_log(|line| line.contains(" deployed ") || line.contains(" unchanged "), SOON).await;
+    assert!(line.contains("applied=0"), "{line}");
+    let back = yard.push([("apps/web/answer", yard.answer("pushed"))]);
+    yard.scene.deployed(back).await;
+    assert_eq!(yard.runs_another("web", &newer).await, pinned, "the same tag with the same digest");
+    assert_eq!(built(&plumb, "localhost:5000/web"), 0, "{:#?}", plumb.log());
+    assert!(!plumb.log().iter().any(|line| line.contains(" drift ")), "{:#?}", plumb.log());
 }
 
 #[tokio::test]
