@@ -1,5 +1,6 @@
 //! Images of a repository, from a commit to pods that run them: built when their content changed, and only then.
 
+mod docker;
 mod registry;
 mod trouble;
 
