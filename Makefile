@@ -51,6 +51,7 @@ apps: $(deny) ## the Todo Chatbot's programs: format, lints, licenses and tests,
 	  CARGO_TARGET_DIR=target/apps cargo clippy --locked --all-targets --manifest-path "$$package" -- -D warnings && \
 	  CARGO_TARGET_DIR=target/apps cargo test --locked --manifest-path "$$package" || exit 1; \
 	done
+	apps/support/with cargo test --locked --manifest-path apps/frontend/Cargo.toml all_parts_together
 
 chart: ## the Todo Chatbot's chart: helm lint, every switch, the API server's strict dry-run
 	tests/cluster/with tests/chart/check
