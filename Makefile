@@ -70,7 +70,7 @@ readme: ## the commands of README.md
 bench: ## measure; writes target/bench/report.json
 	cargo bench --locked --bench plumb
 
-demo: ## build plumb and a local cluster, push commits to a scratch repository, show them deployed
+demo: ## build plumb and a local cluster, push commits to a scratch repository, show them deployed; as root with real pods
 	@tests/demo/demo
 
 cluster-up: ## start a local Kubernetes control plane; prints the KUBECONFIG to use

@@ -40,3 +40,4 @@ mod rollback;
 mod sequences;
 mod serve;
 mod sync;
+mod todo;

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# What the demos share. To be sourced: builds plumb, makes a scratch directory, and says how steps are shown.
+# The functions work on these: `root` (the repository), `work` (the scratch directory), `daemon` (the process id of `plumb run`, or empty).
+# shellcheck disable=SC2034,SC2154  # which the scripts that source this use or set
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$root" || exit
+profile=${PROFILE:-release}
+case $profile in dev) target=debug ;; *) target=$profile ;; esac
+echo "building plumb (the first time takes some minutes)"
+cargo build --locked --profile "$profile" --quiet
+work=$(mktemp -d "${TMPDIR:-/tmp}/plumb-demo.XXXXXX")
+daemon=
+trap 'rm -rf "$work"' EXIT
+
+bold='' dim='' plain=''
+if [ -t 1 ]; then
+  bold=$(tput bold 2>/dev/null || true) dim=$(tput dim 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+fi
+say() { printf '\n%s# %s%s\n' "$dim" "$*" "$plain"; }
+# What is shown has /srv for the scratch directory.
+shown() { sed "s#$work#/srv#g"; }
+run() {
+  printf '%s$ %s%s\n' "$bold" "$*" "$plain" | shown
+  { bash -c "$*" 2>&1 || { echo "(exit $?)"; return 1; }; } | shown
+}
+
+# until_log WORD [SECONDS]: prints what plumb logs from here on, as it comes, up to a line that has the word; fails if none comes.
+seen=0
+until_log() {
+  local word=$1 limit=$((SECONDS + ${2:-60})) line
+  while [ "$SECONDS" -lt "$limit" ]; do
+    while IFS= read -r line; do
+      seen=$((seen + 1))
+      cut -d' ' -f2- <<<"$line" | sed 's/^ */  plumb| /' | shown
+      if grep -q "$word" <<<"$line"; then return; fi
+    done < <(tail -n +$((seen + 1)) "$work/plumb.log")
+    sleep 0.1
+  done
+  echo "plumb did not log \"$word\" in time" >&2
+  exit 1
+}
+
+# start_plumb ARGUMENT...: `plumb run` in the background.
+start_plumb() {
+  printf '%s$ plumb run %s &%s\n' "$bold" "$*" "$plain" | shown
+  plumb run "$@" >"$work/plumb.log" 2>&1 &
+  daemon=$!
+}
+
+stop_plumb() { [ -z "$daemon" ] || { kill "$daemon" 2>/dev/null && wait "$daemon" 2>/dev/null; } || true; }
+
+# plumb writes commits too.
+export GIT_AUTHOR_NAME=Ada GIT_AUTHOR_EMAIL=ada@example.org GIT_COMMITTER_NAME=Ada GIT_COMMITTER_EMAIL=ada@example.org
+
+# make_repository PATH...: /srv/repo.git on a server, and the clone /srv/todo with these paths of this repository, not pushed yet.
+make_repository() {
+  git init --quiet --bare --initial-branch=main "$work/repo.git"
+  git init --quiet --initial-branch=main "$work/todo"
+  (cd "$root" && git ls-files -z --cached --others --exclude-standard -- "$@" | xargs -0 cp --parents --target-directory "$work/todo")
+  cd "$work/todo" || exit
+  # One environment is enough to look at.
+  rm -r environments/staging environments/prod
+  git add --all && git commit --quiet --message "The Todo Chatbot" && git remote add origin "$work/repo.git"
+}

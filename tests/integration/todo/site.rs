@@ -1,0 +1,290 @@
+//! The Todo Chatbot on a node: its database and a scripted model beside it, and a plumb that deploys what is pushed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use git2::Oid;
+use http::StatusCode;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
+use plumb::model::environment::{Condition, HistoryEntry};
+use serde_json::Value;
+
+use super::beside::Beside;
+use super::http::{ask, request};
+use crate::harness::{Change, Cluster, Node, Plumb, TestEnv, eventually};
+use crate::scene::{SOON, Scene, install_crd};
+
+/// What nobody may ever read in a log, an Event, a status, a history or a metric.
+pub fn secrets() -> Vec<String> {
+    let plain = [DATABASE_PASSWORD, SIGNING_KEY, MODEL_KEY].map(ToOwned::to_owned);
+    // As they stand in a Secret.
+    let whole = [database("todo_dev"), SIGNING_KEY.to_owned(), MODEL_KEY.to_owned()];
+    plain.into_iter().chain(whole.map(|secret| STANDARD.encode(secret))).collect()
+}
+
+const DATABASE_PASSWORD: &str = "canary-of-the-database";
+const SIGNING_KEY: &str = "canary-that-signs-sessions-of-32-characters-and-more";
+const MODEL_KEY: &str = "canary-of-the-model";
+
+/// How long images may take that have to be compiled first, on a busy machine.
+const COMPILED: Duration = Duration::from_secs(60 * 60);
+/// The port of the scripted model.
+const MODEL_PORT: u16 = 8002;
+
+const DEFINITION: &str = "environments/dev/environment.yaml";
+const STAGING: &str = "environments/staging/values.yaml";
+const VALUES: &str = "environments/dev/values.yaml";
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The site. Its environments have the names that they have in this repository: the node is its own.
+pub struct Site {
+    pub node: Node,
+    pub scene: Scene,
+    pub plumb: Plumb,
+    /// Where plumb answers.
+    pub listens: String,
+    /// What staging has before it gets something newer: one pod of the frontend.
+    pub older: Oid,
+    has_rust: bool,
+    _postgres: Beside,
+    _model: Beside,
+}
+
+/// Runs a command to its end; it must go well.
+fn done(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().expect("it starts");
+    assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).expect("text")
+}
+
+/// The repository as it is checked out: charts, environments and applications.
+fn files() -> Vec<(String, Vec<u8>)> {
+    let tracked = ["apps", "environments", "manifests/todo-app", "plumb.yaml"];
+    let listed = done(
+        Command::new("git")
+            .args(["-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"])
+            .args(tracked),
+    );
+    let paths = listed.split_terminator('\0').filter(|path| Path::new(ROOT).join(path).is_file());
+    paths.map(|path| (path.to_owned(), std::fs::read(Path::new(ROOT).join(path)).expect("a file"))).collect()
+}
+
+/// The values of environment `dev`, with secrets that are looked for, and the scripted model.
+fn values() -> String {
+    let values = std::fs::read_to_string(Path::new(ROOT).join(VALUES)).expect("a file");
+    let secret = values.find("\nsecret:").expect("its secret");
+    format!(
+        "{}
+secret:
+  create: true
+  databaseUrl: {}
+  jwtSecret: {SIGNING_KEY}
+  openaiApiKey: {MODEL_KEY}
+config:
+  OPENAI_BASE_URL: http://host.minikube.internal:{MODEL_PORT}/v1
+",
+        &values[..secret],
+        database("todo_dev"),
+    )
+}
+
+/// Environment `dev`, which takes a rollout for failed a little sooner.
+fn definition() -> String {
+    let definition = std::fs::read_to_string(Path::new(ROOT).join(DEFINITION)).expect("a file");
+    format!("{}\n  timeout: 90s\n", definition.trim_end())
+}
+
+fn database(name: &str) -> String {
+    format!("postgresql://todo:{DATABASE_PASSWORD}@host.minikube.internal:5432/{name}")
+}
+
+/// The scripted model of the backend's tests as a program.
+fn scripted_model() -> PathBuf {
+    let target = Path::new(ROOT).join("target/apps");
+    let manifest = Path::new(ROOT).join("apps/backend/Cargo.toml");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--locked", "--quiet", "--example", "scripted_model", "--manifest-path"]).arg(manifest);
+    done(cargo.env("CARGO_TARGET_DIR", &target));
+    target.join("debug/examples/scripted_model")
+}
+
+impl Site {
+    /// An empty node, and the first commit on branch `dev` before plumb looks at it.
+    pub async fn start() -> (Self, Oid) {
+        let model = scripted_model();
+        let node = Node::start(&["--dns", "--internet"]);
+        // The machine's end of the link, where pods find it.
+        let machine = node.address().strip_suffix(".2").map(|subnet| format!("{subnet}.1")).expect("an address");
+        let postgres = Path::new(ROOT).join("tests/cluster/postgres");
+        let (postgres, ()) = Beside::start(
+            Command::new(postgres).args([&machine, DATABASE_PASSWORD, "todo_dev", "todo_staging"]),
+            |line| (line == "ready").then_some(()),
+        );
+        let (model, ()) =
+            Beside::start(Command::new(model).args([&format!("{machine}:{MODEL_PORT}"), MODEL_KEY]), |_| Some(()));
+
+        let env = TestEnv::on(Cluster::Given(node.admin_kubeconfig()), "todo").await;
+        install_crd(&env).await;
+        env.repository().commit("main", files());
+        let staging = std::fs::read_to_string(Path::new(ROOT).join(STAGING)).expect("a file");
+        let older = env.repository().commit("main", [(STAGING, format!("{staging}\nfrontend: {{replicas: 1}}\n"))]);
+        env.repository().commit("main", [(STAGING, staging), (DEFINITION, definition())]);
+        let first = env.repository().commit("dev", [(VALUES, values())]);
+        let scene = Scene { env, name: "dev".to_owned(), namespace: "todo-dev".to_owned() };
+        let missing = import(&node, &images(&scene, first).await);
+        let has_rust = missing && make_rust(&node);
+        let (plumb, listens) = run(&node, &scene).await;
+        (Self { node, scene, plumb, listens, older, has_rust, _postgres: postgres, _model: model }, first)
+    }
+
+    /// A push to branch `dev`. Images that an earlier run has built are there before.
+    pub async fn push<P: AsRef<Path>, C: Into<Change>>(&mut self, changes: impl IntoIterator<Item = (P, C)>) -> Oid {
+        let commit = self.scene.env.repository().write("dev", changes);
+        if import(&self.node, &images(&self.scene, commit).await) && !self.has_rust {
+            self.has_rust = make_rust(&self.node);
+        }
+        self.scene.env.repository().set_branch("dev", commit);
+        commit
+    }
+
+    /// Pushes another value of what the containers are configured with.
+    pub async fn set(&mut self, name: &str, value: &str) -> Oid {
+        self.push([(VALUES, format!("{}  {name}: {value}\n", values()))]).await
+    }
+
+    /// Waits until this commit is deployed in an environment, and its images are kept for the next run.
+    pub async fn deployed(&self, environment: &str, commit: Oid) -> HistoryEntry {
+        let entry = eventually(COMPILED, || async {
+            let status = self.scene.environment_of(environment).await.and_then(|environment| environment.status);
+            let history = status.context("no status yet")?.history;
+            let entry = history.into_iter().find(|entry| entry.commit == commit.to_string());
+            entry.with_context(|| format!("{commit} has not ended"))
+        })
+        .await;
+        assert_eq!(entry.outcome, "Deployed", "{entry:?}");
+        keep(&self.node, &images(&self.scene, commit).await);
+        entry
+    }
+
+    /// Waits until an environment's condition has this status and its message all these texts.
+    pub async fn is(&self, environment: &str, condition: &str, status: &str, texts: &[&str]) -> Condition {
+        eventually(SOON * 4, || async {
+            let found = self.scene.environment_of(environment).await.and_then(|environment| environment.status);
+            let conditions = found.context("no status")?.conditions;
+            let found = conditions.into_iter().find(|found| found.type_ == condition).context("no such condition")?;
+            ensure!(found.status == status && texts.iter().all(|text| found.message.contains(text)), "{found:?}");
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The pods of a namespace, as soon as there are so many, all of them Ready, and none that is going.
+    pub async fn pods(&self, namespace: &str, count: usize) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.scene.env.admin(), namespace);
+        eventually(SOON * 4, || async {
+            let found = pods.list(&ListParams::default()).await?.items;
+            let unready: Vec<_> = found.iter().filter(|pod| !is_ready(pod)).map(|pod| pod.name_any()).collect();
+            ensure!(found.len() == count && unready.is_empty(), "{} pods, not ready: {unready:?}", found.len());
+            Ok(found)
+        })
+        .await
+    }
+
+    /// A line of plumb's log that has all these texts and came after so many others.
+    pub async fn line(&mut self, after: usize, texts: &[&str]) -> String {
+        self.plumb.wait_for_log_after(after, |line| texts.iter().all(|text| line.contains(text)), SOON).await
+    }
+
+    /// How often something was built.
+    pub fn builds(&self) -> usize {
+        self.plumb.log().iter().filter(|line| line.contains(" built ")).count()
+    }
+
+    /// Where the pages are.
+    pub fn frontend(&self, port: u16) -> String {
+        format!("{}:{port}", self.node.address())
+    }
+
+    /// Opens the backend to this machine, as no environment does, and gives its address.
+    pub async fn expose_backend(&self) -> String {
+        let service = "{apiVersion: v1, kind: Service, metadata: {name: by-hand}, spec: {type: NodePort, ports: [{port: 8000}], \
+                       selector: {app: todo-chatbot, component: backend}}}";
+        self.scene.kubectl_ok(&["apply", "-n", "todo-dev", "-f", "-"], service).await;
+        let port = ["get", "service", "by-hand", "-n", "todo-dev", "-o", "jsonpath={.spec.ports[0].nodePort}"];
+        let port = self.scene.kubectl_ok(&port, "").await;
+        let address = format!("{}:{}", self.node.address(), port.trim());
+        eventually(SOON, || async {
+            let (status, answer) = ask(&address, request("GET", &address, "/health", "", None)).await?;
+            ensure!(status == StatusCode::OK, "{status}: {answer}");
+            Ok(())
+        })
+        .await;
+        address
+    }
+
+    /// Makes the Secret of an environment that has none in git, as the chart's notes say.
+    pub async fn make_secret(&self, namespace: &str, database_name: &str) {
+        self.scene.kubectl_ok(&["create", "namespace", namespace], "").await;
+        let literal = |key: &str, value: &str| format!("--from-literal={key}={value}");
+        let (database, key) = (literal("database-url", &database(database_name)), literal("jwt-secret", SIGNING_KEY));
+        let arguments = ["create", "secret", "generic", "todo-secrets", "-n", namespace, &database, &key];
+        self.scene.kubectl_ok(&arguments, "").await;
+    }
+}
+
+async fn run(node: &Node, scene: &Scene) -> (Plumb, String) {
+    let repository = scene.env.repository().path();
+    let socket = |path: PathBuf| format!("unix://{}", path.display());
+    let (repository, buildkit, containerd) =
+        (repository.display().to_string(), socket(node.buildkit()), socket(node.containerd()));
+    let args =
+        ["run", "--repo", &repository, "--builder", &buildkit, "--containerd", &containerd, "--listen", "127.0.0.1:0"];
+    let mut plumb = Plumb::spawn(scene.env.kubeconfig(), args);
+    let line = plumb.wait_for_log(|line| line.contains("answering /livez"), SOON).await;
+    let listens = line.split("address=").nth(1).expect("the address").trim().to_owned();
+    (plumb, listens)
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    let status = pod.status.clone().unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// The images that a commit names, with their tags.
+async fn images(scene: &Scene, commit: Oid) -> Vec<String> {
+    let (code, output) = scene.verb(&["build", "dev", "--dry-run", "--at", &commit.to_string(), "-o", "json"]).await;
+    assert_eq!(code, Some(0), "{output}");
+    let shown: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
+    let images = shown.as_array().into_iter().flatten().filter_map(|image| image["image"].as_str());
+    images.map(ToOwned::to_owned).collect()
+}
+
+/// Brings those to the node that an earlier run has built; whether others are missing.
+fn import(node: &Node, images: &[String]) -> bool {
+    !image_cache("import", node, images).is_empty()
+}
+
+/// Keeps images of the node for later runs.
+fn keep(node: &Node, images: &[String]) {
+    image_cache("export", node, images);
+}
+
+fn image_cache(verb: &str, node: &Node, images: &[String]) -> String {
+    done(Command::new(Path::new(ROOT).join("tests/cluster/image-cache")).arg(verb).arg(node.directory()).args(images))
+}
+
+/// Gives the node the base image that the applications are compiled in.
+fn make_rust(node: &Node) -> bool {
+    let started = Instant::now();
+    done(Command::new(Path::new(ROOT).join("tests/cluster/rust")).arg(node.directory()));
+    eprintln!("images are missing and will be compiled; their base took {:.0?}", started.elapsed());
+    true
+}
