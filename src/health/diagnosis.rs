@@ -15,7 +15,7 @@ use crate::model::{GroupKind, Health};
 
 /// Lines of a log that are shown, and characters of each.
 const LINES: usize = 8;
-const LINE: usize = 200;
+const LINE: usize = 300;
 /// Events that are shown, and characters of each.
 const EVENTS: usize = 2;
 const EVENT: usize = 300;

@@ -31,7 +31,10 @@ pub(super) fn assess(object: &Object) -> Health {
             if phase == "Running" && ready.is_some_and(|condition| condition.is_true()) {
                 return Health::current();
             }
-            let waiting = containers(object).find_map(cannot_start).or_else(|| unschedulable(object));
+            let waiting = containers(object)
+                .find_map(cannot_start)
+                .or_else(|| object.status("/initContainerStatuses").list().find_map(ends_badly))
+                .or_else(|| unschedulable(object));
             waiting.unwrap_or_else(|| match ready {
                 Some(ready) if ready.is_false() => ready.health(Status::InProgress),
                 _ => Health::new(Status::InProgress, "Pending", "no node has taken it up yet"),
@@ -72,11 +75,7 @@ fn cannot_start(container: Field<'_>) -> Option<Health> {
     if last.exists() {
         message = format!("container {} {}", container.at("/name").text(), how(last));
     }
-    match container.at("/restartCount").count() {
-        0 => {}
-        1 => message.push_str(", restarted once"),
-        restarts => message.push_str(&format!(", restarted {restarts} times")),
-    }
+    message.push_str(&restarted(container));
     let said = waiting.at("/message").text();
     // In a crash loop it only says how long the kubelet waits.
     let says_more = !last.exists() || reason != "CrashLoopBackOff";
@@ -84,6 +83,25 @@ fn cannot_start(container: Field<'_>) -> Option<Health> {
         message.push_str(&format!(": {said}"));
     }
     Some(Health::new(Status::Failed, reason, &message))
+}
+
+/// An init container that has ended badly. The kubelet shows it so for most of the pause before it starts it again, and only at times as waiting.
+fn ends_badly(container: Field<'_>) -> Option<Health> {
+    let ended = container.at("/state/terminated");
+    if ended.at("/exitCode").count() == 0 {
+        return None;
+    }
+    let status = if container.at("/restartCount").count() == 0 { Status::InProgress } else { Status::Failed };
+    let message = format!("container {} {}{}", container.at("/name").text(), how(ended), restarted(container));
+    Some(Health::new(status, "InitContainerFailed", &message))
+}
+
+fn restarted(container: Field<'_>) -> String {
+    match container.at("/restartCount").count() {
+        0 => String::new(),
+        1 => ", restarted once".to_owned(),
+        restarts => format!(", restarted {restarts} times"),
+    }
 }
 
 /// How a container ended: `ended with exit code 137 (OOMKilled)`, with its last words if it wrote any to its termination log.
