@@ -44,9 +44,10 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The site. Its environments have the names that they have in this repository: the node is its own.
 pub struct Site {
-    pub node: Node,
-    pub scene: Scene,
+    // In the order in which they end: plumb, what it made, the node.
     pub plumb: Plumb,
+    pub scene: Scene,
+    pub node: Node,
     /// Where plumb answers.
     pub listens: String,
     /// What staging has before it gets something newer: one pod of the frontend.
