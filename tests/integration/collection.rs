@@ -42,8 +42,9 @@ spec:
 
 /// An environment whose images are built on a node of its own: what is another test's is none of its business.
 struct Yard {
-    node: Node,
+    // The scene is cleaned up before its node ends.
     scene: Scene,
+    node: Node,
     stands: Box<dyn Builder>,
     builder: Vec<String>,
 }
@@ -62,7 +63,7 @@ impl Yard {
                 (Box::new(BuildKit::new(Endpoint::Unix(node.buildkit()), store)), builder)
             }
         };
-        Self { node, scene, stands, builder: [vec!["--builder".to_owned()], builder].concat() }
+        Self { scene, node, stands, builder: [vec!["--builder".to_owned()], builder].concat() }
     }
 
     fn run(&self, more: &[&str]) -> Plumb {
@@ -126,6 +127,16 @@ impl Yard {
     }
 }
 
+/// A pod needs a service account, which comes a moment after its namespace.
+async fn can_have_pods(scene: &Scene, namespace: &str) {
+    eventually(SOON, || async {
+        let (code, output) = scene.kubectl(&["get", "serviceaccount", "default", "-n", namespace], "").await;
+        ensure!(code == Some(0), "{output}");
+        Ok(())
+    })
+    .await;
+}
+
 async fn removed(plumb: &mut Plumb, image: &str) {
     let is_it = |line: &str| line.contains("images removed") && line.contains(image);
     plumb.wait_for_log(is_it, SOON).await;
@@ -137,6 +148,7 @@ async fn on_a_containerd_node_what_nobody_needs_goes_and_all_else_stays() {
     let mut yard = Yard::new("collect", false).await;
     let plumb = yard.run(&["--keep-all-images"]);
     let (old, of_a_pod) = (yard.deploy("1").await, yard.deploy("2").await);
+    can_have_pods(&yard.scene, "default").await;
     let pod = ["run", "keeper", "--image", &of_a_pod, "--image-pull-policy=Never", "-n", "default"];
     yard.scene.kubectl_ok(&pod, "").await;
     let current = yard.deploy("3").await;
@@ -269,13 +281,7 @@ async fn plumbs_own_rights_are_enough_to_see_who_uses_an_image_and_without_them_
     let (name, subject) = (scene.env.name("plumb"), format!("--user={user}"));
     scene.kubectl_ok(&["create", "clusterrolebinding", &name, "--clusterrole=plumb", &subject], "").await;
     scene.make_namespace().await;
-    // A pod needs it, and it comes a moment after its namespace.
-    eventually(SOON, || async {
-        let (code, output) = scene.kubectl(&["get", "serviceaccount", "default", "-n", &scene.namespace], "").await;
-        ensure!(code == Some(0), "{output}");
-        Ok(())
-    })
-    .await;
+    can_have_pods(&scene, &scene.namespace).await;
     let of = |name: &str| scene.env.name(name);
     let pod = |name: &str| {
         format!(
