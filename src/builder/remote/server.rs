@@ -69,17 +69,18 @@ async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
 }
 
 async fn present(State(builder): Behind, body: Body) -> Response {
-    let Ok(body) = to_bytes(body, WHOLE).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
-    match serde_json::from_slice::<Vec<String>>(&body) {
-        Ok(references) => answer(builder.present(&references).await),
-        Err(error) => bad(&error),
-    }
+    of_each(body, async |references| builder.present(&references).await).await
 }
 
 async fn digests(State(builder): Behind, body: Body) -> Response {
+    of_each(body, async |references| builder.digests(&references).await).await
+}
+
+/// Answers a question about a list of references.
+async fn of_each<T: Serialize>(body: Body, ask: impl AsyncFnOnce(Vec<String>) -> Result<T, BuildError>) -> Response {
     let Ok(body) = to_bytes(body, WHOLE).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
-    match serde_json::from_slice::<Vec<String>>(&body) {
-        Ok(references) => answer(builder.digests(&references).await),
+    match serde_json::from_slice(&body) {
+        Ok(references) => answer(ask(references).await),
         Err(error) => bad(&error),
     }
 }
