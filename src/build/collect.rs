@@ -21,6 +21,11 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Whether it is plumb's own beyond doubt: nothing else may be removed.
+    pub fn is_own(&self) -> bool {
+        self.own().is_some()
+    }
+
     /// The full name of its repository, if plumb built it under this very name. A label alone proves nothing: whoever builds upon an image
     /// of plumb's inherits it, and anybody can give an image another name.
     fn own(&self) -> Option<String> {

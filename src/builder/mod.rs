@@ -31,6 +31,8 @@ pub use error::BuildError;
 pub use registry::{Credentials, Registry};
 pub use remote::Remote;
 
+use crate::build::collect::Standing;
+
 /// The label that every image of plumb bears; its value is the image's repository name. Garbage collection looks at nothing without it.
 pub const LABEL: &str = "dev.plumb.image";
 
@@ -113,6 +115,14 @@ pub struct Stored {
     /// How many bytes it is made of, as the builder counts them. Other images may share some.
     #[serde(default)]
     pub size: u64,
+}
+
+impl Stored {
+    /// What decides whether it may go.
+    pub fn standing(&self) -> Standing {
+        let built_as = self.labels.get(LABEL).cloned();
+        Standing { reference: self.reference.clone(), built_as, created: self.created }
+    }
 }
 
 /// What `imagePullPolicy` containers need.

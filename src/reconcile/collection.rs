@@ -11,7 +11,7 @@ use tracing::debug;
 use super::Shared;
 use super::images::Images;
 use crate::build::collect::{Policy, References, Standing, removable};
-use crate::builder::{BuildError, LABEL, Stored};
+use crate::builder::{BuildError, Stored};
 use crate::cluster::api::Caller;
 use crate::cluster::{ClusterError, images as workloads};
 use crate::model::{CommitId, Failure};
@@ -128,7 +128,7 @@ impl Collector {
         let Some(images) = &self.shared.images else { return Ok(Round::default()) };
         self.pulse.step("listing the images at the builder");
         let stored = within(images.builder().images()).await?;
-        let standing: Vec<Standing> = stored.iter().map(standing).collect();
+        let standing: Vec<Standing> = stored.iter().map(Stored::standing).collect();
         let old = |references: &References| removable(&standing, references, self.policy, now);
         // The cheapest question first: most rounds end here.
         let mut references: References = images.claimed().into_iter().collect();
@@ -191,10 +191,6 @@ impl Collector {
         }
         round
     }
-}
-
-fn standing(image: &Stored) -> Standing {
-    Standing { reference: image.reference.clone(), built_as: image.labels.get(LABEL).cloned(), created: image.created }
 }
 
 async fn within<T>(asked: impl Future<Output = Result<T, BuildError>>) -> Result<T, BuildError> {

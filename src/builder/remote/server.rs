@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::lines::Lines;
 use super::listen::Admitted;
 use super::{Frame, Gate, WHOLE};
-use crate::builder::{BuildError, BuildOrder, Builder, Context, LABEL, reference};
+use crate::builder::{BuildError, BuildOrder, Builder, Context, reference};
 
 /// Lines that may be ahead of who reads them.
 const LOG: usize = 64;
@@ -89,12 +89,12 @@ async fn images(State(builder): Behind) -> Response {
     answer(builder.images().await)
 }
 
-/// Removes what plumb built and nothing else, whatever is asked for.
+/// Removes what plumb built under this very name and nothing else, whatever is asked for.
 async fn remove(State(builder): Behind, Path(wanted): Path<String>) -> Response {
     let full = reference::full(&wanted);
     let removed = async {
         let stored = builder.images().await?;
-        let ours = stored.iter().any(|image| image.reference == full && image.labels.contains_key(LABEL));
+        let ours = stored.iter().any(|image| reference::full(&image.reference) == full && image.standing().is_own());
         if ours { builder.remove(&wanted).await } else { Ok(()) }
     };
     match removed.await {

@@ -47,9 +47,13 @@ impl StandIn {
     }
 }
 
-fn stored(reference: &str, labels: &[&str]) -> Stored {
-    let labels = labels.iter().map(|label| ((*label).to_owned(), "x".to_owned())).collect();
-    Stored { reference: reference.to_owned(), created: 1_700_000_000, labels, size: 4096 }
+/// A tag as plumb gives it.
+const TAG: &str = "0123456789abcdef";
+
+fn stored(name: &str, labels: &[(&str, &str)]) -> Stored {
+    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+    let reference = format!("{name}:{TAG}");
+    Stored { reference, created: 1_700_000_000, labels, size: 4096 }
 }
 
 #[async_trait]
@@ -87,8 +91,14 @@ impl Builder for StandIn {
 
     async fn images(&self) -> Result<Vec<Stored>, BuildError> {
         self.outcome(vec![
-            stored("docker.io/library/ours:1", &[LABEL]),
-            stored("docker.io/library/theirs:1", &["other"]),
+            stored("docker.io/library/ours", &[(LABEL, "ours")]),
+            // As dockerd names it.
+            stored("alike", &[(LABEL, "alike"), ("other", "x")]),
+            stored("docker.io/library/theirs", &[("other", "theirs")]),
+            // Built upon ours, or named so by hand: the label came along.
+            stored("docker.io/library/based-on-ours", &[(LABEL, "ours")]),
+            stored("docker.io/team/ours", &[(LABEL, "ours")]),
+            Stored { reference: "docker.io/library/ours:release".to_owned(), ..stored("x", &[(LABEL, "ours")]) },
         ])
     }
 
@@ -250,10 +260,15 @@ async fn what_stands_and_what_may_be_removed() {
     assert_eq!(digests, [Some("sha256:of-a:stands".to_owned()), None]);
     assert_eq!(pod.remote.present(&[]).await.unwrap(), [true; 0]);
     assert_eq!(pod.remote.images().await.unwrap(), pod.behind.images().await.unwrap());
-    for name in ["ours:1", "theirs:1", "nobodys:1", "../../livez"] {
+    let tagged = |name: &str| format!("{name}:{TAG}");
+    for name in ["ours", "alike", "theirs", "based-on-ours", "team/ours", "nobodys"].map(tagged) {
+        pod.remote.remove(&name).await.unwrap();
+    }
+    for name in ["ours:release", "ours", "../../livez"] {
         pod.remote.remove(name).await.unwrap();
     }
-    assert_eq!(*pod.behind.removed.lock().unwrap(), ["docker.io/library/ours:1"], "and never what is another's");
+    let removed = ["docker.io/library/ours", "docker.io/library/alike"].map(tagged);
+    assert_eq!(*pod.behind.removed.lock().unwrap(), removed, "and never what is another's");
 }
 
 #[tokio::test]
