@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use git2::Oid;
@@ -265,9 +265,8 @@ pub async fn objects(env: &TestEnv) -> BTreeMap<String, (String, String)> {
     all
 }
 
-/// Waits until the environment's settings have this value, and says how long that took.
-pub async fn wait_value(env: &TestEnv, namespace: &str, value: &str) -> Duration {
-    let started = Instant::now();
+/// Waits until the environment's settings have this value.
+pub async fn wait_value(env: &TestEnv, namespace: &str, value: &str) {
     let api: Api<ConfigMap> = Api::namespaced(env.admin(), namespace);
     eventually(PATIENCE, || async {
         let data = api.get("settings").await?.data.context("no data")?;
@@ -275,7 +274,6 @@ pub async fn wait_value(env: &TestEnv, namespace: &str, value: &str) -> Duration
         Ok(())
     })
     .await;
-    started.elapsed()
 }
 
 /// `plumb run` on the test's repository.
