@@ -48,8 +48,8 @@ apps: $(deny) ## the Todo Chatbot's programs: format, lints, licenses and tests,
 	  echo "== $$package"; \
 	  cargo fmt --check --manifest-path "$$package" && \
 	  $(deny) --log-level error --locked --manifest-path "$$package" --config apps/deny.toml check bans licenses sources && \
-	  CARGO_TARGET_DIR=target/apps cargo clippy --locked --all-targets --manifest-path "$$package" -- -D warnings && \
-	  CARGO_TARGET_DIR=target/apps cargo test --locked --manifest-path "$$package" || exit 1; \
+	  CARGO_TARGET_DIR=$(CURDIR)/target/apps cargo clippy --locked --all-targets --manifest-path "$$package" -- -D warnings && \
+	  CARGO_TARGET_DIR=$(CURDIR)/target/apps cargo test --locked --manifest-path "$$package" || exit 1; \
 	done
 	apps/support/with cargo test --locked --manifest-path apps/frontend/Cargo.toml all_parts_together
 
