@@ -148,10 +148,15 @@ const HINT: &str = "let one of the two go: change git, or name the field under s
 
 /// An object that somebody else changes again and again.
 pub fn fight(environment: &str, fight: &Fight<'_>) {
-    let Fight { key: object, class, fields, heals, opponent, pause } = *fight;
+    let Fight { key: object, class, heals, opponent, pause, .. } = *fight;
     let (opponent, pause) = (opponent.unwrap_or("unknown"), humantime::format_duration(pause));
-    let fields = (!fields.is_empty()).then(|| bare(&names(fields.paths().into_iter())));
+    let fields = contested_fields(fight).map(|fields| bare(&fields));
     warn!(%environment, %object, fields, %class, %opponent, heals, %pause, hint = HINT, "fight: every heal is undone; the pauses between heals grow");
+}
+
+/// What of the object is fought over; none where it is the whole object.
+fn contested_fields(fight: &Fight<'_>) -> Option<String> {
+    (!fight.fields.is_empty()).then(|| names(fight.fields.paths().into_iter()))
 }
 
 fn again_and_again(fight: &Fight<'_>) -> String {
@@ -161,8 +166,7 @@ fn again_and_again(fight: &Fight<'_>) -> String {
 
 /// The Event on an object that is fought over.
 pub fn fight_event(fight: &Fight<'_>) -> Event {
-    let fields =
-        if fight.fields.is_empty() { String::new() } else { format!(": {}", names(fight.fields.paths().into_iter())) };
+    let fields = contested_fields(fight).map(|fields| format!(": {fields}")).unwrap_or_default();
     let message = format!("{}{fields}; put back after growing pauses. {HINT}", again_and_again(fight));
     Event { warning: true, reason: "Contested", message }
 }
@@ -214,11 +218,7 @@ impl Standing {
             .iter()
             .flat_map(|book| book.fights())
             .map(|fight| {
-                let fields = if fight.fields.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ({})", names(fight.fields.paths().into_iter()))
-                };
+                let fields = contested_fields(&fight).map(|fields| format!(" ({fields})")).unwrap_or_default();
                 format!("{}{fields} is {}", fight.key, again_and_again(&fight))
             })
             .collect();
