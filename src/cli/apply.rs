@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch as channel;
 
 use super::{Exit, open};
-use crate::cluster::parent::{self, Claim};
 use crate::config::{ClusterArgs, RepositoryArgs};
 use crate::daemon;
 use crate::model::Environment;
+use crate::model::marks::{self, Claim};
 
 /// Deploy one environment once, as `plumb run` would
 ///
@@ -33,7 +33,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let shared = open::shared(&cluster, cluster.connect().await?, instance)?;
     opened.enter_all(&shared);
     // A `plumb run` elsewhere may not have seen yet that an environment is removed, and still keep it.
-    let held = |environment: &Environment| matches!(parent::claim(environment, &shared.instance), Claim::Theirs(_));
+    let held = |environment: &Environment| matches!(marks::claim(environment, &shared.instance), Claim::Theirs(_));
     open::enter_environments(&shared, &opened, |environment| !held(environment)).await?;
     let (stop, stopped) = channel::channel(false);
     tokio::spawn(async move {

@@ -10,10 +10,11 @@ use kube::ResourceExt as _;
 
 use super::{Exit, print};
 use crate::builder::{Builder, PullPolicy};
-use crate::cluster::parent::{self, Instance, Parent};
+use crate::cluster::parent::{self, Parent};
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{BuilderArgs, ClusterArgs, Output, RepositoryArgs};
 use crate::daemon::{self, Removal};
+use crate::model::marks::{self, Instance};
 use crate::model::{CommitId, Configuration, Environment, Failure, Kinds};
 use crate::plan::Planned;
 use crate::reconcile::images::Images;
@@ -233,7 +234,7 @@ pub(super) async fn enter_environments(
     for environment in environments {
         let name = environment.name_any();
         let undefined = !opened.definitions.contains_key(&name);
-        if undefined && parent::defined_at(&environment).is_some_and(contained) && lets_go(&environment) {
+        if undefined && marks::defined_at(&environment).is_some_and(contained) && lets_go(&environment) {
             shared.peers.removed(&name, &environment.spec);
         }
         shared.parents.wrote(environment);

@@ -14,8 +14,9 @@ use super::removal::{Act, Seen, next};
 use crate::cluster::events::{self, Regarding};
 use crate::cluster::execute::Done;
 use crate::cluster::failure;
-use crate::cluster::parent::{self, Claim, Hold, Instance, Known, Parent};
+use crate::cluster::parent::{Hold, Known, Parent};
 use crate::model::environment::DeletionPolicy;
+use crate::model::marks::{self, Claim, Instance};
 use crate::model::{CommitId, Environment, Failure, Stage};
 use crate::plan::{Action, Plan, Planned};
 use crate::reconcile::{Reconciler, Shared};
@@ -133,11 +134,11 @@ impl Departure {
         self.changes.mark_unchanged();
         let me = &self.reconciler.shared.instance;
         let known = self.parents.borrow_and_update().environments.get(&*self.reconciler.name).cloned();
-        let claim = known.as_ref().map(|known| parent::claim(known, me));
+        let claim = known.as_ref().map(|known| marks::claim(known, me));
         self.seen = known.as_ref().map(|known| outline(known, me));
         let mut seen = Seen {
             policy: self.removal.definition.spec.deletion_policy,
-            released: known.as_ref().is_some_and(|known| parent::released_by(known, me)),
+            released: known.as_ref().is_some_and(|known| marks::released_by(known, me)),
             told: known.as_ref().is_some_and(|known| is_told(known)),
             claim,
             left: 1,
@@ -186,7 +187,7 @@ impl Departure {
     }
 
     async fn mark(&self, known: &Environment, hold: Hold<'_>) -> Result<(), Failure> {
-        let marked = self.parent().apply_marks(known, hold, &parent::reach(known)).await;
+        let marked = self.parent().apply_marks(known, hold, &marks::reach(known)).await;
         let marked = marked.map_err(|error| failure::of_stage(Stage::Prune, &error))?;
         self.reconciler.shared.parents.wrote(marked);
         Ok(())
@@ -242,7 +243,7 @@ impl Departure {
                     done = &mut removing => break done,
                     Ok(()) = parents.changed() => {
                         let known = reconciler.shared.parents.get(&reconciler.name);
-                        if known.is_none_or(|known| parent::claim(&known, &reconciler.shared.instance) != Claim::Ours) {
+                        if known.is_none_or(|known| marks::claim(&known, &reconciler.shared.instance) != Claim::Ours) {
                             halt.send_replace(true);
                         }
                     }
@@ -342,7 +343,7 @@ impl Departure {
     async fn release(&self) {
         let shared = &self.reconciler.shared;
         let Some(known) = shared.parents.get(&self.reconciler.name).filter(|_| self.settings.release) else { return };
-        if parent::claim(&known, &shared.instance) == Claim::Ours
+        if marks::claim(&known, &shared.instance) == Claim::Ours
             && let Err(failure) = self.mark(&known, Hold::Released(&shared.instance)).await
         {
             warn!(environment = %self.reconciler.name, reason = %failure, "the claim could not be released");
@@ -351,7 +352,7 @@ impl Departure {
 }
 
 fn outline(known: &Environment, me: &Instance) -> Outline {
-    (known.metadata.uid.clone(), parent::claim(known, me), parent::confirmed_prune(known))
+    (known.metadata.uid.clone(), marks::claim(known, me), marks::confirmed_prune(known))
 }
 
 fn is_told(known: &Environment) -> bool {

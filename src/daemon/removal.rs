@@ -3,15 +3,15 @@
 //! An environment is removed when the configuration branch could be read and has no definition of it. One that is not valid, or a branch that can't be read,
 //! removes nothing. Whatever else makes a removal less than certain is a doubt, and a doubt is a question: nothing is deleted before somebody answers it.
 
-use crate::cluster::parent::{self, Claim, Instance};
 use crate::model::environment::DeletionPolicy;
+use crate::model::marks::{self, Claim, Instance};
 use crate::model::{CommitId, Environment};
 
 /// Whether the Environment bears this installation's name, as its holder or as the last that was. It may still be another plumb's: the same name may be in
 /// use twice, for another repository or another configuration branch; see [`is_provable`].
 pub(super) fn was_ours(environment: &Environment, me: &Instance) -> bool {
-    let held = matches!(parent::claim(environment, me), Claim::Ours | Claim::OtherRun);
-    held || parent::released_by(environment, me)
+    let held = matches!(marks::claim(environment, me), Claim::Ours | Claim::OtherRun);
+    held || marks::released_by(environment, me)
 }
 
 /// Where an environment was last defined, as git knows it.

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::departure::{Departure, Removal};
 use super::removal::{Evidence, Last, is_provable, was_ours};
 use super::{Defined, Supervisor};
-use crate::cluster::parent::{self, Claim};
+use crate::model::marks::{self, Claim};
 use crate::model::{CommitId, Configuration, Environment, applyset};
 use crate::render::{Definition, definition_of};
 use crate::source::Store;
@@ -100,7 +100,7 @@ impl Supervisor {
         self.pulse.step("looking at what left git");
         let (at, now, store) = (Arc::clone(environment), now.clone(), store.clone());
         let read = tokio::task::spawn_blocking(move || Read::of(&at, &now, &store)).await.ok()?;
-        let this_run = parent::claim(environment, &self.shared.instance) == Claim::Ours;
+        let this_run = marks::claim(environment, &self.shared.instance) == Claim::Ours;
         let in_force = |name: &str| self.running.contains_key(name);
         is_provable(this_run, read.last, read.told).then(|| read.removal(environment, definitions, in_force))
     }
@@ -148,7 +148,7 @@ impl Read {
         let told = environment.status.as_ref().and_then(|status| status.removed.as_ref()?.parse().ok());
         let told = told.filter(|told| contains(*told));
         let (since, told) = (told.unwrap_or(now.commit), told.is_some());
-        let Some(at) = parent::defined_at(environment) else {
+        let Some(at) = marks::defined_at(environment) else {
             return Self { definition: None, last: Last::Unknown, since, told };
         };
         let name = environment.metadata.name.as_deref().unwrap_or_default();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cluster::Cluster;
-use crate::cluster::parent::Instance;
+use crate::model::marks::Instance;
 use crate::reconcile::Mode;
 use crate::render::Tools;
 use crate::source::{self, RepositoryUrl, SourceSettings, Trust};

@@ -15,6 +15,7 @@ pub mod key;
 pub mod kinds;
 pub mod live;
 pub mod manifest;
+pub mod marks;
 pub mod outcome;
 pub mod scrub;
 pub mod secret;

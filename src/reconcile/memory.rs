@@ -12,10 +12,11 @@ use super::removal::Doubts;
 use crate::cluster::Cluster;
 use crate::cluster::api::As;
 use crate::cluster::apply::Writer;
-use crate::cluster::parent::{Instance, Parents};
+use crate::cluster::parent::Parents;
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::Baseline;
 use crate::model::live::ResourceVersion;
+use crate::model::marks::{self, Claim, Instance};
 use crate::model::secret::Redactor;
 use crate::model::{CommitId, Configuration, Desired, Digest, GroupKind, ObjectKey, applyset};
 use crate::plan::NamespaceState;
@@ -125,6 +126,13 @@ pub(super) struct Memory {
 }
 
 impl Reconciler {
+    /// Whether another run or installation has taken the Environment, as far as is known.
+    pub fn is_taken(&self) -> bool {
+        let known = self.shared.parents.get(&self.name);
+        let claim = known.map(|known| marks::claim(&known, &self.shared.instance));
+        matches!(claim, Some(Claim::OtherRun | Claim::Theirs(_)))
+    }
+
     /// A reconciler that remembers nothing yet.
     pub fn new(shared: Arc<Shared>, definition: Arc<Definition>) -> Self {
         let name = definition.name.as_str();

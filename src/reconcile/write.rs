@@ -9,9 +9,10 @@ use super::look::{accepted, planning};
 use super::{Prepared, Reconciler};
 use crate::cluster::execute::{Done, Executor};
 use crate::cluster::gates::Gated;
-use crate::cluster::parent::{self, Claim, Hold, Parent};
+use crate::cluster::parent::{Hold, Parent};
 use crate::cluster::{ClusterError, failure, standing};
 use crate::model::applyset::Reach;
+use crate::model::marks::{self, Claim};
 use crate::model::{Desired, Failure, ObjectKey, Stage};
 use crate::plan::{Action, NamespaceState, Plan, Wait};
 
@@ -56,7 +57,7 @@ impl Reconciler {
         // Our own status write may come in between: looked at anew then.
         for _ in 0..3 {
             let now = parent.read().await.map_err(applying)?;
-            match parent::claim(&now, &self.shared.instance) {
+            match marks::claim(&now, &self.shared.instance) {
                 Claim::Ours => {}
                 Claim::Theirs(holder) => return Err(applying(ClusterError::HeldBy { holder })),
                 Claim::Free | Claim::OtherRun => return Err(applying(ClusterError::TakenOver)),

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::cluster::Cluster;
-use crate::cluster::parent::Instance;
+use crate::model::marks::Instance;
 use crate::render::Tools;
 use crate::telemetry::{Held, pulse};
 

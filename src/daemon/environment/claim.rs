@@ -8,7 +8,8 @@ use tracing::{error, info, warn};
 
 use super::Task;
 use crate::cluster::ClusterError;
-use crate::cluster::parent::{self, Claim, Hold, Parent};
+use crate::cluster::parent::{Hold, Parent};
+use crate::model::marks::{self, Claim};
 use crate::model::{Configuration, Environment};
 use crate::render::Definition;
 use crate::report;
@@ -90,7 +91,7 @@ impl Task {
         let caller = self.reconciler.cluster.caller.clone();
         let parent = Parent { caller: &caller, name: &name };
         if let Some(known) = &known
-            && let Claim::Theirs(holder) = parent::claim(known, &shared.instance)
+            && let Claim::Theirs(holder) = marks::claim(known, &shared.instance)
             && !self.settings.take_over
         {
             return Err(ClusterError::HeldBy { holder });
@@ -103,7 +104,7 @@ impl Task {
             }
         };
         self.stood = Some(Arc::clone(&self.reconciler.definition));
-        match parent::claim(&now, &shared.instance) {
+        match marks::claim(&now, &shared.instance) {
             Claim::Ours => {}
             // This one had it, and another took it over: it must not be fought.
             Claim::OtherRun | Claim::Theirs(_) if self.started => return Err(ClusterError::TakenOver),
@@ -128,7 +129,7 @@ impl Task {
     /// Claims the Environment, and gives it back what was lost if it was made anew: where its members are, and its status.
     async fn mark(&self, parent: Parent<'_>, now: &Environment) -> Result<Arc<Environment>, ClusterError> {
         let shared = &self.reconciler.shared;
-        let reach = parent::reach(now).union(&self.reconciler.reach_of_members());
+        let reach = marks::reach(now).union(&self.reconciler.reach_of_members());
         let mut marked = parent.apply_marks(now, Hold::Claimed(&shared.instance), &reach).await?;
         if let Some(status) = self.status.as_ref().filter(|_| marked.status.is_none()) {
             marked = parent.apply_status(status).await?;
@@ -181,11 +182,11 @@ impl Task {
         }
         let (shared, name) = (&self.reconciler.shared, &self.reconciler.name);
         let Some(known) = shared.parents.get(name).filter(|_| self.settings.release && self.started) else { return };
-        if parent::claim(&known, &shared.instance) != Claim::Ours {
+        if marks::claim(&known, &shared.instance) != Claim::Ours {
             return;
         }
         let parent = Parent { caller: &shared.cluster.caller, name };
-        match parent.apply_marks(&known, Hold::Released(&shared.instance), &parent::reach(&known)).await {
+        match parent.apply_marks(&known, Hold::Released(&shared.instance), &marks::reach(&known)).await {
             Ok(_) => info!(environment = %name, "released"),
             Err(error) => {
                 warn!(environment = %name, %error, "the claim could not be released; it is taken over by the next run of this installation")
@@ -200,7 +201,7 @@ fn stands(known: &Environment, definition: &Definition, now: Option<&Configurati
         wanted.iter().all(|(name, value)| there.as_ref().and_then(|there| there.get(name)) == Some(value))
     };
     known.spec == definition.spec
-        && parent::defined_at(known).is_some_and(|at| now.is_none_or(|now| now.branch == at.branch))
+        && marks::defined_at(known).is_some_and(|at| now.is_none_or(|now| now.branch == at.branch))
         && has(&known.metadata.labels, &definition.labels)
         && has(&known.metadata.annotations, &definition.annotations)
 }

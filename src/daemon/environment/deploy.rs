@@ -8,7 +8,6 @@ use tokio::sync::watch as channel;
 use tracing::info;
 
 use super::{Task, Wanted, jitter};
-use crate::cluster::parent::{self, Claim};
 use crate::model::{CommitId, Deployment, Failure, Outcome};
 use crate::reconcile::{Mode, Prepared, Verdict};
 use crate::report;
@@ -109,12 +108,9 @@ impl Task {
                     }
                     Err(failure) => refused.push((head, failure)),
                 },
-                Ok(()) = parents.changed() => {
-                    let known = reconciler.shared.parents.get(&reconciler.name);
-                    if known.is_some_and(|known| matches!(parent::claim(&known, &reconciler.shared.instance), Claim::OtherRun | Claim::Theirs(_))) {
-                        halt.send_replace(true);
-                    }
-                }
+                Ok(()) = parents.changed() => if reconciler.is_taken() {
+                    halt.send_replace(true);
+                },
                 _ = stop.wait_for(|stop| *stop), if !*halt.borrow() => {
                     halt.send_replace(true);
                 }

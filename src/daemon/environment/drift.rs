@@ -9,7 +9,6 @@ use tracing::{debug, warn};
 use super::{Task, jitter};
 use crate::cluster::execute::Done;
 use crate::cluster::inventory::Changed;
-use crate::cluster::parent::{self, Claim};
 use crate::drift::book::Book;
 use crate::drift::describe::Drift;
 use crate::drift::fingerprint::{Class, Found};
@@ -335,12 +334,9 @@ impl Task {
                 Ok(()) = newest.changed(), if !*halt.borrow() => {
                     halt.send_replace(true);
                 }
-                Ok(()) = parents.changed() => {
-                    let known = reconciler.shared.parents.get(&reconciler.name);
-                    if known.is_some_and(|known| matches!(parent::claim(&known, &reconciler.shared.instance), Claim::OtherRun | Claim::Theirs(_))) {
-                        halt.send_replace(true);
-                    }
-                }
+                Ok(()) = parents.changed() => if reconciler.is_taken() {
+                    halt.send_replace(true);
+                },
                 _ = stop.wait_for(|stop| *stop), if !*halt.borrow() => {
                     halt.send_replace(true);
                 }

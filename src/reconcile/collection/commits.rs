@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Doubt;
-use crate::cluster::parent::{self, Claim, Environments, Instance};
+use crate::cluster::parent::Environments;
 use crate::model::environment::HistoryEntry;
 use crate::model::images::Image;
+use crate::model::marks::{self, Claim, Instance};
 use crate::model::{CommitId, Environment, Failure, Stage};
 use crate::render::{Definitions, RenderError, declared_images};
 use crate::source::context::Known;
@@ -68,7 +69,7 @@ impl Commits {
             needed.extend(on_branch(store, heads, name, branch)?);
         }
         for (name, environment) in environments {
-            let ours = branches.contains_key(name) && !matches!(parent::claim(environment, me), Claim::Theirs(_));
+            let ours = branches.contains_key(name) && !matches!(marks::claim(environment, me), Claim::Theirs(_));
             needed.extend(in_status(name, environment, ours)?);
         }
         let mut images = Vec::new();

@@ -10,8 +10,8 @@ use tokio::sync::mpsc::Sender;
 use super::*;
 use crate::builder::{Built, Context, Progress, PullPolicy, Stored};
 use crate::cluster::Cluster;
-use crate::cluster::parent::Instance;
 use crate::model::Reads;
+use crate::model::marks::Instance;
 use crate::reconcile::Shared;
 use crate::render::{Definition, Tools};
 
