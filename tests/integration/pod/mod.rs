@@ -2,6 +2,7 @@
 //! of many steps; what was built, buildkitd's own history says.
 
 mod docker;
+mod network;
 mod stand;
 mod trouble;
 

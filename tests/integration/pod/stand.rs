@@ -41,7 +41,8 @@ impl Stand {
         stand
     }
 
-    async fn install(&self, kustomization: &Path) {
+    /// Applies a kustomization of `deploy/`, and waits until what it runs is ready.
+    pub async fn install(&self, kustomization: &Path) {
         let repository = self.scene.env.repository().path();
         let parent = repository.parent().unwrap();
         std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755)).unwrap();

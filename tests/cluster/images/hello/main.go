@@ -1,5 +1,6 @@
 // Hello is what the images of tests hold: it answers with the content of the file /answer, as it was built into the
-// image, on port 8080 or $PORT. Asked for /?resolve=NAME it answers with NAME's addresses.
+// image, on port 8080 or $PORT. Asked for /?resolve=NAME it answers with NAME's addresses; asked for
+// /?connect=HOST:PORT, with "connected", or with what keeps it from there.
 package main
 
 import (
@@ -12,7 +13,11 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
+
+// How long a connection is waited for: whoever drops what comes never says so.
+const patience = time.Second
 
 func main() {
 	answer, err := os.ReadFile("/answer")
@@ -20,6 +25,16 @@ func main() {
 		log.Fatal(err)
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if address := r.URL.Query().Get("connect"); address != "" {
+			connection, err := net.DialTimeout("tcp", address, patience)
+			if err != nil {
+				fmt.Fprint(w, err)
+				return
+			}
+			connection.Close()
+			fmt.Fprint(w, "connected")
+			return
+		}
 		name := r.URL.Query().Get("resolve")
 		if name == "" {
 			w.Write(answer)
