@@ -1,6 +1,7 @@
 //! A PostgreSQL of the tests' own, from Debian's package `postgresql`: on a unix socket in a temporary directory, as a user
 //! without rights if the tests run as root (which PostgreSQL refuses). Included by path in the tests of the applications.
 
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,18 +12,22 @@ use std::time::Duration;
 /// Serves until its standard input ends, which it does however the tests end; then it tidies up.
 const SERVE: &str = r#"
 set -eu
-cd "$2"
-[ -e data ] || "$1"initdb -D data -U postgres -A trust -E UTF8 --no-sync >initdb.log 2>&1
-"$1"postgres -D data -k "$2" -c listen_addresses= -c fsync=off >>postgres.log 2>&1 &
+bin=$1 directory=$2
+shift 2
+cd "$directory"
+[ -e data ] || "$bin"initdb -D data -U postgres -A trust -E UTF8 --no-sync >initdb.log 2>&1
+"$bin"postgres -D data -k "$directory" -c listen_addresses= -c fsync=off "$@" >>postgres.log 2>&1 &
 read -r _ || true
 kill -INT $!
 wait
-[ -e keep ] || rm -rf "$2"
+[ -e keep ] || rm -rf "$directory"
 "#;
 
 /// One server, and the directory that is its own.
 pub struct Postgres {
     directory: PathBuf,
+    port: u16,
+    settings: Vec<String>,
     process: Option<Child>,
 }
 
@@ -45,7 +50,22 @@ impl Postgres {
         let directory = std::env::temp_dir().join(format!("todo-postgres-{:016x}", rand()));
         let made = as_user("mkdir").arg("-m").arg("0755").arg(&directory).status();
         assert!(made.expect("mkdir can be run").success());
-        Self { directory, process: None }
+        Self { directory, port: 5432, settings: Vec::new(), process: None }
+    }
+
+    /// Lets it listen on a port of `localhost` as well, with these settings, before it starts. The port.
+    pub fn listen(&mut self, settings: &[&str]) -> u16 {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let port = format!("port={}", free.port());
+        let all = [&["listen_addresses=localhost", &port], settings].concat();
+        self.settings = all.into_iter().flat_map(|setting| ["-c".to_owned(), setting.to_owned()]).collect();
+        self.port = free.port();
+        self.port
+    }
+
+    /// Where it keeps what it has, and finds files that settings name.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Starts it, and waits until it answers.
@@ -53,7 +73,12 @@ impl Postgres {
         let _ = std::fs::remove_file(self.directory.join("keep"));
         let mut serve = as_user("sh");
         // A group of its own: Ctrl-C ends the tests, and by that the server in good order.
-        serve.args(["-c", SERVE, "sh", &bin()]).arg(&self.directory).stdin(Stdio::piped()).process_group(0);
+        serve
+            .args(["-c", SERVE, "sh", &bin()])
+            .arg(&self.directory)
+            .args(&self.settings)
+            .stdin(Stdio::piped())
+            .process_group(0);
         let mut process = serve.spawn().expect("sh can be run");
         while !self.run("pg_isready", &["-q"]).status.success() {
             if let Some(status) = process.try_wait().expect("the server can be asked about") {
@@ -85,7 +110,10 @@ impl Postgres {
 
     fn run(&self, program: &str, arguments: &[&str]) -> Output {
         let program = format!("{}{program}", bin());
-        Command::new(program).arg("-h").arg(&self.directory).args(arguments).output().expect("PostgreSQL is installed")
+        let port = self.port.to_string();
+        let mut command = Command::new(program);
+        command.arg("-h").arg(&self.directory).args(["-p", &port]).args(arguments);
+        command.output().expect("PostgreSQL is installed")
     }
 
     fn end(&mut self) {
@@ -111,7 +139,8 @@ fn bin() -> String {
     newest.map(|path| format!("{}/bin/", path.display())).unwrap_or_default()
 }
 
-fn as_user(program: &str) -> Command {
+/// A command as the user that the server runs as.
+pub fn as_user(program: &str) -> Command {
     let id = Command::new("id").arg("-u").output().expect("id can be run");
     if id.stdout.trim_ascii() != b"0" {
         return Command::new(program);

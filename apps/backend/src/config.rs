@@ -2,6 +2,7 @@
 //!
 //! No error here quotes a value: any of them may be a secret.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -87,6 +88,12 @@ pub fn database(read: &impl Fn(&str) -> Option<String>) -> Result<PgConnectOptio
         return Err(invalid());
     }
     let options = PgConnectOptions::from_str(&url).map_err(|_| invalid())?;
+    // Once it is asked for, nothing tells such a file from a database that is away.
+    let query = url.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    let root = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "sslrootcert");
+    if root.is_some_and(|(_, path)| File::open(&*path).is_err()) {
+        return Err(ConfigError::Invalid { name: "DATABASE_URL", must_be: "one whose sslrootcert can be read" });
+    }
     Ok(options.application_name(env!("CARGO_PKG_NAME")))
 }
 
@@ -168,6 +175,7 @@ mod tests {
         for (name, value) in [
             ("DATABASE_URL", "mysql://canary"),
             ("DATABASE_URL", "postgresql://u:canary@db/x?sslmode=canary"),
+            ("DATABASE_URL", "postgresql://u:pw@db/x?sslmode=verify-full&sslrootcert=%2Fno%2Fcanary.pem"),
             ("LISTEN", "canary"),
             ("MCP_URL", "canary"),
             ("SHUTDOWN_SECONDS", "-1"),

@@ -63,10 +63,15 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, DatabaseErr
     }
 }
 
-/// Whether waiting may help: the database is away, starting, or full. Against a wrong password nothing but a person helps.
+/// Whether waiting may help: the database is away, starting, or full. Against a wrong password, or a certificate that is not the
+/// server's, nothing but a person helps.
 fn passes(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Io(error) => {
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+            !matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+        }
+        sqlx::Error::PoolTimedOut => true,
         // cannot_connect_now, too_many_connections, and connection exceptions
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| code == "57P03" || code == "53300" || code.starts_with("08"))

@@ -12,7 +12,8 @@ component: {{ . }}
 {{/* The data of ConfigMap todo-config. */}}
 {{- define "todo-app.config" -}}
 {{- $mcp := ternary "http://127.0.0.1:8001/mcp" "http://todo-mcp:8001/mcp" .Values.mcp.insideBackend }}
-{{- $derived := dict "BACKEND_URL" "http://todo-backend:8000" "MCP_URL" $mcp }}
+{{- $shutdown := sub (.Values.terminationGracePeriodSeconds | int) 10 | toString }}
+{{- $derived := dict "BACKEND_URL" "http://todo-backend:8000" "MCP_URL" $mcp "SHUTDOWN_SECONDS" $shutdown }}
 {{- toYaml (mergeOverwrite $derived .Values.config) }}
 {{- end }}
 
@@ -73,9 +74,17 @@ volumes:
   - name: tmp
     emptyDir:
       sizeLimit: 64Mi
+  {{- if and .root.Values.database.caSecret (ne .component "frontend") }}
+  - name: database
+    secret:
+      secretName: {{ .root.Values.database.caSecret }}
+      items:
+        - key: ca.crt
+          path: ca.crt
+  {{- end }}
 {{- end }}
 
-{{/* Container: what every container has in common. */}}
+{{/* Container: what every container has in common; the argument is a dict of `component` and `root`. */}}
 {{- define "todo-app.container" -}}
 securityContext:
   allowPrivilegeEscalation: false
@@ -85,6 +94,11 @@ securityContext:
 volumeMounts:
   - name: tmp
     mountPath: /tmp
+  {{- if and .root.Values.database.caSecret (ne .component "frontend") }}
+  - name: database
+    mountPath: /etc/todo/database
+    readOnly: true
+  {{- end }}
 envFrom:
   - configMapRef:
       name: todo-config
@@ -153,6 +167,6 @@ env:
   {{- include "todo-app.secretEnv" . | nindent 2 }}
 resources:
   {{- toYaml .Values.mcp.resources | nindent 2 }}
-{{ include "todo-app.container" . }}
+{{ include "todo-app.container" (dict "component" "mcp" "root" .) }}
 {{ include "todo-app.probes" (dict "port" "mcp" "ready" "/health" "live" "/health?exclude=database") }}
 {{- end }}

@@ -14,3 +14,4 @@ mod mcp;
 mod scripted_model;
 mod shutdown;
 mod tasks;
+mod tls;
