@@ -41,6 +41,9 @@ const FAREWELL: Duration = Duration::from_secs(30);
 /// How long an environment whose task panicked waits for the next one.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long after its start plumb waits for a builder that is away, before commits fail for it. Its pod may start after ours.
+const BUILDER_WITHIN: Duration = Duration::from_secs(60);
+
 /// What the daemon needs beside what the environments share.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -77,6 +80,9 @@ pub async fn run(
     source: channel::Receiver<Arc<SourceState>>,
     shutdown: channel::Receiver<bool>,
 ) -> Result<(), DaemonError> {
+    if let Some(images) = &shared.images {
+        images.wait_for_builder(BUILDER_WITHIN);
+    }
     let mut watching = shared.parents.watch(shared.cluster.caller.clone());
     let telling = tokio::spawn(tell_trouble(shared.parents.subscribe())).abort_handle();
     let collecting = collection::start(&shared, &settings, &source);

@@ -151,6 +151,11 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// Whether nobody answers where the builder, or the registry, should be: it may only not have come up yet.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::Registry { status: None, .. })
+    }
+
     /// Whether it may pass by itself, so that trying again makes sense. What the commit is at fault for waits for the next one.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -10,6 +10,9 @@ use crate::model::{CommitId, Failure, Stage};
 /// The first pause after a failure that may pass by itself; it doubles up to the resync period.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
+/// So often the pause doubles while what a commit needs has not come up yet: nobody tells when it does.
+const AWAITED: u32 = 2;
+
 /// What is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
@@ -81,6 +84,12 @@ impl Retry {
         let pause = FIRST_RETRY.saturating_mul(1 << self.attempts.min(20)).min(longest);
         self.attempts = self.attempts.saturating_add(1);
         self.at = Some(now + pause.mul_f64(jitter));
+    }
+
+    /// The same for what may come at any moment.
+    fn wait(&mut self, now: Instant, longest: Duration, jitter: f64) {
+        self.attempts = self.attempts.min(AWAITED);
+        self.back_off(now, longest, jitter);
     }
 
     fn fires(&mut self, now: Instant) -> bool {
@@ -217,7 +226,9 @@ impl Course {
     /// A commit was refused before anything of it was written. `peers` is the count that it was planned beside.
     pub(super) fn refused(&mut self, commit: CommitId, failure: &Failure, peers: u64, now: Instant, jitter: f64) {
         let retry = if self.tried == Some(commit) { &mut self.head_retry } else { &mut self.target_retry };
-        if failure.transient {
+        if failure.awaited {
+            retry.wait(now, self.resync, jitter);
+        } else if failure.transient {
             retry.back_off(now, self.resync, jitter);
         }
         if self.tried == Some(commit) && failure.stage == Stage::Plan {

@@ -89,6 +89,8 @@ pub(super) struct Task {
     planned_beside: u64,
     /// How the last commit ended, so that the same is not told twice.
     told: Option<(CommitId, Outcome)>,
+    /// A commit of it has waited for the builder.
+    waited: bool,
     /// What could not be written to the status yet, and when to try again.
     untold: Option<(Deployment, Instant)>,
     /// What was told of a branch that is gone.
@@ -139,6 +141,7 @@ impl Task {
             course,
             planned_beside: 0,
             told: None,
+            waited: false,
             untold: None,
             missing: Missing::default(),
             started: false,
@@ -321,7 +324,7 @@ impl Task {
 
     /// At a start whose head can't be deployed, or not yet, what stood before it is restored.
     fn restore_meanwhile(&mut self, head: CommitId) {
-        let first = self.told.is_none() && !self.reconciler.has_target();
+        let first = self.told.is_none() && !self.waited && !self.reconciler.has_target();
         if let Some(target) = self.course.target().filter(|target| first && *target != head) {
             info!(environment = %self.reconciler.name, commit = %target.short(), "the head can't be deployed yet; restoring the commit before it");
             self.course.restore_now(Instant::now());
@@ -330,6 +333,10 @@ impl Task {
 
     async fn refuse(&mut self, commit: CommitId, failure: Failure) {
         self.course.refused(commit, &failure, self.planned_beside, Instant::now(), jitter());
+        if failure.awaited {
+            self.waited = true;
+            return debug!(environment = %self.reconciler.name, commit = %commit.short(), reason = %failure, "waiting");
+        }
         self.tell_refused(commit, failure).await;
     }
 

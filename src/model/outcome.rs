@@ -69,12 +69,14 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Whether it may pass by itself (an API server away), so that trying again makes sense. A bad commit waits for the next one.
     pub transient: bool,
+    /// Whether what it needs may only not have come up yet. That is waited for, and no end of the commit.
+    pub awaited: bool,
 }
 
 impl Failure {
     /// A failure that stays until somebody changes something.
     pub fn new(stage: Stage, reason: impl Into<String>) -> Self {
-        Self { stage, reason: reason.into(), object: None, origin: None, hint: None, transient: false }
+        Self { stage, reason: reason.into(), object: None, origin: None, hint: None, transient: false, awaited: false }
     }
 
     /// One failure out of many: the first, with the number and some of the others.
@@ -111,6 +113,12 @@ impl Failure {
     /// Marks it as one that may pass by itself.
     pub fn transient(mut self) -> Self {
         self.transient = true;
+        self
+    }
+
+    /// Marks it as one that is waited for.
+    pub fn awaited(mut self) -> Self {
+        self.awaited = true;
         self
     }
 }

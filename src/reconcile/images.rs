@@ -27,6 +27,14 @@ pub struct Images {
     removing: RwLock<()>,
     /// Counts commits that had something built.
     builds: channel::Sender<u64>,
+    /// Set until the builder has answered for the first time, if that is waited for.
+    patience: Mutex<Option<Patience>>,
+}
+
+/// For how long a builder that is away is waited for, and whether that was said.
+struct Patience {
+    until: Instant,
+    told: bool,
 }
 
 /// What is known of images. A tag follows from its content, so what stood once is the same as long as it stands.
@@ -55,6 +63,41 @@ impl Images {
             claims: Mutex::default(),
             removing: RwLock::default(),
             builds: channel::Sender::new(0),
+            patience: Mutex::default(),
+        }
+    }
+
+    /// A builder that is away is waited for so long, unless it answers before and goes away then: at a start it may come up after plumb.
+    pub fn wait_for_builder(&self, within: Duration) {
+        *self.patience() = Some(Patience { until: Instant::now() + within, told: false });
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Option<Patience>> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The builder has come up: what builds, what tells which images stand, and the registry, if there is one.
+    fn answered(&self) {
+        if self.patience().take().is_some_and(|patience| patience.told) {
+            log::builder_answers();
+        }
+    }
+
+    /// Why a commit has not its images. That nobody answers may only mean that the builder has not come up yet.
+    fn failure(&self, reference: Option<&str>, error: &BuildError) -> Failure {
+        let failure = failure(reference, error);
+        if !error.is_away() {
+            self.answered();
+            return failure;
+        }
+        match &mut *self.patience() {
+            Some(patience) if Instant::now() < patience.until => {
+                if !std::mem::replace(&mut patience.told, true) {
+                    log::waiting_for_builder(error);
+                }
+                failure.awaited()
+            }
+            _ => failure,
         }
     }
 
@@ -144,7 +187,8 @@ impl Images {
         let wanted = images.iter().map(|image| wanted(store, commit, image)).collect();
         let tell = |reference: &str, progress| log::build_progress(environment, reference, &progress);
         let had = self.queue.have(wanted, tell).await;
-        let had = had.map_err(|NotHad { reference, error }| failure(Some(&reference), &error))?;
+        let had = had.map_err(|NotHad { reference, error }| self.failure(Some(&reference), &error))?;
+        self.answered();
         if had.iter().any(|image| image.built.is_some()) {
             self.builds.send_modify(|count| *count += 1);
         }
@@ -200,7 +244,7 @@ impl Reconciler {
         }
         let Some(images) = &self.shared.images else { return Err(no_builder(&desired.images)) };
         let used: Vec<String> = desired.images.iter().filter(|image| image.used).map(Image::reference).collect();
-        let stand = images.stand(&used).await.map_err(|error| failure(None, &error))?;
+        let stand = images.stand(&used).await.map_err(|error| images.failure(None, &error))?;
         let mut needed: HashSet<String> =
             used.into_iter().zip(stand).filter(|(_, stands)| !stands).map(|(reference, _)| reference).collect();
         for image in desired.images.iter().rev() {
@@ -210,7 +254,11 @@ impl Reconciler {
         }
         let lacking = desired.images.iter().filter(|image| needed.contains(&image.reference())).cloned().collect();
         let lacking = Lacking { commit: desired.commit, images: lacking };
-        Ok(if lacking.images.is_empty() { None } else { Some(lacking) })
+        if lacking.images.is_empty() {
+            images.answered();
+            return Ok(None);
+        }
+        Ok(Some(lacking))
     }
 
     /// The same with the digests of images that stand in a registry: whoever moves a tag there changes nothing here.
@@ -219,7 +267,7 @@ impl Reconciler {
             return Ok(desired);
         };
         let used = desired.images.iter().filter(|image| image.used).map(Image::reference).collect();
-        let digests = images.digests(used).await.map_err(|error| failure(None, &error))?;
+        let digests = images.digests(used).await.map_err(|error| images.failure(None, &error))?;
         if !digests.is_empty() {
             let pins = Rewrite::pinning(digests.iter().map(|(reference, digest)| (&**reference, &**digest)));
             let rewritten = rewrite(&desired.objects, &pins);

@@ -2,7 +2,7 @@
 
 use tracing::{debug, error, info, warn};
 
-use crate::builder::Progress;
+use crate::builder::{BuildError, Progress};
 use crate::model::{CommitId, Deployment, Outcome};
 use crate::reconcile::collection::{Doubt, Round};
 
@@ -31,6 +31,16 @@ pub fn deployment(environment: &str, deployment: &Deployment) {
     for (stage, took) in &deployment.stages {
         debug!(%environment, %commit, %stage, took = %self::took(*took), "stage");
     }
+}
+
+/// Commits wait for a builder, or a registry, that has not answered since plumb started. Said once.
+pub fn waiting_for_builder(error: &BuildError) {
+    info!(reason = %error, hint = error.hint(), "waiting: commits with images go on as soon as it answers");
+}
+
+/// It answers, after it was waited for.
+pub fn builder_answers() {
+    info!("the image builder answers");
 }
 
 /// Images of a commit are missing and are built now.

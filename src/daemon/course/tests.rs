@@ -51,6 +51,21 @@ impl World {
 }
 
 #[test]
+fn what_has_not_come_up_yet_is_looked_for_again_soon_and_then_backed_off_from() {
+    let mut world = World::new();
+    assert_eq!(world.next(), Some(Job::Restore(id(1))));
+    let away = failure(Stage::Build, true).awaited();
+    for pause in [1, 2, 4, 4, 4] {
+        world.refuse(id(1), &away);
+        assert_eq!(world.course.wake_at(false), Some(world.seen.now + Duration::from_secs(pause)));
+        world.later(pause);
+        assert_eq!(world.next(), Some(Job::Commit(id(1))));
+    }
+    world.refuse(id(1), &failure(Stage::Build, true));
+    assert_eq!(world.course.wake_at(false), Some(world.seen.now + Duration::from_secs(8)));
+}
+
+#[test]
 fn a_first_sync_and_a_restart_on_the_same_head_go_object_by_object() {
     let mut world = World::new();
     assert_eq!(world.next(), Some(Job::Restore(id(1))));

@@ -1,6 +1,7 @@
 //! Before a builder that remembers names, and whose removals wait for the test.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -18,11 +19,25 @@ use crate::render::{Definition, Tools};
 struct StandIn {
     present: Mutex<HashSet<String>>,
     removals: Semaphore,
+    away: AtomicBool,
+}
+
+impl StandIn {
+    fn new(names: &[&str], removals: usize) -> Self {
+        let present = names.iter().map(|name| reference::full(name)).collect();
+        Self { present: Mutex::new(present), removals: Semaphore::new(removals), away: AtomicBool::new(false) }
+    }
+
+    fn reached(&self) -> Result<(), BuildError> {
+        let away = || BuildError::Away { endpoint: "http://builder".to_owned(), reason: "refused".to_owned() };
+        if self.away.load(Ordering::Relaxed) { Err(away()) } else { Ok(()) }
+    }
 }
 
 #[async_trait]
 impl Builder for StandIn {
     async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
+        self.reached()?;
         let present = self.present.lock().unwrap();
         Ok(references.iter().map(|reference| present.contains(&reference::full(reference))).collect())
     }
@@ -48,8 +63,7 @@ impl Builder for StandIn {
 }
 
 fn images(names: &[&str], removals: usize) -> Images {
-    let present = names.iter().map(|name| reference::full(name)).collect();
-    Images::new(Arc::new(StandIn { present: Mutex::new(present), removals: Semaphore::new(removals) }))
+    Images::new(Arc::new(StandIn::new(names, removals)))
 }
 
 async fn stand(images: &Images, reference: &str) -> bool {
@@ -109,10 +123,7 @@ async fn what_is_on_its_way_to_the_cluster_is_not_removed() {
 
 #[tokio::test]
 async fn whoever_asks_for_an_image_waits_for_the_end_of_its_removal() {
-    let gate = Arc::new(StandIn {
-        present: Mutex::new(HashSet::from([reference::full("web:1")])),
-        removals: Semaphore::new(0),
-    });
+    let gate = Arc::new(StandIn::new(&["web:1"], 0));
     let images = Images::new(gate.clone());
     assert!(stand(&images, "web:1").await);
     let removed = images.remove("docker.io/library/web:1");
@@ -142,4 +153,30 @@ async fn builds_are_told_and_what_stood_is_none() {
         assert_eq!(builds.has_changed().unwrap(), built, "{tag}");
         builds.mark_unchanged();
     }
+}
+
+#[tokio::test]
+async fn a_builder_is_waited_for_until_it_has_come_up_or_the_time_is_over() {
+    let behind = Arc::new(StandIn::new(&["web:1", "web:2"], 0));
+    let reconciler = reconciler(Images::new(behind.clone()));
+    let images = reconciler.shared.images.as_ref().unwrap();
+    let away = |away: bool| behind.away.store(away, Ordering::Relaxed);
+    let lacking = async |tag: &str| reconciler.lacking(&desired(&[("web", tag)])).await;
+    let awaited = async || lacking("1").await.unwrap_err().awaited;
+
+    away(true);
+    assert!(!awaited().await, "nobody wants to wait");
+    images.wait_for_builder(Duration::ZERO);
+    assert!(!awaited().await, "the time is over");
+    images.wait_for_builder(Duration::from_secs(3600));
+    assert!(awaited().await && awaited().await);
+
+    away(false);
+    assert!(lacking("3").await.unwrap().is_some());
+    away(true);
+    assert!(awaited().await, "what builds may come up after what tells what stands");
+    away(false);
+    assert!(lacking("2").await.unwrap().is_none());
+    away(true);
+    assert!(!awaited().await, "it was there, and is gone");
 }

@@ -1,6 +1,7 @@
 //! Images of a repository, from a commit to pods that run them: built when their content changed, and only then.
 
 mod docker;
+mod late;
 mod registry;
 mod trouble;
 
@@ -216,16 +217,16 @@ async fn with_its_builder_away_plumb_starts_and_heals_what_it_deployed() {
 
     let nowhere = yard.scene.env.repository().path().join("no.sock");
     let nowhere = format!("unix://{}", nowhere.display());
-    let _plumb = yard.scene.run_with(&["--builder", &nowhere, "--containerd", &nowhere]);
+    let mut plumb = yard.scene.run_with(&["--builder", &nowhere, "--containerd", &nowhere]);
     yard.scene.kubectl_ok(&["delete", "configmap", "c", "-n", &yard.scene.namespace], "").await;
     eventually(SOON, || async {
         ensure!(yard.scene.data("c").await.as_deref() == Some("x=1"), "not made again yet");
         Ok(())
     })
     .await;
-    let needs = yard.push([("apps/web/answer", yard.answer("web 2"))]);
-    let message = yard.scene.failed(needs).await;
-    assert!(message.contains("is away"), "{message}");
+    yard.push([("apps/web/answer", yard.answer("web 2"))]);
+    let waits = plumb.wait_for_log(|line| line.contains(" waiting: "), SOON).await;
+    assert!(waits.contains("is away"), "{waits}");
 }
 
 #[tokio::test]

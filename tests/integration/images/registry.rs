@@ -16,18 +16,20 @@ const PASSWORD: &str = "letmein-42";
 const USERS: &str = "plumb:$2b$04$N9qo8uLOickgx2ZMRZoMye1aLejQwOilXkw8gOMKI2rllOqfdJEF6\n";
 
 /// A registry that lets nobody in but `plumb`. It ends with this.
-struct Registry {
+pub struct Registry {
+    host: &'static str,
     directory: tempfile::TempDir,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl Registry {
-    fn start(node: &Node) -> Self {
+    /// Not started yet.
+    pub fn new(host: &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let users = directory.path().join("users");
         std::fs::write(&users, USERS).unwrap();
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{HOST}\"}}\n\
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{host}\"}}\n\
              auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
             directory.path().join("storage").display(),
             users.display(),
@@ -35,6 +37,11 @@ impl Registry {
         let file = directory.path().join("config.yaml");
         std::fs::write(&file, config).unwrap();
         std::fs::create_dir(directory.path().join("storage")).unwrap();
+        Self { host, directory, child: None }
+    }
+
+    pub fn start(&mut self, node: &Node) {
+        let file = self.directory.path().join("config.yaml");
         let init = std::fs::read_to_string(node.directory().join("init")).expect("process 1 of the node");
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "nsenter", "--net", "--target", init.trim()])
@@ -47,7 +54,14 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("the registry starts");
-        Self { directory, child }
+        self.child = Some(child);
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     fn storage(&self) -> PathBuf {
@@ -66,9 +80,9 @@ impl Registry {
     }
 
     /// A file with the login, as a Secret of type kubernetes.io/dockerconfigjson has it.
-    fn logins(&self) -> PathBuf {
+    pub fn logins(&self) -> PathBuf {
         let file = self.directory.path().join("config.json");
-        let auths = serde_json::json!({"auths": {HOST: {"username": "plumb", "password": PASSWORD}}});
+        let auths = serde_json::json!({"auths": {self.host: {"username": "plumb", "password": PASSWORD}}});
         std::fs::write(&file, auths.to_string()).unwrap();
         file
     }
@@ -76,12 +90,11 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 
-fn run(yard: &Yard, logins: Option<&Path>) -> Plumb {
+pub fn run(yard: &Yard, logins: Option<&Path>) -> Plumb {
     let buildkit = format!("unix://{}", yard.node.buildkit().display());
     let logins = logins.map(|file| ["--registry-logins".to_owned(), file.display().to_string()]);
     let args = ["--builder".to_owned(), buildkit, "--push".to_owned(), "--registry-insecure".to_owned()];
@@ -92,7 +105,8 @@ fn run(yard: &Yard, logins: Option<&Path>) -> Plumb {
 #[ignore = "needs root: make integration"]
 async fn a_registry_that_refuses_or_fails_is_named_and_nothing_is_applied_until_it_takes_the_image() {
     let yard = Yard::new("refused").await;
-    let registry = Registry::start(&yard.node);
+    let mut registry = Registry::new(HOST);
+    registry.start(&yard.node);
     let image = format!("{HOST}/web");
     let commit = yard.push([
         ("plumb.yaml", format!("images: [{{name: '{image}', context: apps/web}}]\n")),
