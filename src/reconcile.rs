@@ -120,7 +120,7 @@ impl Reconciler {
         let known = self.discover().await?;
         let rendered = self.render(store, commit, &known).await;
         let desired = rendered.inspect_err(|_| self.shared.peers.not_rendered(&self.name))?;
-        let desired = self.pinned(desired).await?;
+        let desired = self.pinned(desired, &known).await?;
         self.claim(&desired, mode);
         if mode == Mode::Commit && self.memory().settled == Some(desired.digest()) {
             return Ok(Verdict::Unchanged);
@@ -157,7 +157,7 @@ impl Reconciler {
     ) -> Result<Planned, Failure> {
         self.check_own_definition(store, commit).await?;
         let known = self.discover().await?;
-        let desired = self.pinned(self.render(store, commit, &known).await?).await?;
+        let desired = self.pinned(self.render(store, commit, &known).await?, &known).await?;
         let (desired, known) = self.discover_unknown(store, desired, known).await?;
         self.watch_kinds(&desired, &known).await?;
         let strangers = self.look_around(&desired, &known).await?;

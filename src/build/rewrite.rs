@@ -49,6 +49,21 @@ impl Rewrite {
         Self { images: digests.into_iter().map(pinned).collect(), pull_policy: None, pins: true }
     }
 
+    /// The same for who has no builder to ask: what a live object has from a registry tells the digest, where the tag is the same, and which pull policy
+    /// goes with a registry. `None`: it has nothing from one. `self` is the first pass.
+    pub fn as_it_stands(&self, mut live: Value, pushed: &'static str) -> Option<Self> {
+        let standing = self.object(&mut live).explicit;
+        let images = standing.iter().filter_map(|image| {
+            let (tagged, _) = image.split_once('@')?;
+            let name = canonical(Reference::of(image).repository).into_owned();
+            let (_, reference) = self.images.get(&name)?;
+            let stands = if tagged == reference { image } else { reference };
+            Some((name, (reference.clone(), stands.clone())))
+        });
+        let images: BTreeMap<_, _> = images.collect();
+        (!images.is_empty()).then_some(Self { images, pull_policy: Some(pushed), pins: true })
+    }
+
     /// Whether an object's text could use any of the images: a cheap look before it is read.
     pub fn may_concern(&self, json: &str) -> bool {
         // The last part of a name stands in every way to write it.
@@ -90,9 +105,10 @@ impl Rewrite {
         let reference = Reference::of(image.trim());
         let Some((name, built)) = self.images.get(&*canonical(reference.repository)) else { return };
         if self.pins {
-            found.changed |= image == name;
             if image == name {
+                found.changed = true;
                 built.clone_into(image);
+                self.set_pull_policy(container);
             }
             return;
         }
@@ -106,6 +122,10 @@ impl Rewrite {
         }
         built.clone_into(image);
         found.changed = true;
+        self.set_pull_policy(container);
+    }
+
+    fn set_pull_policy(&self, container: &mut Map<String, Value>) {
         if let Some(policy) = self.pull_policy {
             container.insert("imagePullPolicy".to_owned(), policy.into());
         }
@@ -212,6 +232,27 @@ mod tests {
             ]}})
         );
         assert!(!pins.object(&mut object).changed, "a second time changes nothing");
+    }
+
+    #[test]
+    fn what_stands_from_a_registry_tells_what_only_a_builder_could() {
+        let of =
+            |image: &str, policy: &str| json!({"spec": {"containers": [{"image": image, "imagePullPolicy": policy}]}});
+        let desired = || of("localhost:5000/web:2c3d", "Never");
+        let cases = [
+            ("localhost:5000/web:2c3d@sha256:77", Some("localhost:5000/web:2c3d@sha256:77")),
+            // Another commit's, so which digest this one has nobody knows; but that it is pushed.
+            ("localhost:5000/web:other@sha256:77", Some("localhost:5000/web:2c3d")),
+            ("localhost:5000/web:2c3d", None),
+            ("localhost:5000/web", None),
+            ("nginx:1@sha256:77", None),
+        ];
+        for (standing, expected) in cases {
+            let pins = rewrite(None).as_it_stands(of(standing, "IfNotPresent"), "IfNotPresent");
+            let mut object = desired();
+            assert_eq!(pins.is_some_and(|pins| pins.object(&mut object).changed), expected.is_some(), "{standing}");
+            assert_eq!(object, expected.map_or_else(desired, |image| of(image, "IfNotPresent")), "{standing}");
+        }
     }
 
     #[test]

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, watch as channel};
 
 use super::Reconciler;
-use crate::build::rewrite::Rewrite;
 use crate::builder::queue::{Had, NotHad, PARALLEL, Queue, Wanted};
 use crate::builder::{self, BuildError, BuildOrder, Builder, PullPolicy, reference};
 use crate::model::images::{Image, ImageSource};
 use crate::model::{CommitId, Desired, Failure, Stage};
-use crate::render::finish::rewrite;
 use crate::report::log;
 use crate::source::Store;
 use crate::source::context::{FILE_LIMIT, find, stream};
+
+mod pins;
 
 /// The builder that all environments share, and what is known of its images.
 pub struct Images {
@@ -259,21 +259,6 @@ impl Reconciler {
             return Ok(None);
         }
         Ok(Some(lacking))
-    }
-
-    /// The same with the digests of images that stand in a registry: whoever moves a tag there changes nothing here.
-    pub(super) async fn pinned(&self, mut desired: Desired) -> Result<Desired, Failure> {
-        let Some(images) = self.shared.images.as_ref().filter(|_| !desired.images.is_empty()) else {
-            return Ok(desired);
-        };
-        let used = desired.images.iter().filter(|image| image.used).map(Image::reference).collect();
-        let digests = images.digests(used).await.map_err(|error| images.failure(None, &error))?;
-        if !digests.is_empty() {
-            let pins = Rewrite::pinning(digests.iter().map(|(reference, digest)| (&**reference, &**digest)));
-            let rewritten = rewrite(&desired.objects, &pins);
-            desired.objects = rewritten.map_err(|error| Failure::new(Stage::Render, error.to_string()))?.objects;
-        }
-        Ok(desired)
     }
 
     /// Builds what is lacking, and says how long it took. Dropping the future cancels what nobody else waits for.

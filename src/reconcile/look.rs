@@ -78,7 +78,7 @@ impl Reconciler {
             return Ok((desired, known));
         }
         let desired = self.render(store, desired.commit, &newer).await?;
-        Ok((self.pinned(desired).await?, newer))
+        Ok((self.pinned(desired, &newer).await?, newer))
     }
 
     /// Has every kind watched that the commit asks for or that the environment ever had, and waits for their first lists.

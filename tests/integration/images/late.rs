@@ -73,7 +73,8 @@ async fn a_registry_that_comes_up_after_plumb_is_waited_for_at_every_start() {
     // What stands has a digest that only the registry can tell: nothing is rolled out without it.
     plumb.terminate(SOON).await;
     registry.stop();
-    let standing = yard.scene.kubectl_ok(&["get", "deployment/web", "-o", "yaml", "-n", &yard.scene.namespace], "").await;
+    let standing =
+        yard.scene.kubectl_ok(&["get", "deployment/web", "-o", "yaml", "-n", &yard.scene.namespace], "").await;
     assert!(standing.contains("@sha256:"), "{standing}");
     let mut plumb = run(&yard, Some(&registry.logins()));
     plumb.wait_for_log(is_waiting, SOON).await;

@@ -295,6 +295,17 @@ async fn images_with_a_registry_in_their_name_are_pushed_and_pulled_by_their_dig
     let newer = yard.runs_another("web", &pinned).await;
     assert!(newer.contains("@sha256:"), "{newer}");
     assert_eq!(built(&plumb, "localhost:5000/web"), 2, "{:#?}", plumb.log());
+    // From a laptop, which has no builder to be told the digest by, it looks the same; and another tag is one.
+    for verb in ["plan", "drift"] {
+        let (code, output) = yard.scene.verb(&[verb, &yard.scene.name, "--exit-code"]).await;
+        assert_eq!(code, Some(0), "plumb {verb}: {output}");
+    }
+    let (code, output) = yard.scene.verb(&["drift", &yard.scene.name, "--at", "HEAD~1", "--exit-code"]).await;
+    let (before, _) = pinned.split_once('@').unwrap();
+    assert!(
+        code == Some(3) && output.contains(&format!("{before}\",\"imagePullPolicy\":\"IfNotPresent\"")),
+        "{output}"
+    );
 
     // A start asks the registry for the digests: nothing drifted, nothing is rolled out, and going back builds nothing.
     drop(plumb);
