@@ -220,7 +220,15 @@ async fn on_a_node_it_builds_for_plumb_and_cancels_when_plumb_goes() {
     running(SLEEP).await;
     building.abort();
     gone(SLEEP).await;
-    remote.remove("shell:1").await.unwrap();
-    assert_eq!(remote.present(&asked).await.unwrap(), [false, false]);
+
+    // It removes what it built under a tag as plumb gives it, and nothing else.
+    let own = "goes:0123456789abcdef";
+    build(&remote, &order(own), dockerfile("FROM scratch\nCOPY Dockerfile /\n")).await.0.unwrap();
+    let asked = [own, "shell:1"].map(str::to_owned);
+    assert_eq!(remote.present(&asked).await.unwrap(), [true, true]);
+    for image in &asked {
+        remote.remove(image).await.unwrap();
+    }
+    assert_eq!(remote.present(&asked).await.unwrap(), [false, true]);
     drop(plumb);
 }
