@@ -16,9 +16,8 @@ use crate::harness::{Audit, Change, Cluster, ControlPlane, TestEnv, eventually};
 use case::Base;
 use stand::{Subject, objects, statuses, wait_ended};
 
-/// The most that the daemon may hold at any moment, in bytes. It holds 40 MiB with a hundred small environments (debug build), and
-/// two renders run at once, each with a file whose values take at most some 80 MiB (`render::yaml`'s budget). The allocator keeps
-/// some of it afterwards. Unbounded, the alias bomb alone would be 3 GB.
+/// The most that the daemon may hold at any moment, in bytes: the limit of `deploy/reconciler.yaml`. Two renders run at once, each with
+/// files whose values take at most some 80 MiB (`render::yaml`'s budget); unbounded, the alias bomb alone would be 3 GB.
 const MEMORY: u64 = 256 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -276,9 +276,12 @@ pub async fn wait_value(env: &TestEnv, namespace: &str, value: &str) {
     .await;
 }
 
-/// `plumb run` on the test's repository.
+/// `plumb run` on the test's repository, with the heap it has in its pod (`deploy/reconciler.yaml`).
 pub fn run(env: &TestEnv) -> Plumb {
     let repository = env.repository().path();
     let repository = repository.to_str().expect("a path in UTF-8");
-    Plumb::spawn(env.kubeconfig(), ["run", "--repo", repository, "--instance", &env.name("plumb")])
+    let arguments = ["run", "--repo", repository, "--instance", &env.name("plumb")];
+    Plumb::spawn_with(env.kubeconfig(), arguments, |command| {
+        command.env("MALLOC_ARENA_MAX", "1");
+    })
 }
