@@ -1,9 +1,11 @@
 //! What a client is told when it does not get what it asked for: a status, a code for programs, a sentence for people.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
-use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -16,6 +18,9 @@ pub enum ApiError {
     /// Deliberately silent about which of the two is wrong.
     #[error("The e-mail address or the password is wrong.")]
     WrongCredentials,
+    /// So long is to be waited before the next try.
+    #[error("There were too many tries for this account. Wait a moment, then try again.")]
+    TooManyAttempts(Duration),
     /// There is an account of that address.
     #[error("There is an account with this e-mail address already.")]
     EmailTaken,
@@ -49,6 +54,7 @@ impl ApiError {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
+            Self::TooManyAttempts(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
@@ -72,6 +78,9 @@ impl IntoResponse for ApiError {
             (status, Json(json!({"error": {"code": code, "message": self.to_string()}}))).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
+        }
+        if let Self::TooManyAttempts(wait) = self {
+            response.headers_mut().insert(RETRY_AFTER, wait.as_secs().saturating_add(1).into());
         }
         response
     }

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::auth::{Passwords, Tokens};
+use crate::auth::{Attempts, Passwords, Tokens};
 use crate::chat::{Agent, Model};
 use crate::config::Config;
 use crate::error::ApiError;
@@ -37,6 +37,8 @@ pub struct App {
     pub tokens: Arc<Tokens>,
     /// Passwords.
     pub passwords: Passwords,
+    /// Passwords that were wrong.
+    pub attempts: Arc<Attempts>,
     /// The client for everything that is asked over HTTP.
     pub http: reqwest::Client,
     /// The MCP server.
@@ -88,6 +90,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         database: database::pool(config.database),
         tokens: Arc::new(Tokens::new(&config.jwt_secret)),
         passwords: Passwords::new().context("passwords can't be hashed")?,
+        attempts: Arc::default(),
         http,
         mcp: config.mcp,
         agent,

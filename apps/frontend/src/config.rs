@@ -1,6 +1,9 @@
 //! Settings, from environment variables.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use reqwest::Url;
 
@@ -11,6 +14,8 @@ pub struct Config {
     pub backend: Url,
     /// `LISTEN`: address and port to serve on; all addresses, port 3000, unless it is given.
     pub listen: SocketAddr,
+    /// `SHUTDOWN_SECONDS`: how long answers that still flow may go on after SIGTERM; 20 unless it is given.
+    pub drain: Duration,
 }
 
 /// A setting that is missing or can't be understood.
@@ -25,6 +30,9 @@ pub enum Error {
     /// No address and port.
     #[error("LISTEN is no address and port, such as 0.0.0.0:3000: {0:?}")]
     Listen(String),
+    /// No number.
+    #[error("SHUTDOWN_SECONDS is no whole number of seconds: {0:?}")]
+    Shutdown(String),
 }
 
 impl Config {
@@ -39,7 +47,11 @@ impl Config {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or(Error::Backend(backend))?;
-        Ok(Self { backend, listen: listen(variable)? })
+        let drain = match variable("SHUTDOWN_SECONDS") {
+            Some(seconds) => seconds.parse::<u32>().map_err(|_| Error::Shutdown(seconds))?,
+            None => 20,
+        };
+        Ok(Self { backend, listen: listen(variable)?, drain: Duration::from_secs(drain.into()) })
     }
 }
 
@@ -68,6 +80,9 @@ mod tests {
         let config = read(&[("BACKEND_URL", "http://todo-backend:8000")]).unwrap();
         assert_eq!(config.backend.as_str(), "http://todo-backend:8000/");
         assert_eq!(config.listen.to_string(), "0.0.0.0:3000");
+        assert_eq!(config.drain, Duration::from_secs(20));
+        let config = read(&[("BACKEND_URL", "http://b"), ("SHUTDOWN_SECONDS", "80")]).unwrap();
+        assert_eq!(config.drain, Duration::from_secs(80));
     }
 
     #[test]
@@ -78,6 +93,7 @@ mod tests {
             (&[("BACKEND_URL", "todo-backend:8000")], "no http or https URL"),
             (&[("BACKEND_URL", "ftp://b")], "no http or https URL"),
             (&[("BACKEND_URL", "http://b"), ("LISTEN", "3000")], "LISTEN is no address and port"),
+            (&[("BACKEND_URL", "http://b"), ("SHUTDOWN_SECONDS", "-1")], "SHUTDOWN_SECONDS is no whole number"),
         ] {
             let error = read(variables).unwrap_err().to_string();
             assert!(error.contains(said), "{variables:?}: {error}");

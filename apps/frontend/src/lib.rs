@@ -8,6 +8,7 @@ use tokio::sync::watch;
 pub mod backend;
 pub mod config;
 mod guard;
+pub mod listen;
 mod pages;
 pub mod probe;
 mod session;

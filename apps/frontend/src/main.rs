@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use todo_frontend::{App, backend::Backend, config::Config, probe, web};
+use todo_frontend::{App, backend::Backend, config::Config, listen, probe, web};
 use tokio::{net::TcpListener, signal::unix, sync::watch};
 use tracing_subscriber::EnvFilter;
 
-/// How long answers that still flow may go on after SIGTERM. The chart leaves 25 s until SIGKILL.
-const FLOW: Duration = Duration::from_secs(15);
-/// How long they then have to say that they were interrupted.
+/// How long answers that still flow at the end of [`Config::drain`] have to say that they were interrupted.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 fn main() -> anyhow::Result<()> {
@@ -34,18 +32,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %listener.local_addr()?, backend = %config.backend.origin().ascii_serialization(), "serving");
 
     let (stop, mut stopping) = watch::channel(false);
-    let served = axum::serve(listener, web::router(app))
-        .with_graceful_shutdown(async move { _ = stopping.wait_for(|stop| *stop).await })
-        .into_future();
+    let served = listen::serve(listener, web::router(app), async move { _ = stopping.wait_for(|stop| *stop).await });
     let mut served = tokio::spawn(served);
     tokio::select! {
-        ended = &mut served => return ended?.context("the server ended"),
+        ended = &mut served => return ended.context("the server ended"),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("ending: no new connections");
     stop.send_replace(true);
-    if tokio::time::timeout(FLOW, &mut served).await.is_err() {
+    if tokio::time::timeout(config.drain, &mut served).await.is_err() {
         tracing::warn!("answers that still flow are interrupted");
         close.send_replace(true);
         _ = tokio::time::timeout(FAREWELL, &mut served).await;

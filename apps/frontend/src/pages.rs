@@ -54,6 +54,14 @@ fn status(error: &Error) -> StatusCode {
     }
 }
 
+/// Deleted: also if it was gone already, since that is what was asked for.
+fn deleted(answer: Result<(), Error>, next: Redirect) -> Result<Redirect, Failure> {
+    match answer {
+        Err(error) if !error.not_found() => Err(error.into()),
+        _ => Ok(next),
+    }
+}
+
 /// Writes down what a person is not told. What somebody typed wrong is nobody's trouble.
 fn log(error: &Error) {
     if status(error).is_server_error() {

@@ -46,6 +46,7 @@ fn by_code(code: &str) -> Option<&'static str> {
         "chat_not_configured" => {
             "The chat is not set up on this server: it has no key for a language model. Your tasks work without it."
         }
+        "too_many_attempts" => "That was wrong too often. Please wait a minute, then try again.",
         "model_busy" => "The assistant is busy. Please ask again in a minute.",
         "model_refused" => {
             "The assistant can't be used: the language model refuses this server's key. Your tasks work without it."

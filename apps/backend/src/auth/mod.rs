@@ -1,5 +1,6 @@
 //! Users and their sessions.
 
+mod attempts;
 mod hmac;
 mod password;
 mod routes;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 use crate::error::ApiError;
 use crate::server::App;
 
+pub use attempts::Attempts;
 pub use password::Passwords;
 pub use routes::routes;
 pub use token::Tokens;

@@ -1,5 +1,7 @@
 //! `/api/auth`: sign up, sign in, who am I.
 
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -79,13 +81,17 @@ async fn sign_in(State(app): State<App>, Json(request): Json<SignIn>) -> Result<
     let email = text::email(&request.email).map_err(|_| ApiError::WrongCredentials)?;
     let row: Option<(Uuid, String, String, String)> =
         sqlx::query_as("SELECT id, email, name, password_hash FROM users WHERE email = $1")
-            .bind(email)
+            .bind(&email)
             .fetch_optional(&app.database)
             .await?;
+    app.attempts.begin(&email, Instant::now()).map_err(ApiError::TooManyAttempts)?;
     let hash = row.as_ref().map(|(.., hash)| hash.clone());
     let right = app.passwords.verify(request.password, hash).await?;
     match row {
-        Some((id, email, name, _)) if right => signed_in(&app, User { id, email, name }),
+        Some((id, email, name, _)) if right => {
+            app.attempts.right(&email);
+            signed_in(&app, User { id, email, name })
+        }
         _ => Err(ApiError::WrongCredentials),
     }
 }

@@ -36,6 +36,34 @@ async fn a_wrong_password_and_an_unknown_address_are_told_alike() {
 }
 
 #[tokio::test]
+async fn who_tries_passwords_has_to_wait_and_nobody_else() {
+    let backend = Backend::start(&[]);
+    for email in ["ada@example.org", "eve@example.org"] {
+        backend.sign_up(email).await;
+    }
+    // The same for an address without an account: the answer does not tell which it is.
+    for email in ["ada@example.org", "nobody@example.org"] {
+        let wrong = json!({"email": email, "password": "a guess"});
+        let mut statuses = Vec::new();
+        for _ in 0..6 {
+            statuses.push(backend.post("/api/auth/signin", wrong.clone()).await.0);
+        }
+        assert_eq!(statuses[..5], [StatusCode::UNAUTHORIZED; 5], "{email}");
+    }
+    // The sixth may have come more than a second after the fifth here: the pauses grow, so that one comes that has to wait.
+    let mut answer = backend.post("/api/auth/signin", json!({"email": "ada@example.org", "password": "a guess"})).await;
+    while answer.0 == StatusCode::UNAUTHORIZED {
+        answer = backend.post("/api/auth/signin", json!({"email": "Ada@example.org", "password": "a guess"})).await;
+    }
+    assert_eq!((answer.0, &answer.1["error"]["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_attempts")));
+    let right = |email| json!({"email": email, "password": "a password"});
+    let refused =
+        backend.request(Method::POST, "/api/auth/signin").json(&right("ada@example.org")).send().await.unwrap();
+    assert!(refused.status() == StatusCode::TOO_MANY_REQUESTS && refused.headers().contains_key("retry-after"));
+    assert_eq!(backend.post("/api/auth/signin", right("eve@example.org")).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn accounts_that_cannot_be_are_refused_with_a_reason() {
     let backend = Backend::start(&[]);
     for body in [

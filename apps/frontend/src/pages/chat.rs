@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
-    Failure,
+    Failure, deleted,
     extract::{Form, Path},
     home::{self, Mishap},
     log, status,
@@ -68,10 +68,7 @@ pub(crate) async fn delete(
     Path(id): Path<Id>,
     Query(view): Query<View>,
 ) -> Result<Redirect, Failure> {
-    match app.backend.delete_conversation(&token, &id).await {
-        Err(error) if !error.not_found() => Err(error.into()),
-        _ => Ok(view.talking(Talk::Last).page("")),
-    }
+    deleted(app.backend.delete_conversation(&token, &id).await, view.talking(Talk::Last).page(""))
 }
 
 fn talk(conversation: Option<Id>) -> Talk {

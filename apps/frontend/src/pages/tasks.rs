@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Failure,
+    Failure, deleted,
     extract::{Form, Path},
     home::{self, Mishap},
     page, status,
@@ -82,11 +82,7 @@ pub(crate) async fn delete(
     Path(id): Path<Id>,
     Query(view): Query<View>,
 ) -> Result<Redirect, Failure> {
-    match app.backend.delete_task(&token, &id).await {
-        Err(error) if !error.not_found() => Err(error.into()),
-        // Gone already is what was asked for.
-        _ => Ok(view.page("tasks-title")),
-    }
+    deleted(app.backend.delete_task(&token, &id).await, view.page("tasks-title"))
 }
 
 pub(crate) async fn edit_page(
