@@ -108,9 +108,11 @@ fn attributes(order: &BuildOrder, context: &str, how: &How) -> HashMap<String, S
         ("filename".to_owned(), order.dockerfile.clone()),
         // What the node has is taken; the rest is pulled. The tag of a build says nothing of what a registry answers today.
         ("image-resolve-mode".to_owned(), "local".to_owned()),
-        // The same content makes the same image, whenever it is built.
-        ("build-arg:SOURCE_DATE_EPOCH".to_owned(), "0".to_owned()),
     ]);
+    // The same content makes the same image, whenever it is built. Docker since 29 would tell of such an image that it came into its store in 1970:
+    // nobody could know when it is old.
+    let constant = !matches!(how.output, Output::Docker);
+    attributes.extend(constant.then(|| ("build-arg:SOURCE_DATE_EPOCH".to_owned(), "0".to_owned())));
     attributes.extend((!how.cache).then(|| ("no-cache".to_owned(), String::new())));
     attributes.extend(order.target.clone().map(|target| ("target".to_owned(), target)));
     attributes.extend(order.platform.clone().map(|platform| ("platform".to_owned(), platform)));
@@ -175,6 +177,10 @@ mod tests {
             (output.r#type.as_str(), output.attrs["name"].as_str()),
             ("image", "docker.io/library/todo-backend:0123")
         );
+
+        let how = How { output: Output::Docker, ..how };
+        let attributes = super::request(&order, "session", "http://buildkit-session/x", &how).frontend_attrs;
+        assert!(!attributes.contains_key("build-arg:SOURCE_DATE_EPOCH"), "{attributes:?}");
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Builder for Docker {
         let images = client.list_images(Some(ListImagesOptions { filters, ..ListImagesOptions::default() })).await;
         let mut stored = Vec::new();
         for image in images.map_err(|error| self.failure(error))? {
-            // Not `Created`: for BuildKit an image was created in 1970, as all that it makes.
+            // Not `Created`: what was built from the cache was created when the cache was.
             let tagged = client.inspect_image(&image.id).await.ok().and_then(|image| image.metadata?.last_tag_time);
             let created =
                 tagged.and_then(|at| DateTime::parse_from_rfc3339(&at).ok()).map_or(image.created, |at| at.timestamp());
