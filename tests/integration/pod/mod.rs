@@ -49,11 +49,10 @@ async fn what_changed_is_built_once_and_answers(stand: &Stand) {
     stand.built([2, 1]).await;
     assert_eq!(uids(&stand.pods("api").await), api, "what did not change runs on");
 
-    let before = stand.node.builds().len();
     let back = push_web(stand, "web 1", dockerfile(""));
     stand.scene.deployed(back).await;
     stand.answers("web", "web 1").await;
-    assert_eq!(stand.node.builds().len(), before, "going back builds nothing");
+    stand.built([2, 1]).await;
 }
 
 async fn drift_is_healed_with_pods(stand: &Stand) {

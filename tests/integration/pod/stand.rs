@@ -18,6 +18,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The node, and the environment that plumb keeps there. Its images start from `hello:pod`, which answers HTTP.
 pub struct Stand {
     pub scene: Scene,
+    /// The node's images are dockerd's.
+    by_docker: bool,
     /// Ends after the scene that is on it.
     pub node: Node,
 }
@@ -35,8 +37,12 @@ impl Stand {
         node.hello_context(context.path(), "hello");
         let built = node.buildctl(context.path(), "hello:pod");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let by_docker = options.contains(&"--runtime=docker");
+        if by_docker {
+            load_into_docker(&node, &["plumb:0.1.0", "hello:pod"]);
+        }
         let env = TestEnv::on(Cluster::Given(node.admin_kubeconfig()), name).await;
-        let stand = Self { scene: Scene::in_env(env, "").await, node };
+        let stand = Self { scene: Scene::in_env(env, "").await, by_docker, node };
         stand.install(kustomization).await;
         stand
     }
@@ -92,17 +98,29 @@ impl Stand {
         .await;
     }
 
-    /// Waits until buildkitd has it in its history that `web` and `api` were built so often.
+    /// Waits until who builds here has it in its history that `web` and `api` were built so often.
     pub async fn built(&self, expected: [usize; 2]) {
         eventually(SOON, || async {
-            let history = self.node.builds();
-            let of = |image: &str, name: &str| name.starts_with(&format!("docker.io/library/{image}:"));
-            let times = |image| history.iter().filter(|build| build.succeeded && of(image, &build.name)).count();
+            let history = if self.by_docker { self.built_by_dockerd().await } else { self.built_by_buildkitd() };
+            let times = |image: &str| history.iter().filter(|built| built.starts_with(&format!("{image}:"))).count();
             let built = ["web", "api"].map(times);
             ensure!(built == expected, "built {built:?} times");
             Ok(())
         })
         .await;
+    }
+
+    fn built_by_buildkitd(&self) -> Vec<String> {
+        let succeeded = self.node.builds().into_iter().filter(|build| build.succeeded);
+        succeeded.filter_map(|build| Some(build.name.strip_prefix("docker.io/library/")?.to_owned())).collect()
+    }
+
+    /// dockerd keeps no history; what its builder was asked for since it started is in the log of that.
+    async fn built_by_dockerd(&self) -> Vec<String> {
+        let log = self.scene.kubectl_ok(&["logs", "deployment/plumb-builder", "-n", "plumb-builder"], "").await;
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let asked = lines.filter(|line| line["message"] == "building");
+        asked.filter_map(|line| Some(line["image"].as_str()?.to_owned())).collect()
     }
 
     /// The id of the container that plumb runs in.
@@ -114,8 +132,8 @@ impl Stand {
             let mut statuses = running.filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref()?.first());
             let status = statuses.next().ok_or_else(|| anyhow::anyhow!("no pod"))?;
             ensure!(status.state.as_ref().is_some_and(|state| state.running.is_some()), "{status:?}");
-            let id = status.container_id.as_deref().and_then(|id| id.strip_prefix("containerd://"));
-            id.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("{status:?}"))
+            let id = status.container_id.as_deref().and_then(|id| id.split_once("://"));
+            id.map(|(_, id)| id.to_owned()).ok_or_else(|| anyhow::anyhow!("{status:?}"))
         })
         .await
     }
@@ -169,6 +187,23 @@ fn build_plumb(node: &Node) {
     run(buildctl.args(["--output", "type=image,name=docker.io/library/plumb:0.1.0,unpack=true"]));
 }
 
+/// Gives dockerd images that buildkitd has built, as `docker load` takes them in.
+fn load_into_docker(node: &Node, images: &[&str]) {
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    let mut export = Command::new(node.program("ctr"));
+    // Not by the transfer service: then ctr ends before the last bytes are in the file.
+    export.arg("--address").arg(node.containerd()).args(["--namespace", "k8s.io", "images", "export", "--local"]);
+    run(export.arg(archive.path()).args(images.iter().map(|image| format!("docker.io/library/{image}"))));
+    run(docker(node).args(["load", "--quiet", "--input"]).arg(archive.path()));
+}
+
+/// Docker's client, for the node's dockerd.
+pub fn docker(node: &Node) -> Command {
+    let mut docker = Command::new("docker");
+    docker.args(["--host", &format!("unix://{}", node.docker().display())]);
+    docker
+}
+
 /// A workload of one pod that answers HTTP, and its service.
 pub fn hello(name: &str, image: &str) -> String {
     format!(
@@ -185,6 +220,7 @@ kind: Deployment
 metadata: {{name: {name}}}
 spec:
   replicas: 1
+  revisionHistoryLimit: 0
   selector: {{matchLabels: {{app: {name}}}}}
   template:
     metadata: {{labels: {{app: {name}}}}}
