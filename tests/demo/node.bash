@@ -27,4 +27,4 @@ prepare_images() {
   [ -z "$missing" ] || "$root/tests/cluster/rust" "$work/node"
 }
 
-keep_images() { "$root/tests/cluster/image-cache" export "$work/node" "${images[@]}"; }
+keep_images() { "$root/tests/cluster/image-cache" export "$work/node" "${images[@]}" >/dev/null; }

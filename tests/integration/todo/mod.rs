@@ -4,6 +4,7 @@
 
 mod beside;
 mod browser;
+mod compose;
 mod http;
 mod load;
 mod site;
@@ -58,6 +59,8 @@ async fn pushed_used_broken_healed_and_rolled_back() {
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     restarts_are_none(&site).await;
     nobody_reads_a_secret(&site).await;
+    let (images, archives) = site.archives(first).await;
+    compose::comes_up_is_used_and_leaves_nothing(&images, &archives);
     eprintln!("the whole story {:.0?}", started.elapsed());
 }
 

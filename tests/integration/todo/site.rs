@@ -40,7 +40,7 @@ const MODEL_PORT: u16 = 8002;
 const DEFINITION: &str = "environments/dev/environment.yaml";
 const STAGING: &str = "environments/staging/values.yaml";
 const VALUES: &str = "environments/dev/values.yaml";
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The site. Its environments have the names that they have in this repository: the node is its own.
 pub struct Site {
@@ -58,7 +58,7 @@ pub struct Site {
 }
 
 /// Runs a command to its end; it must go well.
-fn done(command: &mut Command) -> String {
+pub fn done(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().expect("it starts");
     assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).expect("text")
@@ -111,6 +111,11 @@ fn scripted_model() -> PathBuf {
     let manifest = Path::new(ROOT).join("apps/backend/Cargo.toml");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--quiet", "--example", "scripted_model", "--manifest-path"]).arg(manifest);
+    // What cargo tells a test of this package would be news to build scripts: they, and half of the tree, would run again.
+    let told = std::env::vars().map(|(name, _)| name);
+    told.filter(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")).for_each(|name| {
+        cargo.env_remove(name);
+    });
     done(cargo.env("CARGO_TARGET_DIR", &target));
     target.join("debug/examples/scripted_model")
 }
@@ -171,6 +176,13 @@ impl Site {
         assert_eq!(entry.outcome, "Deployed", "{entry:?}");
         keep(&self.node, &images(&self.scene, commit).await);
         entry
+    }
+
+    /// The images of a commit that was deployed, and files that have them.
+    pub async fn archives(&self, commit: Oid) -> (Vec<String>, Vec<PathBuf>) {
+        let images = images(&self.scene, commit).await;
+        let archives = image_cache("export", &self.node, &images).lines().map(PathBuf::from).collect();
+        (images, archives)
     }
 
     /// Waits until an environment's condition has this status and its message all these texts.
