@@ -41,6 +41,11 @@ until_log() {
   exit 1
 }
 
+# until_told: until the status has what was pushed from here. It follows the log, and `plumb rollback` reads it.
+until_told() {
+  kubectl wait environment/dev --for "jsonpath={.status.target}=$(git rev-parse HEAD)" --timeout 30s >/dev/null
+}
+
 # start_plumb ARGUMENT...: `plumb run` in the background.
 start_plumb() {
   printf '%s$ plumb run %s &%s\n' "$bold" "$*" "$plain" | shown
