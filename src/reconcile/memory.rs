@@ -126,13 +126,6 @@ pub(super) struct Memory {
 }
 
 impl Reconciler {
-    /// Whether another run or installation has taken the Environment, as far as is known.
-    pub fn is_taken(&self) -> bool {
-        let known = self.shared.parents.get(&self.name);
-        let claim = known.map(|known| marks::claim(&known, &self.shared.instance));
-        matches!(claim, Some(Claim::OtherRun | Claim::Theirs(_)))
-    }
-
     /// A reconciler that remembers nothing yet.
     pub fn new(shared: Arc<Shared>, definition: Arc<Definition>) -> Self {
         let name = definition.name.as_str();
@@ -153,6 +146,13 @@ impl Reconciler {
     /// The same, in a task that has to make progress.
     pub fn with_pulse(self, pulse: Pulse) -> Self {
         Self { cluster: self.cluster.with_pulse(pulse.clone()), pulse, ..self }
+    }
+
+    /// Whether another run or installation has taken the Environment, as far as is known.
+    pub fn is_taken(&self) -> bool {
+        let known = self.shared.parents.get(&self.name);
+        let claim = known.map(|known| marks::claim(&known, &self.shared.instance));
+        matches!(claim, Some(Claim::OtherRun | Claim::Theirs(_)))
     }
 
     /// The same environment under a new definition: what is remembered of its objects stays true.
