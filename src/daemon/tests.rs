@@ -1,16 +1,16 @@
-use std::future::pending;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::cluster::Cluster;
 use crate::model::marks::Instance;
-use crate::reconcile::Mode;
+use crate::reconcile::{Mode, Reconciler};
 use crate::render::Tools;
 use crate::source::{self, RepositoryUrl, SourceSettings, Trust};
-use crate::telemetry::Pulses;
+use crate::telemetry::{Pulses, pulse};
 
 fn shared_at(address: SocketAddr) -> Arc<Shared> {
     let instance = Instance { name: "test".to_owned(), run: "1".to_owned() };
@@ -43,7 +43,7 @@ async fn all_alive(pulses: &Pulses, during: Duration) {
     }
 }
 
-fn source() -> (channel::Sender<Arc<SourceState>>, channel::Receiver<Arc<SourceState>>) {
+pub(super) fn source() -> (channel::Sender<Arc<SourceState>>, channel::Receiver<Arc<SourceState>>) {
     channel::channel(Arc::new(SourceState::Waiting { reason: "a test".to_owned() }))
 }
 
@@ -61,60 +61,6 @@ async fn a_source_that_ended_is_an_error_and_a_stop_is_none() {
     stop.send_replace(true);
     drop(states);
     assert_eq!(run(shared(), Settings::default(), source, stopped).await, Ok(()));
-}
-
-#[tokio::test]
-async fn the_watch_of_the_environments_must_not_end() {
-    let (_states, source) = source();
-    let (_stop, stopped) = channel::channel(false);
-    let mut parents = tokio::spawn(async { panic!("a test's own") });
-    let mut supervisor = Supervisor::new(shared(), Settings::default());
-    let ended = supervisor.supervise(source, stopped, &mut parents).await;
-    assert_eq!(ended, Err(DaemonError::ParentsEnded));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_supervisor_at_rest_is_alive_and_one_that_is_not_polled_is_not() {
-    let (states, source) = source();
-    let (stop, stopped) = channel::channel(false);
-    let shared = shared();
-    let pulses = shared.telemetry.pulses.clone();
-    let alive = || pulses.reports().iter().all(|report| report.is_alive());
-    let mut parents = tokio::spawn(pending());
-    let mut supervisor = Supervisor::new(Arc::clone(&shared), Settings::default());
-    {
-        let mut following = std::pin::pin!(supervisor.supervise(source, stopped, &mut parents));
-        let hour = tokio::time::sleep(Duration::from_secs(3600));
-        tokio::select! {
-            _ = &mut following => panic!("it follows until it is stopped"),
-            () = hour => {}
-        }
-        assert_eq!(pulses.reports().len(), 1);
-        assert!(alive());
-        tokio::time::sleep(pulse::BOUND * 2).await;
-        assert!(!alive(), "its thread is stuck");
-        stop.send_replace(true);
-        assert_eq!(following.await, Ok(()));
-    }
-    drop((states, supervisor));
-    assert!(pulses.reports().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_task_that_panicked_is_followed_by_a_pause_that_the_supervisor_does_not_wait_for() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut supervisor = Supervisor::new(shared(), Settings::default());
-    let task = supervisor.joined.spawn(async { panic!("a test's own") }).id();
-    let wanted = Wanted::new(definition("dev"), None, None, repository(directory.path()));
-    let running = Running { wanted: channel::channel(wanted).0, stop: channel::channel(false).0, task, leaving: false };
-    supervisor.running.insert("dev".to_owned(), running);
-    let panicked = supervisor.joined.join_next_with_id().await.unwrap();
-    assert!(panicked.is_err());
-    supervisor.ended(panicked);
-    assert!(supervisor.running.contains_key("dev"), "it is not started again before the pause is over");
-    let paused = supervisor.joined.join_next_with_id().await.unwrap();
-    supervisor.ended(paused);
-    assert!(supervisor.running.is_empty() && supervisor.joined.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,20 +107,4 @@ async fn a_long_queue_for_an_api_server_that_says_nothing_is_no_hang() {
         assert!(failure.unwrap().unwrap().transient);
     }
     assert!(began.elapsed() > pulse::BOUND * 3);
-}
-
-#[test]
-fn a_branch_that_is_there_and_unreadable_is_not_gone() {
-    let directory = tempfile::tempdir().unwrap();
-    let (was, now) = (CommitId::new([1; 20]), CommitId::new([2; 20]));
-    let last = Wanted::new(definition("dev"), None, Some(was), repository(directory.path()));
-    let mut heads = Heads::default();
-    assert_eq!(head_of("dev", &heads, Some(&last)), None, "gone");
-    heads.unreadable.push("dev".to_owned());
-    heads.unreadable.push("main".to_owned());
-    assert_eq!(head_of("dev", &heads, Some(&last)), Some(was));
-    assert_eq!(head_of("dev", &heads, None), None, "nobody knows where it was");
-    assert_eq!(head_of("main", &heads, Some(&last)), None, "it followed another branch");
-    heads.branches.insert("dev".to_owned(), now);
-    assert_eq!(head_of("dev", &heads, Some(&last)), Some(now));
 }

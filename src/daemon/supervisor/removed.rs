@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch as channel;
 use tracing::{debug, warn};
 
-use super::departure::{Departure, Removal};
-use super::removal::{Evidence, Last, is_provable, was_ours};
 use super::{Defined, Supervisor};
+use crate::daemon::departure::{Departure, Removal};
+use crate::daemon::removal::{Evidence, Last, is_provable, was_ours};
 use crate::model::marks::{self, Claim};
 use crate::model::{CommitId, Configuration, Environment, applyset};
 use crate::render::{Definition, definition_of};
