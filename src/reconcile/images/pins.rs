@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
+
 use crate::build::rewrite::Rewrite;
 use crate::builder::PullPolicy;
 use crate::cluster::discovery::Known;
+use crate::cluster::limiter;
 use crate::model::images::Image;
 use crate::model::kinds::Lookup;
 use crate::model::{Desired, Failure, Manifest, Stage};
@@ -34,14 +37,17 @@ impl Reconciler {
         let names =
             desired.images.iter().filter(|image| image.used).map(|image| (&*image.source.name, image.reference()));
         let images = Rewrite::new(names, None);
-        for object in desired.objects.iter_mut().filter(|object| images.may_concern(object.json.get())) {
-            let Lookup::Served(info) = known.kinds.lookup(&object.key.kind, &object.version) else { continue };
-            let live = self.writer().read(&object.key, info).await.map_err(planning)?;
-            let pins = live.and_then(|live| images.as_it_stands(live, PullPolicy::IfNotPresent.as_str()));
-            if let Some(pins) = pins {
-                rewritten(std::slice::from_ref(object), &pins)?.into_iter().for_each(|pinned| *object = pinned);
+        let as_it_stands = async |object: Arc<Manifest>| -> Result<_, Failure> {
+            let (concerned, key) = (images.may_concern(object.json.get()), &object.key);
+            let Lookup::Served(info) = known.kinds.lookup(&key.kind, &object.version) else { return Ok(object) };
+            let live = if concerned { self.writer().read(key, info).await.map_err(planning)? } else { None };
+            match live.and_then(|live| images.as_it_stands(live, PullPolicy::IfNotPresent.as_str())) {
+                Some(pins) => Ok(rewritten(std::slice::from_ref(&object), &pins)?.pop().unwrap_or(object)),
+                None => Ok(object),
             }
-        }
+        };
+        let objects = stream::iter(desired.objects).map(as_it_stands).buffered(limiter::MOST);
+        desired.objects = objects.try_collect().await?;
         Ok(desired)
     }
 }
