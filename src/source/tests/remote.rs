@@ -142,7 +142,7 @@ async fn a_foreign_owner_behind_a_file_url_is_refused_until_trusted() {
 async fn https_with_a_password_from_a_file_or_the_url() {
     let scratch = Scratch::new();
     let (_, work) = scratch.bare("repo.git");
-    let server = Https::start(&scratch, "server");
+    let server = Https::start(scratch.root.path(), LOOPBACK, "server");
     // "ada:canary-hunter2" in base64.
     *server.shared.wants.lock().unwrap() = Some("Basic YWRhOmNhbmFyeS1odW50ZXIy".to_owned());
     let reason = trouble(https(&scratch, &server, "repo.git"), "credentials").await;
@@ -181,7 +181,7 @@ async fn https_with_a_password_from_a_file_or_the_url() {
 async fn nothing_is_fetched_while_nothing_changed() {
     let scratch = Scratch::new();
     let (_, work) = scratch.bare("repo.git");
-    let server = Https::start(&scratch, "server");
+    let server = Https::start(scratch.root.path(), LOOPBACK, "server");
     let mut watched = start_with(https(&scratch, &server, "repo.git"));
     watched.until_at("dev", head(&work, "HEAD")).await;
     let (asked, sent) = (server.shared.requests("info/refs"), server.shared.requests("POST"));
@@ -200,7 +200,8 @@ async fn nothing_is_fetched_while_nothing_changed() {
 async fn a_certificate_that_is_not_trusted_and_a_redirect_get_no_credentials() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
-    let (server, other) = (Https::start(&scratch, "server"), Https::start(&scratch, "other"));
+    let (server, other) =
+        (Https::start(scratch.root.path(), LOOPBACK, "server"), Https::start(scratch.root.path(), LOOPBACK, "other"));
     let with_password = |ca_file| {
         let mut settings = settings(&scratch, &server.url("repo.git"));
         let password = Some(SecretSource::Value(Masked::new("canary")));
@@ -223,7 +224,7 @@ async fn an_answer_that_ends_early_or_never_comes_is_a_failure_and_no_deletion()
     let scratch = Scratch::new();
     let (_, work) = scratch.bare("repo.git");
     git(&work, &["push", "-q", "origin", "dev:other", "dev:third"]);
-    let server = Https::start(&scratch, "server");
+    let server = Https::start(scratch.root.path(), LOOPBACK, "server");
     let mut impatient = https(&scratch, &server, "repo.git");
     impatient.ask_timeout = Duration::from_secs(2);
     let mut watched = start_with(impatient);
@@ -247,7 +248,7 @@ async fn an_answer_that_ends_early_or_never_comes_is_a_failure_and_no_deletion()
 async fn shutdown_ends_a_fetch_that_hangs_and_all_its_processes() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
-    let server = Https::start(&scratch, "server");
+    let server = Https::start(scratch.root.path(), LOOPBACK, "server");
     server.shared.silent.store(true, Ordering::Relaxed);
     let watched = start_with(https(&scratch, &server, "repo.git"));
     let start = std::time::Instant::now();
@@ -287,7 +288,7 @@ async fn plain_http_and_link_local_names_are_refused() {
 async fn ssh_checks_the_host_and_uses_the_key() {
     let scratch = Scratch::new();
     let (bare, work) = scratch.bare("repo.git");
-    let Some(server) = Sshd::start(&scratch) else { return };
+    let Some(server) = Sshd::start(scratch.root.path(), LOOPBACK) else { return };
     let with = |known_hosts: &Path, key: &Path| {
         let mut settings = settings(&scratch, &server.url(&bare));
         settings.credentials.known_hosts = Some(known_hosts.to_owned());

@@ -1,4 +1,5 @@
-//! Servers on the loopback that remotes are tested against: git's own `http-backend` behind TLS, and OpenSSH's sshd.
+//! Servers that remotes are tested against: git's own `http-backend` behind TLS, and OpenSSH's sshd. The integration tests have
+//! them as well.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,11 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::support::Scratch;
+/// How long sshd may take to listen.
+const LIVE: Duration = Duration::from_secs(10);
 
 /// An https server for the repositories of one directory.
 pub struct Https {
+    address: String,
     pub port: u16,
     /// The certificate, which is its own authority.
     pub ca_file: PathBuf,
@@ -40,9 +44,10 @@ impl Shared {
 }
 
 impl Https {
-    pub fn start(scratch: &Scratch, name: &str) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-        let ca_file = scratch.path(&format!("{name}.pem"));
+    /// One for the repositories in `root`, where its certificate is put, too. It listens at this IP address.
+    pub fn start(root: &Path, address: &str, name: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed(vec![address.to_owned(), "localhost".to_owned()]).unwrap();
+        let ca_file = root.join(format!("{name}.pem"));
         std::fs::write(&ca_file, made.cert.pem()).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -52,9 +57,9 @@ impl Https {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
-        let (listener, shared) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Shared::default()));
+        let (listener, shared) = (TcpListener::bind((address, 0)).unwrap(), Arc::new(Shared::default()));
         let port = listener.local_addr().unwrap().port();
-        let (config, root, seen) = (Arc::new(config), scratch.root.path().to_owned(), shared.clone());
+        let (config, root, seen) = (Arc::new(config), root.to_owned(), shared.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (config, root, shared) = (config.clone(), root.clone(), seen.clone());
@@ -65,11 +70,11 @@ impl Https {
                 });
             }
         });
-        Self { port, ca_file, shared }
+        Self { address: address.to_owned(), port, ca_file, shared }
     }
 
     pub fn url(&self, repository: &str) -> String {
-        format!("https://127.0.0.1:{}/{repository}", self.port)
+        format!("https://{}:{}/{repository}", self.address, self.port)
     }
 }
 
@@ -154,6 +159,7 @@ fn backend(line: &str, header: &impl Fn(&str) -> Option<String>, root: &Path, bo
 
 /// sshd for this user, with keys of its own. Ended when dropped.
 pub struct Sshd {
+    address: String,
     pub port: u16,
     pub user: String,
     /// The client's private key, which is allowed in.
@@ -163,28 +169,29 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Nothing if there is no sshd on this machine, which is said.
-    pub fn start(scratch: &Scratch) -> Option<Self> {
+    /// One that listens at this IP address, with its keys in `directory`. Nothing if there is no sshd on this machine, which is said.
+    pub fn start(directory: &Path, address: &str) -> Option<Self> {
         let program = ["/usr/sbin/sshd", "/usr/bin/sshd"].into_iter().find(|path| Path::new(path).exists());
         let Some(program) = program else {
             eprintln!("skipped: there is no sshd on this machine (Debian: openssh-server)");
             return None;
         };
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (host_key, key, config) = (scratch.path("host_key"), scratch.path("key"), scratch.path("sshd_config"));
+        let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        let (host_key, key, config) =
+            (directory.join("host_key"), directory.join("key"), directory.join("sshd_config"));
         for file in [&host_key, &key] {
             let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file).status();
             assert!(made.unwrap().success());
         }
         let public = |file: &Path| std::fs::read_to_string(file.with_extension("pub")).unwrap();
-        std::fs::write(scratch.path("authorized"), public(&key)).unwrap();
-        let known_hosts = scratch.path("known_hosts");
-        std::fs::write(&known_hosts, format!("[127.0.0.1]:{port} {}", public(&host_key))).unwrap();
+        std::fs::write(directory.join("authorized"), public(&key)).unwrap();
+        let known_hosts = directory.join("known_hosts");
+        std::fs::write(&known_hosts, format!("[{address}]:{port} {}", public(&host_key))).unwrap();
         let text = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+            "ListenAddress {address}:{port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPidFile none\n",
             host_key.display(),
-            scratch.path("authorized").display()
+            directory.join("authorized").display()
         );
         std::fs::write(&config, text).unwrap();
         // Debian's sshd wants its directory even when it runs for one user.
@@ -194,15 +201,15 @@ impl Sshd {
         let output = Command::new("id").arg("-un").output().unwrap();
         let user = String::from_utf8(output.stdout).unwrap().trim().to_owned();
         let start = std::time::Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < super::support::LIVE, "sshd does not listen");
+        while TcpStream::connect((address, port)).is_err() {
+            assert!(start.elapsed() < LIVE, "sshd does not listen");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        Some(Self { port, user, key, known_hosts, child })
+        Some(Self { address: address.to_owned(), port, user, key, known_hosts, child })
     }
 
     pub fn url(&self, repository: &Path) -> String {
-        format!("ssh://{}@127.0.0.1:{}{}", self.user, self.port, repository.display())
+        format!("ssh://{}@{}:{}{}", self.user, self.address, self.port, repository.display())
     }
 }
 

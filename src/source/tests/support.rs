@@ -13,6 +13,9 @@ use crate::source::{RepositoryUrl, SourceSettings, SourceState, Store, Trust};
 /// Generous: only a watch that has died waits this long.
 pub const LIVE: Duration = Duration::from_secs(10);
 
+/// Where servers listen.
+pub const LOOPBACK: &str = "127.0.0.1";
+
 /// A directory with repositories, removed at the end.
 pub struct Scratch {
     pub root: tempfile::TempDir,

@@ -3,6 +3,9 @@
 
 mod docker;
 mod network;
+mod private;
+#[path = "../../../src/source/tests/servers.rs"]
+mod servers;
 mod stand;
 mod trouble;
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::ensure;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{Api, ListParams};
+use k8s_openapi::api::core::v1::Service;
+use kube::api::Api;
 
 use super::stand::{Stand, dockerfile, hello, push_web};
 use crate::harness::{eventually, http_get};
@@ -113,9 +113,6 @@ spec:
 
     /// The address of plumb's pod: it has no service.
     async fn plumb_address(&self) -> String {
-        let pods: Api<Pod> = Api::namespaced(self.scene.env.admin(), "plumb");
-        let plumb = ListParams::default().labels("app.kubernetes.io/component=reconciler");
-        let pods = pods.list(&plumb).await.expect("the API server answers").items;
-        pods.iter().find_map(|pod| pod.status.as_ref()?.pod_ip.clone()).expect("plumb has an address")
+        self.plumb_pod().await.status.and_then(|status| status.pod_ip).expect("plumb has an address")
     }
 }

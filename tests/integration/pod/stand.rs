@@ -31,20 +31,29 @@ impl Stand {
 
     /// The same on a node with these options, installed by a kustomization of `deploy/`.
     pub async fn with(name: &str, options: &[&str], kustomization: &Path) -> Self {
+        let stand = Self::without_plumb(name, options).await;
+        stand.install(kustomization).await;
+        stand
+    }
+
+    /// The same, and plumb is not installed yet.
+    pub async fn without_plumb(name: &str, options: &[&str]) -> Self {
         let node = Node::start(options);
         build_plumb(&node);
+        Self::on(node, name, options.contains(&"--runtime=docker")).await
+    }
+
+    /// On a node that has plumb's image.
+    async fn on(node: Node, name: &str, by_docker: bool) -> Self {
         let context = tempfile::tempdir().unwrap();
         node.hello_context(context.path(), "hello");
         let built = node.buildctl(context.path(), "hello:pod");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let by_docker = options.contains(&"--runtime=docker");
         if by_docker {
             load_into_docker(&node, &["plumb:0.1.0", "hello:pod"]);
         }
         let env = TestEnv::on(Cluster::Given(node.admin_kubeconfig()), name).await;
-        let stand = Self { scene: Scene::in_env(env, "").await, by_docker, node };
-        stand.install(kustomization).await;
-        stand
+        Self { scene: Scene::in_env(env, "").await, by_docker, node }
     }
 
     /// Applies a kustomization of `deploy/`, and waits until what it runs is ready.
@@ -121,6 +130,14 @@ impl Stand {
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let asked = lines.filter(|line| line["message"] == "building");
         asked.filter_map(|line| Some(line["image"].as_str()?.to_owned())).collect()
+    }
+
+    /// plumb's own pod, which runs.
+    pub async fn plumb_pod(&self) -> Pod {
+        let pods: Api<Pod> = Api::namespaced(self.scene.env.admin(), "plumb");
+        let plumb = ListParams::default().labels("app.kubernetes.io/component=reconciler");
+        let pods = pods.list(&plumb).await.expect("the API server answers").items;
+        pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none()).expect("plumb has a pod")
     }
 
     /// The id of the container that plumb runs in.

@@ -140,8 +140,8 @@ async fn remotes_are_pushed_to_and_a_moved_branch_is_left_alone() {
     let scratch = Scratch::new();
     let (bare, work) = repository(&scratch);
     git(&bare, &["config", "http.receivepack", "true"]);
-    let https = Https::start(&scratch, "server");
-    let sshd = Sshd::start(&scratch);
+    let https = Https::start(scratch.root.path(), LOOPBACK, "server");
+    let sshd = Sshd::start(scratch.root.path(), LOOPBACK);
     let mut urls = vec![format!("file://{}", bare.display()), https.url("repo.git")];
     urls.extend(sshd.as_ref().map(|sshd| sshd.url(&bare)));
     for url in urls {
@@ -175,7 +175,7 @@ async fn who_may_not_push_is_told_so() {
     let target = head(&work, "HEAD");
     push(&work, "a.txt", "bad");
     // http-backend serves everybody, and takes from nobody unless it is told to: 403.
-    let https = Https::start(&scratch, "server");
+    let https = Https::start(scratch.root.path(), LOOPBACK, "server");
     let set = |settings: &mut SourceSettings| settings.credentials.ca_file = Some(https.ca_file.clone());
     let (settings, store) = mirrored(&scratch, &https.url("repo.git"), set).await;
     let draft = roll_back(&store, "dev", target, false).unwrap();
