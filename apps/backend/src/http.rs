@@ -19,6 +19,8 @@ pub fn client() -> anyhow::Result<reqwest::Client> {
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
+        // Before the MCP server ends a connection that nobody uses.
+        .pool_idle_timeout(Duration::from_secs(15))
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .build()
         .context("the HTTP client can't be set up")

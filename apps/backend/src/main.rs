@@ -10,6 +10,7 @@ mod error;
 mod extract;
 mod health;
 mod http;
+mod listen;
 mod probe;
 mod server;
 mod tasks;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::ListenerExt;
-use axum::{Router, serve};
 use reqwest::Url;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use crate::auth::{Attempts, Passwords, Tokens};
 use crate::chat::{Agent, Model};
 use crate::config::Config;
 use crate::error::ApiError;
-use crate::{auth, chat, conversations, database, health, http, tasks};
+use crate::{auth, chat, conversations, database, health, http, listen, tasks};
 
 /// What an answer that no stream carries may take.
 const REQUEST: Duration = Duration::from_secs(15);
@@ -107,7 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let server = serve(listener, router(app)).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let server = listen::serve(listener, router(app), listen::HEAD, stopping.clone().cancelled_owned());
     let deadline = async {
         stopping.cancelled().await;
         tokio::time::sleep(config.drain).await;
@@ -115,7 +115,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::time::sleep(FAREWELL).await;
     };
     tokio::select! {
-        result = server.into_future() => result.context("the server failed")?,
+        () = server => {}
         () = deadline => tracing::warn!("ending with requests under way: they took too long"),
     }
     // Idle connections end orderly; one that is stuck is not waited for.

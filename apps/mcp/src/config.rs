@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
@@ -17,6 +18,8 @@ pub struct Config {
     pub database: PgConnectOptions,
     /// What the backend signs its users' tokens with (`JWT_SECRET`).
     pub jwt_secret: SecretString,
+    /// How long answers that are under way may take after SIGTERM (`SHUTDOWN_SECONDS`).
+    pub drain: Duration,
 }
 
 /// A setting that can't be used.
@@ -52,7 +55,14 @@ impl Config {
         if jwt_secret.expose_secret().len() < JWT_SECRET_LENGTH {
             return Err(invalid("JWT_SECRET", "at least 32 bytes long"));
         }
-        Ok(Self { listen: listen(read)?, database: database.application_name(env!("CARGO_PKG_NAME")), jwt_secret })
+        let drain = given("SHUTDOWN_SECONDS").as_deref().unwrap_or("20").parse::<u32>();
+        let drain = drain.map_err(|_| invalid("SHUTDOWN_SECONDS", "a whole number of seconds"))?;
+        Ok(Self {
+            listen: listen(read)?,
+            database: database.application_name(env!("CARGO_PKG_NAME")),
+            jwt_secret,
+            drain: Duration::from_secs(drain.into()),
+        })
     }
 }
 
@@ -66,25 +76,33 @@ pub fn listen(read: &impl Fn(&str) -> Option<String>) -> Result<SocketAddr, Conf
 mod tests {
     use super::*;
 
+    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let needed =
+            [("DATABASE_URL", "postgresql://todo:pw@db/todo"), ("JWT_SECRET", "0123456789abcdef0123456789abcdef")];
+        let all = [&needed, variables].concat();
+        let value = |name: &str| all.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Config::read(&value)
+    }
+
+    #[test]
+    fn what_is_not_given_has_a_default() {
+        let config = read(&[("LISTEN", ""), ("SHUTDOWN_SECONDS", "")]).unwrap();
+        assert_eq!((config.listen.port(), config.drain), (8001, Duration::from_secs(20)));
+        assert_eq!(read(&[("SHUTDOWN_SECONDS", "80")]).unwrap().drain, Duration::from_secs(80));
+    }
+
     #[test]
     fn what_cannot_be_used_is_named_and_not_quoted() {
-        let read = |url: &str, secret: &str, listen: &str| {
-            let value = |name: &str| match name {
-                "DATABASE_URL" => Some(url.to_owned()),
-                "JWT_SECRET" => Some(secret.to_owned()),
-                _ => Some(listen.to_owned()),
-            };
-            Config::read(&value).map(|config| config.listen.port()).map_err(|error| error.to_string())
-        };
-        let (url, secret) = ("postgresql://todo:pw@db/todo", "0123456789abcdef0123456789abcdef");
-        assert_eq!(read(url, secret, ""), Ok(8001));
-        assert_eq!(read("", secret, ""), Err("DATABASE_URL is not set".to_owned()));
-        for (name, bad) in [
-            ("DATABASE_URL", read("mysql://canary", secret, "")),
-            ("JWT_SECRET", read(url, "canary", "")),
-            ("LISTEN", read(url, secret, "canary")),
+        let told = |name, value| read(&[(name, value)]).err().unwrap().to_string();
+        assert_eq!(told("DATABASE_URL", ""), "DATABASE_URL is not set");
+        for (name, value) in [
+            ("DATABASE_URL", "mysql://canary"),
+            ("JWT_SECRET", "canary"),
+            ("LISTEN", "canary"),
+            ("SHUTDOWN_SECONDS", "canary"),
+            ("SHUTDOWN_SECONDS", "-1"),
         ] {
-            let told = bad.unwrap_err();
+            let told = told(name, value);
             assert!(told.starts_with(name) && !told.contains("canary"), "{told}");
         }
     }

@@ -4,6 +4,7 @@
 mod config;
 mod health;
 mod hmac;
+mod listen;
 mod probe;
 mod tasks;
 mod token;
@@ -31,8 +32,6 @@ use tracing_subscriber::EnvFilter;
 
 const CONNECTIONS: u32 = 5;
 const ACQUIRE: Duration = Duration::from_secs(3);
-/// From SIGTERM to the end: a tool call takes milliseconds.
-const DRAIN: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -71,13 +70,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let server = axum::serve(listener, router).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let server = listen::serve(listener, router, listen::HEAD, stopping.clone().cancelled_owned());
     let deadline = async {
         stopping.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
+        tokio::time::sleep(config.drain).await;
     };
     tokio::select! {
-        result = server.into_future() => result.context("the server failed")?,
+        () = server => {}
         () = deadline => tracing::warn!("ending with requests under way: they took too long"),
     }
     tracing::info!("ended");
