@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::auth::CurrentUser;
 use crate::chat::Said;
+use crate::database::from_row;
 use crate::error::ApiError;
 use crate::extract::Path;
 use crate::server::App;
@@ -25,7 +26,7 @@ pub fn routes() -> Router<App> {
     Router::new().route("/", get(list)).route("/{id}", delete(remove)).route("/{id}/messages", get(messages))
 }
 
-#[derive(Serialize, sqlx::FromRow)]
+#[derive(Serialize)]
 struct Conversation {
     id: Uuid,
     title: String,
@@ -33,18 +34,22 @@ struct Conversation {
     updated_at: DateTime<Utc>,
 }
 
+from_row!(Conversation { id, title, created_at, updated_at });
+
 #[derive(Serialize)]
 struct Conversations {
     conversations: Vec<Conversation>,
 }
 
-#[derive(Serialize, sqlx::FromRow)]
+#[derive(Serialize)]
 struct Message {
     id: Uuid,
     role: String,
     content: String,
     created_at: DateTime<Utc>,
 }
+
+from_row!(Message { id, role, content, created_at });
 
 #[derive(Serialize)]
 struct Messages {

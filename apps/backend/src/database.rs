@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool, SqlSafeStr};
 
 /// A few pods share one PostgreSQL, whose own limit is 100 by default.
 const CONNECTIONS: u32 = 10;
@@ -14,6 +14,23 @@ const ACQUIRE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(240);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Version, description and statements of each file in `migrations/`. Embedded: the image needs no files. Every migration must leave a
+/// schema that the version before still works with, since its pods serve until the new ones are ready, and since a roll-back runs the
+/// old program on the new schema.
+const MIGRATIONS: &[(i64, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+/// How a row becomes a value, by the names of its columns. sqlx's own macro costs what `build.rs` says.
+macro_rules! from_row {
+    ($row:ident { $($column:ident),+ }) => {
+        impl sqlx::FromRow<'_, sqlx::postgres::PgRow> for $row {
+            fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+                Ok(Self { $($column: sqlx::Row::try_get(row, stringify!($column))?),+ })
+            }
+        }
+    };
+}
+pub(crate) use from_row;
 
 /// Why there is no schema.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +52,10 @@ pub fn pool(options: PgConnectOptions) -> PgPool {
 /// nothing to do. A version that the database has and this program does not is left alone: it is a later one.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), DatabaseError> {
     let mut connection = connect(options).await?;
-    // Embedded: the image needs no files. Every migration must leave a schema that the version before still works with, since its
-    // pods serve until the new ones are ready, and since a roll-back runs the old program on the new schema.
-    let mut migrations = sqlx::migrate!();
+    let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    let mut migrations = Migrator::with_migrations(migrations.collect());
     migrations.set_ignore_missing(true);
     migrations.run(&mut connection).await?;
     if let Err(error) = connection.close().await {

@@ -20,12 +20,14 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use config::Config;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    log();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -33,6 +35,16 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Lines of JSON on the standard output: those that `RUST_LOG` names, such as `info` or `warn,todo_backend=debug`.
+fn log() {
+    let named: Option<Targets> = std::env::var("RUST_LOG").ok().and_then(|names| names.parse().ok());
+    let filter = named.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(tracing_subscriber::fmt::layer().json().flatten_event(true))
+        .init();
 }
 
 async fn run() -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::CurrentUser;
+use crate::database::from_row;
 use crate::error::ApiError;
 use crate::extract::{Json, Path, Query};
 use crate::server::App;
@@ -22,7 +23,7 @@ pub fn routes() -> Router<App> {
     Router::new().route("/", get(list).post(add)).route("/{id}", get(show).patch(change).delete(remove))
 }
 
-#[derive(Serialize, sqlx::FromRow)]
+#[derive(Serialize)]
 struct Task {
     id: Uuid,
     title: String,
@@ -31,6 +32,8 @@ struct Task {
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
+
+from_row!(Task { id, title, description, completed, created_at, updated_at });
 
 #[derive(Serialize)]
 struct Tasks {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use todo_frontend::{App, backend::Backend, config::Config, listen, probe, web};
 use tokio::{net::TcpListener, signal::unix, sync::watch};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How long answers that still flow at the end of [`Config::drain`] have to say that they were interrupted.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -19,10 +22,19 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+/// Lines of JSON on the standard output: those that `RUST_LOG` names, such as `info` or `warn,todo_frontend=debug`.
+fn log() {
+    let named: Option<Targets> = std::env::var("RUST_LOG").ok().and_then(|names| names.parse().ok());
+    let filter = named.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(tracing_subscriber::fmt::layer().json().flatten_event(true))
+        .init();
+}
+
 #[tokio::main]
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    log();
     let (close, closing) = watch::channel(false);
     let app = App { backend: Backend::new(config.backend.clone())?, closing };
     let mut terminate = unix::signal(unix::SignalKind::terminate()).context("SIGTERM can't be listened for")?;

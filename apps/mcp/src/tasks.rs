@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgPool, Row};
 use uuid::Uuid;
 
 use crate::token::User;
@@ -12,13 +13,26 @@ const TITLE: usize = 200;
 const DESCRIPTION: usize = 4000;
 
 /// A task.
-#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Task {
     id: Uuid,
     title: String,
     description: String,
     completed: bool,
     created_at: DateTime<Utc>,
+}
+
+// By hand: for sqlx's derive all of sqlx, TLS and tokio would be compiled a second time, for the compiler's machine.
+impl FromRow<'_, PgRow> for Task {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            title: row.try_get("title")?,
+            description: row.try_get("description")?,
+            completed: row.try_get("completed")?,
+            created_at: row.try_get("created_at")?,
+        })
+    }
 }
 
 /// Which tasks are asked for.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::CurrentUser;
 use super::token::Session;
+use crate::database::from_row;
 use crate::error::ApiError;
 use crate::extract::Json;
 use crate::server::App;
@@ -36,12 +37,14 @@ struct SignIn {
     password: SecretString,
 }
 
-#[derive(Serialize, sqlx::FromRow)]
+#[derive(Serialize)]
 struct User {
     id: Uuid,
     email: String,
     name: String,
 }
+
+from_row!(User { id, email, name });
 
 #[derive(Serialize)]
 struct SignedIn {

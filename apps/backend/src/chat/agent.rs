@@ -10,6 +10,7 @@ use super::completion::ToolCall;
 use super::error::ChatError;
 use super::model::Model;
 use super::tools::Tools;
+use crate::database::from_row;
 
 /// How often the model may call tools before it has to answer.
 const ROUNDS: usize = 8;
@@ -68,13 +69,15 @@ impl Event {
 }
 
 /// Somebody who said something.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Said {
     /// `user` or `assistant`.
     pub role: String,
     /// The words.
     pub content: String,
 }
+
+from_row!(Said { role, content });
 
 /// The words of an answer: told as they come, and kept.
 pub struct Answer<'a> {
