@@ -59,10 +59,13 @@ chart: ## the Todo Chatbot's chart: helm lint, every switch, the API server's st
 integration: ## tests of the program against a real kube-apiserver and etcd (or PLUMB_TEST_KUBECONFIG), as root on a node
 	@if reason=$$(tests/cluster/node possible --docker); then ignored=--include-ignored; \
 	else echo "the tests that are reported as ignored are SKIPPED: $$reason"; fi; set -x; \
-	cargo test --locked --test integration -- $$ignored
+	cargo test --locked --test integration -- $$ignored --skip pod::own_image::
 
-test-nightly: ## 200 random sequences of commits, edits, restarts and outages; PLUMB_SEED repeats one
+test-nightly: ## 200 random sequences of commits, edits, restarts and outages (PLUMB_SEED repeats one); plumb's image from its Dockerfile, as root
 	PLUMB_SEQUENCES=200 cargo test --locked --test integration -- sequences:: --nocapture
+	@if reason=$$(tests/cluster/node possible --internet); then set -x; \
+	cargo test --locked --test integration -- pod::own_image:: --include-ignored; \
+	else echo "plumb's own image is SKIPPED: $$reason"; fi
 
 readme: ## the commands of README.md
 	@if [ -x tests/readme/check ]; then tests/readme/check; else echo "README.md has no commands to test yet"; fi

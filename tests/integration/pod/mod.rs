@@ -3,6 +3,7 @@
 
 mod docker;
 mod network;
+mod own_image;
 mod private;
 #[path = "../../../src/source/tests/servers.rs"]
 mod servers;

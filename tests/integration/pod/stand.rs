@@ -43,6 +43,15 @@ impl Stand {
         Self::on(node, name, options.contains(&"--runtime=docker")).await
     }
 
+    /// The same, with plumb's image as a person builds it: all stages of the Dockerfile, which takes minutes.
+    pub async fn with_its_own_image(name: &str) -> Self {
+        let node = Node::start(&["--dns", "--internet"]);
+        run(Command::new(Path::new(ROOT).join("tests/cluster/plumb-image")).arg(node.directory()));
+        let stand = Self::on(node, name, false).await;
+        stand.install(&Path::new(ROOT).join("deploy")).await;
+        stand
+    }
+
     /// On a node that has plumb's image.
     async fn on(node: Node, name: &str, by_docker: bool) -> Self {
         let context = tempfile::tempdir().unwrap();
