@@ -9,8 +9,10 @@ use std::{env, fs};
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=migrations");
     let mut list = String::new();
-    for file in fs::read_dir(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("migrations"))? {
-        let path = file?.path();
+    let files = fs::read_dir(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("migrations"))?;
+    let mut paths = files.map(|file| Ok(file?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort(); // A directory has no order, and the same sources give the same program.
+    for path in paths {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let wrong = || format!("{} is not named VERSION_what_it_brings.sql", path.display());
         let (version, what) = stem.split_once('_').ok_or_else(wrong)?;
