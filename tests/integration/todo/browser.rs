@@ -90,20 +90,35 @@ impl Browser {
 
     /// Waits until one of the elements that a selector finds has this text in it.
     pub async fn sees(&self, selector: &str, text: &str) {
-        let script = format!("return [...document.querySelectorAll({selector:?})].map(e => e.textContent)");
+        eventually(SOON, || self.shows(selector, text)).await;
+    }
+
+    /// The same on a page that is opened anew until it shows it: as a person does who is told to try again.
+    pub async fn finds(&self, path: &str, selector: &str, text: &str) {
         eventually(SOON, || async {
-            let texts = self.run(&script).await?;
-            let mut seen = texts.as_array().into_iter().flatten().filter_map(Value::as_str);
-            if seen.any(|seen| seen.contains(text)) {
-                return Ok(());
-            }
-            let page = self.run("return location.href + ': ' + document.body.innerText").await?;
-            anyhow::bail!("no {selector} has {text:?}: {texts}; {page}")
+            self.open(path).await;
+            self.shows(selector, text).await
         })
         .await;
     }
 
-    /// What the browser complained of: scripts that failed, and what the content security policy forbade.
+    async fn shows(&self, selector: &str, text: &str) -> anyhow::Result<()> {
+        let script = format!("return [...document.querySelectorAll({selector:?})].map(e => e.textContent)");
+        let texts = self.run(&script).await?;
+        let mut seen = texts.as_array().into_iter().flatten().filter_map(Value::as_str);
+        if seen.any(|seen| seen.contains(text)) {
+            return Ok(());
+        }
+        let page = self.run("return location.href + ': ' + document.body.innerText").await?;
+        anyhow::bail!("no {selector} has {text:?}: {texts}; {page}")
+    }
+
+    /// What it complained of until now was to be expected.
+    pub async fn forget_complaints(&self) {
+        self.complaints().await;
+    }
+
+    /// What the browser complained of since it was last asked: scripts that failed, and what the content security policy forbade.
     pub async fn complaints(&self) -> Vec<String> {
         let log = self.tell(&self.at("/se/log"), &json!({"type": "browser"})).await.expect("its log");
         let severe = log.as_array().into_iter().flatten().filter(|entry| entry["level"] == "SEVERE");
