@@ -205,7 +205,7 @@ async fn backends(site: &Site) -> BTreeSet<String> {
 }
 
 async fn staging_gets_what_dev_has(site: &Site) {
-    site.make_secret("todo-staging", "todo_staging").await;
+    site.make_staging_secrets().await;
     let builds = site.builds();
     let repository = site.scene.env.repository();
     repository.set_branch("staging", site.older);

@@ -28,6 +28,7 @@ pub fn secrets() -> Vec<String> {
     plain.into_iter().chain(whole.map(|secret| STANDARD.encode(secret))).collect()
 }
 
+const DATABASE_HOST: &str = "host.minikube.internal";
 const DATABASE_PASSWORD: &str = "canary-of-the-database";
 const SIGNING_KEY: &str = "canary-that-signs-sessions-of-32-characters-and-more";
 const MODEL_KEY: &str = "canary-of-the-model";
@@ -52,6 +53,8 @@ pub struct Site {
     pub listens: String,
     /// What staging has before it gets something newer: one pod of the frontend.
     pub older: Oid,
+    /// The certificate of the authority that vouches for the database.
+    authority: PathBuf,
     has_rust: bool,
     _postgres: Beside,
     _model: Beside,
@@ -102,7 +105,7 @@ fn definition() -> String {
 }
 
 fn database(name: &str) -> String {
-    format!("postgresql://todo:{DATABASE_PASSWORD}@host.minikube.internal:5432/{name}")
+    format!("postgresql://todo:{DATABASE_PASSWORD}@{DATABASE_HOST}:5432/{name}")
 }
 
 /// The scripted model of the backend's tests as a program.
@@ -128,9 +131,14 @@ impl Site {
         // The machine's end of the link, where pods find it.
         let machine = node.address().strip_suffix(".2").map(|subnet| format!("{subnet}.1")).expect("an address");
         let postgres = Path::new(ROOT).join("tests/cluster/postgres");
-        let (postgres, ()) = Beside::start(
-            Command::new(postgres).args([&machine, DATABASE_PASSWORD, "todo_dev", "todo_staging"]),
-            |line| (line == "ready").then_some(()),
+        let (postgres, authority) = Beside::start(
+            Command::new(postgres).args(["--tls", DATABASE_HOST, "todo_staging"]).args([
+                &machine,
+                DATABASE_PASSWORD,
+                "todo_dev",
+                "todo_staging",
+            ]),
+            |line| line.strip_prefix("ready ").map(PathBuf::from),
         );
         let (model, ()) =
             Beside::start(Command::new(model).args([&format!("{machine}:{MODEL_PORT}"), MODEL_KEY]), |_| Some(()));
@@ -139,6 +147,7 @@ impl Site {
         install_crd(&env).await;
         env.repository().commit("main", files());
         let staging = std::fs::read_to_string(Path::new(ROOT).join(STAGING)).expect("a file");
+        let staging = format!("{staging}\ndatabase: {{caSecret: database-ca}}\n");
         let older = env.repository().commit("main", [(STAGING, format!("{staging}\nfrontend: {{replicas: 1}}\n"))]);
         env.repository().commit("main", [(STAGING, staging), (DEFINITION, definition())]);
         let first = env.repository().commit("dev", [(VALUES, values())]);
@@ -146,7 +155,7 @@ impl Site {
         let missing = import(&node, &images(&scene, first).await);
         let has_rust = missing && make_rust(&node);
         let (plumb, listens) = run(&node, &scene).await;
-        (Self { node, scene, plumb, listens, older, has_rust, _postgres: postgres, _model: model }, first)
+        (Self { node, scene, plumb, listens, older, authority, has_rust, _postgres: postgres, _model: model }, first)
     }
 
     /// A push to branch `dev`. Images that an earlier run has built are there before.
@@ -241,13 +250,19 @@ impl Site {
         address
     }
 
-    /// Makes the Secret of an environment that has none in git, as the chart's notes say.
-    pub async fn make_secret(&self, namespace: &str, database_name: &str) {
+    /// Makes the Secrets of environment `staging`, as the chart's notes say: it has none in git, and its database lets nobody in without TLS.
+    pub async fn make_staging_secrets(&self) {
+        let namespace = "todo-staging";
+        let create = async |name: &str, content: &[String]| {
+            let content: Vec<_> = content.iter().map(String::as_str).collect();
+            let arguments = [&["create", "secret", "generic", name, "-n", namespace], &content[..]].concat();
+            self.scene.kubectl_ok(&arguments, "").await;
+        };
         self.scene.kubectl_ok(&["create", "namespace", namespace], "").await;
-        let literal = |key: &str, value: &str| format!("--from-literal={key}={value}");
-        let (database, key) = (literal("database-url", &database(database_name)), literal("jwt-secret", SIGNING_KEY));
-        let arguments = ["create", "secret", "generic", "todo-secrets", "-n", namespace, &database, &key];
-        self.scene.kubectl_ok(&arguments, "").await;
+        let url = format!("{}?sslmode=verify-full&sslrootcert=/etc/todo/database/ca.crt", database("todo_staging"));
+        let literals = [("database-url", url.as_str()), ("jwt-secret", SIGNING_KEY)];
+        create("todo-secrets", &literals.map(|(key, value)| format!("--from-literal={key}={value}"))).await;
+        create("database-ca", &[format!("--from-file=ca.crt={}", self.authority.display())]).await;
     }
 }
 
