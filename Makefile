@@ -6,11 +6,7 @@ tools := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plumb/tools
 deny_version := 0.20.2
 deny := $(tools)/cargo-deny-$(deny_version)/bin/cargo-deny
 
-# What `make test` goes through, in this order: the quick ones first. Unit tests that need helm, kubectl or moby's
-# .dockerignore find what `programs` built; without it they say that they are skipped.
-tests := check programs unit apps chart integration readme
-
-.PHONY: help build check test test-quick test-nightly $(tests) bench demo cluster-up cluster-down node-up node-down crd tools screenshot clean
+.PHONY: help build check compile programs unit apps-check apps chart integration readme test test-quick test-nightly bench demo cluster-up cluster-down node-up node-down crd tools screenshot clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,12 +21,14 @@ check: $(deny) ## format, lints, licenses, dependencies, scripts
 	@.ci/advisories $(deny)
 	@.ci/scripts
 
-test: ## everything, as the CI runs it: check, programs, unit, apps, chart, integration, readme
-	@for tests in $(tests); do \
-	  started=$$(date +%s); \
-	  $(MAKE) --no-print-directory "$$tests" || exit 1; \
-	  echo "== $$tests passed in $$(($$(date +%s) - started)) s"; \
+compile: ## compile all tests, and run none
+	cargo test --locked --no-run
+	@for package in $(apps); do \
+	  CARGO_TARGET_DIR=$(CURDIR)/target/apps cargo test --locked --no-run --manifest-path "$$package" || exit 1; \
 	done
+
+test: ## everything, as the CI runs it: check, apps-check, compile, programs, unit, apps, chart, integration, readme
+	@.ci/test
 
 test-quick: unit ## the loop of editing: unit tests alone, no cluster
 
@@ -38,17 +36,24 @@ programs: ## build helm, kubectl, the test cluster and moby's .dockerignore, onc
 	@tests/cluster/build $$(tests/cluster/node possible >/dev/null && echo node)
 	@tests/cluster/build dockerignore
 
+# Tests that need helm, kubectl or moby's .dockerignore find what `programs` built; without it they say that they are skipped.
 unit: ## tests of the library: pure code, and git repositories in temporary directories
 	cargo test --locked --lib
 
 # Each application is a package of its own, as its image is built from its directory alone.
-apps: $(deny) ## the Todo Chatbot's programs: format, lints, licenses and tests, with a PostgreSQL of their own; compose.yaml
+apps := $(wildcard apps/*/Cargo.toml)
+
+apps-check: $(deny) ## the Todo Chatbot's programs: format, lints, licenses; compose.yaml
 	@.ci/compose
-	@for package in apps/*/Cargo.toml; do \
+	@for package in $(apps); do \
 	  echo "== $$package"; \
 	  cargo fmt --check --manifest-path "$$package" && \
 	  $(deny) --log-level error --locked --manifest-path "$$package" --config apps/deny.toml check bans licenses sources && \
-	  CARGO_TARGET_DIR=$(CURDIR)/target/apps cargo clippy --locked --all-targets --manifest-path "$$package" -- -D warnings && \
+	  CARGO_TARGET_DIR=$(CURDIR)/target/apps cargo clippy --locked --all-targets --manifest-path "$$package" -- -D warnings || exit 1; \
+	done
+
+apps: ## tests of the Todo Chatbot's programs, with a PostgreSQL of their own
+	@for package in $(apps); do \
 	  CARGO_TARGET_DIR=$(CURDIR)/target/apps cargo test --locked --manifest-path "$$package" || exit 1; \
 	done
 	apps/support/with cargo test --locked --manifest-path apps/frontend/Cargo.toml all_parts_together
