@@ -13,12 +13,15 @@ RUN --mount=type=cache,id=plumb-registry,target=/usr/local/cargo/registry,sharin
     cargo build --locked --release && cp target/release/plumb /plumb
 
 FROM docker.io/library/debian:bookworm-slim
-# What plumb uses of git needs no perl, which is larger than git. ssh refuses to run as a user without a name.
+# What plumb uses of git needs no perl, which is larger than git, nor the programs that serve others. ssh refuses to run as a user
+# without a name.
 RUN apt-get update && \
     apt-get install --yes --no-install-recommends ca-certificates git openssh-client && \
     dpkg --purge --force-depends git-man liberror-perl libperl5.36 perl perl-modules-5.36 && \
     useradd --uid 65532 --user-group --home-dir /home/plumb --shell /usr/sbin/nologin plumb && \
-    rm -rf /var/lib/apt/lists/*
+    cd /usr/lib/git-core && \
+    rm git-daemon git-http-backend git-http-push git-imap-send git-sh-i18n--envsubst git-shell scalar && \
+    rm -rf /usr/bin/git-shell /usr/bin/scalar /var/lib/apt/lists/*
 COPY --from=helm /usr/bin/helm /usr/local/bin/
 COPY --from=kubectl /bin/kubectl /usr/local/bin/
 COPY --from=build /plumb /usr/local/bin/
