@@ -43,8 +43,9 @@ unit: ## tests of the library: pure code, and git repositories in temporary dire
 # Each application is a package of its own, as its image is built from its directory alone.
 apps := $(wildcard apps/*/Cargo.toml)
 
-apps-check: $(deny) ## the Todo Chatbot's programs: format, lints, licenses; compose.yaml
+apps-check: $(deny) ## the Todo Chatbot's programs: format, lints, licenses, what they share; compose.yaml
 	@.ci/compose
+	@.ci/apps-shared
 	@for package in $(apps); do \
 	  echo "== $$package"; \
 	  cargo fmt --check --manifest-path "$$package" && \
