@@ -7,6 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root" || exit
 profile=${PROFILE:-release}
 case $profile in dev) target=debug ;; *) target=$profile ;; esac
+target=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}/$target")
 echo "building plumb (the first time takes some minutes)"
 cargo build --locked --profile "$profile" --quiet
 work=$(mktemp -d "${TMPDIR:-/tmp}/plumb-demo.XXXXXX")
