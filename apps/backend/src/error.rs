@@ -21,6 +21,12 @@ pub enum ApiError {
     /// So long is to be waited before the next try.
     #[error("There were too many tries for this account. Wait a moment, then try again.")]
     TooManyAttempts(Duration),
+    /// So long is to be waited before the next try.
+    #[error("Too many people have signed up of late. Wait a moment, then try again.")]
+    TooManySignUps(Duration),
+    /// As many answers as may be are being made for this user.
+    #[error("Two of your messages are still being answered. Wait for one of the answers, then try again.")]
+    TooManyChats,
     /// There is an account of that address.
     #[error("There is an account with this e-mail address already.")]
     EmailTaken,
@@ -55,6 +61,8 @@ impl ApiError {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
             Self::TooManyAttempts(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+            Self::TooManySignUps(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_signups"),
+            Self::TooManyChats => (StatusCode::TOO_MANY_REQUESTS, "too_many_chats"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
@@ -79,7 +87,7 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
         }
-        if let Self::TooManyAttempts(wait) = self {
+        if let Self::TooManyAttempts(wait) | Self::TooManySignUps(wait) = self {
             response.headers_mut().insert(RETRY_AFTER, wait.as_secs().saturating_add(1).into());
         }
         response

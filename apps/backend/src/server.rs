@@ -17,8 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::auth::{Attempts, Passwords, Tokens};
-use crate::chat::{Agent, Model};
+use crate::auth::{Attempts, Passwords, SignUps, Tokens};
+use crate::chat::{Agent, Model, Turns};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::{auth, chat, conversations, database, health, http, listen, tasks};
@@ -39,12 +39,16 @@ pub struct App {
     pub passwords: Passwords,
     /// Passwords that were wrong.
     pub attempts: Arc<Attempts>,
+    /// Accounts that were made of late.
+    pub sign_ups: Arc<SignUps>,
     /// The client for everything that is asked over HTTP.
     pub http: reqwest::Client,
     /// The MCP server.
     pub mcp: Url,
     /// Who answers in chats, if a model is configured.
     pub agent: Option<Agent>,
+    /// Answers that are being made.
+    pub turns: Turns,
     /// Cancelled when streams have to end.
     pub cut: CancellationToken,
 }
@@ -91,9 +95,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokens: Arc::new(Tokens::new(&config.jwt_secret)),
         passwords: Passwords::new().context("passwords can't be hashed")?,
         attempts: Arc::default(),
+        sign_ups: Arc::default(),
         http,
         mcp: config.mcp,
         agent,
+        turns: Turns::default(),
         cut: cut.clone(),
     };
     let pool = app.database.clone();

@@ -23,13 +23,14 @@ const AWAY: &str =
     "The to-do service can't be reached at the moment. Your tasks are safe. Please try again in a minute.";
 const TROUBLE: &str =
     "The to-do service has a problem at the moment. Your tasks are safe. Please try again in a minute.";
+const GONE: &str = "That is no longer there. It may have been deleted meanwhile.";
 const NO_ANSWER: &str = "The assistant could not answer. Please ask again in a minute; your tasks work meanwhile.";
 
 fn refused(status: u16, code: &str, message: &str) -> String {
     match (by_code(code), status) {
         (Some(words), _) => words.to_owned(),
         (None, 401) => EXPIRED.to_owned(),
-        (None, 404) => "That is no longer there. It may have been deleted meanwhile.".to_owned(),
+        (None, 404) => GONE.to_owned(),
         (None, 413) => "That is too long.".to_owned(),
         (None, 429) => "That was too much at once. Please wait a minute.".to_owned(),
         // What was typed is at fault, and the backend knows best why.
@@ -47,6 +48,12 @@ fn by_code(code: &str) -> Option<&'static str> {
             "The chat is not set up on this server: it has no key for a language model. Your tasks work without it."
         }
         "too_many_attempts" => "That was wrong too often. Please wait a minute, then try again.",
+        "too_many_signups" => "Too many people are signing up at the moment. Please wait a minute, then try again.",
+        "too_many_chats" => {
+            "Two of your messages are still being answered. Please wait for one of the answers, then ask again."
+        }
+        "stopping" => CLOSING,
+        "not_found" => GONE,
         "model_busy" => "The assistant is busy. Please ask again in a minute.",
         "model_refused" => {
             "The assistant can't be used: the language model refuses this server's key. Your tasks work without it."
@@ -92,6 +99,26 @@ mod tests {
         assert_eq!(told, TROUBLE);
         let told = of(&Error::Chat { code: "model_error".into(), message: "401 from api.openai.com: sk-123".into() });
         assert_eq!(told, NO_ANSWER);
+    }
+
+    #[test]
+    fn whatever_the_backend_ends_a_chat_with_has_words() {
+        let source = include_str!("../../backend/src/chat/error.rs");
+        let codes = source
+            .lines()
+            .filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" => \""))
+            .map(|(_, code)| code);
+        let (known, unknown): (Vec<_>, Vec<_>) = codes.partition(|code| by_code(code).is_some());
+        assert!(known.contains(&"stopping") && unknown.is_empty(), "{known:?}, but not {unknown:?}");
+        let cut = Error::Chat { code: "stopping".into(), message: "The service is being restarted.".into() };
+        assert_eq!(of(&cut), CLOSING);
+    }
+
+    #[test]
+    fn whoever_wants_too_much_at_once_is_told_what_it_was() {
+        assert!(words(429, "too_many_chats", "no").starts_with("Two of your messages are still being answered."));
+        assert!(words(429, "too_many_signups", "no").starts_with("Too many people are signing up"));
+        assert!(words(429, "", "").starts_with("That was too much at once."));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 /// As many mistakes as somebody makes who has forgotten which password it was.
 const FREE: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Short enough that nobody is locked out for long by somebody else; a thousand guesses a day are still hopeless.
+/// A thousand guesses a day, by each pod, are hopeless. It does lock people out: whoever knows an address can take every try for it, and
+/// keeps its owner from signing in until this long after they stop (sessions that have begun go on). The two can't be told apart, since
+/// behind the frontend nobody has an address of their own.
 const LONGEST_PAUSE: Duration = Duration::from_secs(64);
 /// After this long without a mistake all are forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(15 * 60);

@@ -4,6 +4,7 @@ mod attempts;
 mod hmac;
 mod password;
 mod routes;
+mod signups;
 mod token;
 
 use axum::extract::FromRequestParts;
@@ -17,6 +18,7 @@ use crate::server::App;
 pub use attempts::Attempts;
 pub use password::Passwords;
 pub use routes::routes;
+pub use signups::SignUps;
 pub use token::Tokens;
 
 /// The user whose valid token a request bears.

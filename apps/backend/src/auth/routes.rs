@@ -65,6 +65,8 @@ async fn sign_up(
     if !(8..=200).contains(&length) {
         return Err(ApiError::Invalid("The password must have 8 to 200 characters.".to_owned()));
     }
+    // A mistake in the form costs no turn; what comes now costs the processor something.
+    app.sign_ups.begin(Instant::now()).map_err(ApiError::TooManySignUps)?;
     let hash = app.passwords.hash(request.password).await?;
     let user: Option<User> = sqlx::query_as(
         "INSERT INTO users (email, name, password_hash) VALUES ($1, $2, $3)

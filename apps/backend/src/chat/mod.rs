@@ -5,6 +5,7 @@ mod completion;
 mod error;
 mod model;
 mod tools;
+mod turns;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::text;
 
 pub use agent::{Agent, Said};
 pub use model::Model;
+pub use turns::Turns;
 
 use agent::{Event, tell};
 use error::ChatError;
@@ -59,6 +61,7 @@ struct Request {
 async fn chat(State(app): State<App>, user: CurrentUser, Json(request): Json<Request>) -> Result<Response, ApiError> {
     let agent = app.agent.clone().ok_or(ApiError::ChatNotConfigured)?;
     let message = text::required("message", &request.message, MESSAGE)?;
+    let turn = app.turns.take(user.id).ok_or(ApiError::TooManyChats)?;
     let conversation = conversations::hear(&app.database, user.id, request.conversation_id, &message).await?;
     let said = conversations::recent(&app.database, conversation).await?;
 
@@ -69,11 +72,14 @@ async fn chat(State(app): State<App>, user: CurrentUser, Json(request): Json<Req
         let work = work(&app, &agent, &user.token, conversation, &said, &sink, &cut);
         let result = tokio::select! {
             // Nobody listens any more: the request to the model is dropped, and nothing is stored.
-            () = sink.closed() => {
-                tracing::info!(%conversation, "the chat was cancelled by its client");
-                return;
-            }
-            result = work => result,
+            () = sink.closed() => None,
+            result = work => Some(result),
+        };
+        // Before anybody can know that it is over, and ask again.
+        drop(turn);
+        let Some(result) = result else {
+            tracing::info!(%conversation, "the chat was cancelled by its client");
+            return;
         };
         let last = match result {
             Ok(message_id) => Event::Done { message_id },

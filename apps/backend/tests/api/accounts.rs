@@ -1,5 +1,6 @@
 //! Users and their sessions.
 
+use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -61,6 +62,32 @@ async fn who_tries_passwords_has_to_wait_and_nobody_else() {
         backend.request(Method::POST, "/api/auth/signin").json(&right("ada@example.org")).send().await.unwrap();
     assert!(refused.status() == StatusCode::TOO_MANY_REQUESTS && refused.headers().contains_key("retry-after"));
     assert_eq!(backend.post("/api/auth/signin", right("eve@example.org")).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn so_many_may_sign_up_at_once_and_the_others_are_told_when() {
+    let backend = Backend::start(&[]);
+    let sign_up = async |email: String| {
+        let account = json!({"email": email, "password": "a password"});
+        backend.request(Method::POST, "/api/auth/signup").json(&account).send().await.unwrap()
+    };
+    let mistake = backend.post("/api/auth/signup", json!({"email": "ada@example.org", "password": "short"}));
+    assert_eq!(mistake.await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    let crowd = (0..20).map(|number| sign_up(format!("{number}@example.org")));
+    let (made, refused): (Vec<_>, Vec<_>) =
+        join_all(crowd).await.into_iter().partition(|answer| answer.status() == StatusCode::CREATED);
+    assert!(made.len() >= 10 && !refused.is_empty(), "{} of 20 were made", made.len());
+    for refused in refused {
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(refused.headers().contains_key("retry-after"));
+        let answer: serde_json::Value = refused.json().await.unwrap();
+        assert_eq!(answer["error"]["code"], "too_many_signups");
+    }
+    // Whoever has an account does not notice.
+    let (email, password) = (made.into_iter().next().unwrap(), "a password");
+    let email = email.json::<serde_json::Value>().await.unwrap()["user"]["email"].clone();
+    let signed_in = backend.post("/api/auth/signin", json!({"email": email, "password": password})).await;
+    assert_eq!(signed_in.0, StatusCode::OK);
 }
 
 #[tokio::test]

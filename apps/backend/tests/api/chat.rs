@@ -253,6 +253,26 @@ async fn a_client_that_goes_away_cancels_the_request_to_the_model() {
 }
 
 #[tokio::test]
+async fn nobody_has_more_than_two_answers_made_at_a_time() {
+    let scene = Scene::start(&[]).await;
+    let (ada, eve) = (scene.backend.sign_up("ada@example.org").await, scene.backend.sign_up("eve@example.org").await);
+    let (first, _second) = (open(&ada, None, "hang").await, open(&ada, None, "hang").await);
+    let (status, answer) = ada.ask(Method::POST, "/api/chat", json!({"message": "a third"})).await;
+    assert_eq!((status, &answer["error"]["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_chats")));
+    // What was refused was not said.
+    let (_, list) = ada.get("/api/conversations").await;
+    assert_eq!(list["conversations"].as_array().unwrap().len(), 2);
+    assert_eq!(say(&eve, None, "hello").await.1, "You said: hello");
+
+    drop(first);
+    scene.backend.process.line("the chat was cancelled by its client");
+    // One that has ended, well or not, makes room at once.
+    for message in ["one", "status 500", "two", "status 401", "three"] {
+        say(&ada, None, message).await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_under_way_ends_before_the_program_does() {
     let scene = Scene::start(&[]).await;
     let user = scene.backend.sign_up("ada@example.org").await;

@@ -95,6 +95,16 @@ async fn a_chat_that_is_not_set_up_says_so_and_the_rest_works() {
 }
 
 #[tokio::test]
+async fn whoever_asks_too_much_at_once_is_told_and_keeps_what_was_typed() {
+    let scene = Scene::signed_in().await;
+    scene.backend.world().no_chat = Some((429, "too_many_chats"));
+    let words = "Two of your messages are still being answered";
+    say(&scene, "hello").await.is(429).has(words).has_not("canary");
+    let form = scene.post("/chat", &[("message", "hello")]).await;
+    form.is(429).has(words).has("required>hello</textarea>");
+}
+
+#[tokio::test]
 async fn the_conversation_that_changed_last_is_shown_and_others_are_listed() {
     let scene = Scene::signed_in().await;
     say(&scene, "first").await;
