@@ -16,6 +16,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `SHUTDOWN_SECONDS`: how long answers that still flow may go on after SIGTERM; 20 unless it is given.
     pub drain: Duration,
+    /// `SESSION_COOKIE`: the name of the cookie; `session` unless it is given. Cookies ignore ports, so that two installations on one
+    /// host need two names.
+    pub cookie: String,
 }
 
 /// A setting that is missing or can't be understood.
@@ -33,6 +36,9 @@ pub enum Error {
     /// No number.
     #[error("SHUTDOWN_SECONDS is no whole number of seconds: {0:?}")]
     Shutdown(String),
+    /// No name that a cookie may have.
+    #[error("SESSION_COOKIE is no name of a cookie, such as session-dev: {0:?}")]
+    Cookie(String),
 }
 
 impl Config {
@@ -51,8 +57,17 @@ impl Config {
             Some(seconds) => seconds.parse::<u32>().map_err(|_| Error::Shutdown(seconds))?,
             None => 20,
         };
-        Ok(Self { backend, listen: listen(variable)?, drain: Duration::from_secs(drain.into()) })
+        let cookie = variable("SESSION_COOKIE").unwrap_or_else(|| "session".to_owned());
+        if !is_token(&cookie) {
+            return Err(Error::Cookie(cookie));
+        }
+        Ok(Self { backend, listen: listen(variable)?, drain: Duration::from_secs(drain.into()), cookie })
     }
+}
+
+/// What RFC 6265 allows for a name: a token of HTTP (RFC 9110, 5.6.2).
+fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// Where to serve.
@@ -80,9 +95,10 @@ mod tests {
         let config = read(&[("BACKEND_URL", "http://todo-backend:8000")]).unwrap();
         assert_eq!(config.backend.as_str(), "http://todo-backend:8000/");
         assert_eq!(config.listen.to_string(), "0.0.0.0:3000");
-        assert_eq!(config.drain, Duration::from_secs(20));
-        let config = read(&[("BACKEND_URL", "http://b"), ("SHUTDOWN_SECONDS", "80")]).unwrap();
-        assert_eq!(config.drain, Duration::from_secs(80));
+        assert_eq!((config.drain, &*config.cookie), (Duration::from_secs(20), "session"));
+        let given = [("BACKEND_URL", "http://b"), ("SHUTDOWN_SECONDS", "80"), ("SESSION_COOKIE", "session-todo-dev")];
+        let config = read(&given).unwrap();
+        assert_eq!((config.drain, &*config.cookie), (Duration::from_secs(80), "session-todo-dev"));
     }
 
     #[test]
@@ -94,6 +110,9 @@ mod tests {
             (&[("BACKEND_URL", "ftp://b")], "no http or https URL"),
             (&[("BACKEND_URL", "http://b"), ("LISTEN", "3000")], "LISTEN is no address and port"),
             (&[("BACKEND_URL", "http://b"), ("SHUTDOWN_SECONDS", "-1")], "SHUTDOWN_SECONDS is no whole number"),
+            (&[("BACKEND_URL", "http://b"), ("SESSION_COOKIE", "")], "SESSION_COOKIE is no name of a cookie"),
+            (&[("BACKEND_URL", "http://b"), ("SESSION_COOKIE", "a; b")], "SESSION_COOKIE is no name of a cookie"),
+            (&[("BACKEND_URL", "http://b"), ("SESSION_COOKIE", "sitzung=ä")], "SESSION_COOKIE is no name of a cookie"),
         ] {
             let error = read(variables).unwrap_err().to_string();
             assert!(error.contains(said), "{variables:?}: {error}");

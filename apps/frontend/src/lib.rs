@@ -3,6 +3,8 @@
 //! It keeps nothing. Who somebody is, is the backend's token in a cookie; everything else is asked of the backend anew.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 pub mod backend;
@@ -20,6 +22,8 @@ mod words;
 pub struct App {
     /// Where tasks, conversations and users are.
     pub backend: backend::Backend,
+    /// The name of the cookie that has the session ([`config::Config::cookie`]).
+    pub cookie: Arc<str>,
     /// Turns true when this server ends soon: answers that still flow are then ended in words, not cut.
     pub closing: watch::Receiver<bool>,
 }

@@ -36,7 +36,7 @@ fn log() {
 async fn serve(config: Config) -> anyhow::Result<()> {
     log();
     let (close, closing) = watch::channel(false);
-    let app = App { backend: Backend::new(config.backend.clone())?, closing };
+    let app = App { backend: Backend::new(config.backend.clone())?, cookie: config.cookie.into(), closing };
     let mut terminate = unix::signal(unix::SignalKind::terminate()).context("SIGTERM can't be listened for")?;
     let mut interrupt = unix::signal(unix::SignalKind::interrupt()).context("SIGINT can't be listened for")?;
     let listener =

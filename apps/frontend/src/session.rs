@@ -1,29 +1,31 @@
 //! Who somebody is: the backend's token in a cookie that no script can read.
 
 use axum::{
-    extract::FromRequestParts,
+    Extension,
+    extract::{FromRequestParts, State},
     http::{HeaderMap, HeaderName, Method, header, request::Parts},
-    response::Redirect,
+    response::{IntoResponse as _, Redirect, Response},
 };
 use chrono::{DateTime, Utc};
 use cookie::{Cookie, CookieBuilder, SameSite, time::Duration};
 
-use crate::backend::{Session, Token};
-
-const NAME: &str = "session";
+use crate::{
+    App,
+    backend::{Session, Token},
+};
 
 /// A request of somebody who has signed in, as far as the cookie says; the backend has the last word.
 pub(crate) struct SignedIn(pub Token);
 
-impl<S: Sync> FromRequestParts<S> for SignedIn {
+impl FromRequestParts<App> for SignedIn {
     type Rejection = Redirect;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Redirect> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Redirect> {
         let cookies = parts.headers.get_all(header::COOKIE).into_iter().filter_map(|cookies| cookies.to_str().ok());
         let token = cookies
             .flat_map(Cookie::split_parse)
             .filter_map(Result::ok)
-            .find(|cookie| cookie.name() == NAME)
+            .find(|cookie| cookie.name() == &*app.cookie)
             .and_then(|cookie| Token::try_from(cookie.value().to_owned()).ok());
         // Whoever sends a form was signed in when they opened it: the browser has dropped the cookie since.
         let else_to = if parts.method == Method::GET { "/signin" } else { "/signin?notice=expired" };
@@ -36,21 +38,33 @@ pub(crate) type Header = [(HeaderName, String); 1];
 
 /// Begins a session. The browser keeps the cookie as long as the token is good, and if it came by https, it sends it back
 /// over https alone.
-pub(crate) fn begin(session: &Session, https: bool, now: DateTime<Utc>) -> Header {
+pub(crate) fn begin(name: &str, session: &Session, https: bool, now: DateTime<Utc>) -> Header {
     let left = (session.expires_at - now).num_seconds().max(0);
-    set(cookie(session.token.reveal().to_owned()).max_age(Duration::seconds(left)).secure(https))
+    set(cookie(name, session.token.reveal().to_owned()).max_age(Duration::seconds(left)).secure(https))
 }
 
-/// Makes the browser forget the session.
-pub(crate) fn end() -> Header {
-    set(cookie(String::new()).max_age(Duration::ZERO))
+/// Part of an answer that makes the browser forget the session.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended;
+
+/// Makes the browser forget the session. Whoever writes such an answer need not know the cookie's name: [`forget`] does.
+pub(crate) fn end() -> Extension<Ended> {
+    Extension(Ended)
 }
 
-fn cookie(value: String) -> CookieBuilder<'static> {
-    Cookie::build((NAME, value)).path("/").http_only(true).same_site(SameSite::Lax)
+/// The middleware that [`end`] speaks to.
+pub(crate) async fn forget(State(app): State<App>, response: Response) -> Response {
+    if response.extensions().get::<Ended>().is_none() {
+        return response;
+    }
+    (set(cookie(&app.cookie, String::new()).max_age(Duration::ZERO)), response).into_response()
 }
 
-fn set(cookie: CookieBuilder<'static>) -> Header {
+fn cookie(name: &str, value: String) -> CookieBuilder<'_> {
+    Cookie::build((name, value)).path("/").http_only(true).same_site(SameSite::Lax)
+}
+
+fn set(cookie: CookieBuilder<'_>) -> Header {
     [(header::SET_COOKIE, cookie.build().to_string())]
 }
 
@@ -69,7 +83,7 @@ mod tests {
     fn begun(https: bool) -> String {
         let expires_at = DateTime::from_timestamp(1_000_600, 0).unwrap();
         let session = Session { token: Token::try_from("a.b.c".to_owned()).unwrap(), expires_at };
-        let [(_, cookie)] = begin(&session, https, DateTime::from_timestamp(1_000_000, 0).unwrap());
+        let [(_, cookie)] = begin("session", &session, https, DateTime::from_timestamp(1_000_000, 0).unwrap());
         cookie
     }
 

@@ -14,6 +14,7 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 use crate::{
     App, guard,
     pages::{self, account, assets, chat, home, tasks},
+    session,
 };
 
 /// Everything this server answers.
@@ -35,6 +36,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(64 << 10))
         .layer(RequestBodyDeadlineLayer::new(Duration::from_secs(10)))
+        .layer(middleware::map_response_with_state(app.clone(), session::forget))
         .layer(middleware::from_fn(guard::guard))
         .with_state(app)
 }

@@ -13,7 +13,8 @@ component: {{ . }}
 {{- define "todo-app.config" -}}
 {{- $mcp := ternary "http://127.0.0.1:8001/mcp" "http://todo-mcp:8001/mcp" .Values.mcp.insideBackend }}
 {{- $shutdown := sub (.Values.terminationGracePeriodSeconds | int) 10 | toString }}
-{{- $derived := dict "BACKEND_URL" "http://todo-backend:8000" "MCP_URL" $mcp "SHUTDOWN_SECONDS" $shutdown }}
+{{- $cookie := printf "session-%s" .Release.Namespace }}
+{{- $derived := dict "BACKEND_URL" "http://todo-backend:8000" "MCP_URL" $mcp "SESSION_COOKIE" $cookie "SHUTDOWN_SECONDS" $shutdown }}
 {{- toYaml (mergeOverwrite $derived .Values.config) }}
 {{- end }}
 

@@ -60,14 +60,14 @@ pub(crate) async fn sign_in_page(Query(notice): Query<Notice>) -> Response {
 pub(crate) async fn sign_up(State(app): State<App>, headers: HeaderMap, Form(typed): Form<Typed>) -> Response {
     let name = Some(typed.name.trim()).filter(|name| !name.is_empty());
     match app.backend.sign_up(typed.email.trim(), &typed.password, name).await {
-        Ok(session) => begin(&session, &headers),
+        Ok(session) => begin(&app, &session, &headers),
         Err(error) => refused(true, &error, &typed),
     }
 }
 
 pub(crate) async fn sign_in(State(app): State<App>, headers: HeaderMap, Form(typed): Form<Typed>) -> Response {
     match app.backend.sign_in(typed.email.trim(), &typed.password).await {
-        Ok(session) => begin(&session, &headers),
+        Ok(session) => begin(&app, &session, &headers),
         Err(error) => refused(false, &error, &typed),
     }
 }
@@ -76,8 +76,8 @@ pub(crate) async fn sign_out() -> Response {
     (session::end(), Redirect::to("/signin?notice=signed-out")).into_response()
 }
 
-fn begin(session: &Session, headers: &HeaderMap) -> Response {
-    let cookie = session::begin(session, session::by_https(headers), chrono::Utc::now());
+fn begin(app: &App, session: &Session, headers: &HeaderMap) -> Response {
+    let cookie = session::begin(&app.cookie, session, session::by_https(headers), chrono::Utc::now());
     (cookie, Redirect::to("/")).into_response()
 }
 

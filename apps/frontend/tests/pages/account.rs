@@ -2,7 +2,10 @@
 
 use reqwest::Client;
 
-use crate::scene::{EMAIL, PASSWORD, Scene, page};
+use crate::{
+    scene::{EMAIL, PASSWORD, Scene, page},
+    stand_in::StandIn,
+};
 
 #[tokio::test]
 async fn whoever_is_not_signed_in_is_asked_to() {
@@ -63,6 +66,34 @@ async fn signing_out_drops_the_cookie() {
     assert!(page.header("set-cookie").starts_with("session=; ") && page.header("set-cookie").contains("Max-Age=0"));
     scene.get("/signin?notice=signed-out").await.has("You have signed out.");
     scene.get("/signin?notice=<b>").await.is(200).has_not("<b>").has_not("role=\"status\"");
+}
+
+#[tokio::test]
+async fn two_installations_on_one_host_keep_their_sessions_apart() {
+    async fn start(cookie: &str) -> Scene {
+        let backend = StandIn::start().await;
+        let url = backend.url.clone();
+        Scene::named(backend, &url, cookie).await
+    }
+    let (mut dev, mut staging) = (start("session-todo-dev").await, start("session-todo-staging").await);
+    dev.sign_up(EMAIL).await;
+    // The second account of its backend: a token that dev's does not know.
+    staging.sign_up("eve@example.org").await;
+    staging.sign_up(EMAIL).await;
+    // A browser sends a host's cookies to all its ports.
+    let both = format!("{}; {}", staging.cookie.clone().unwrap(), dev.cookie.clone().unwrap());
+    assert!(both.contains("session-todo-staging=head.canary1.sign; session-todo-dev=head.canary0.sign"), "{both}");
+    (dev.cookie, staging.cookie) = (Some(both.clone()), Some(both));
+    dev.get("/").await.is(200);
+    staging.get("/").await.is(200);
+    let signed_out = dev.post("/signout", &[]).await;
+    assert!(signed_out.header("set-cookie").starts_with("session-todo-dev=; "), "{:?}", signed_out.headers);
+    // Nor does one that has ended take the other along.
+    dev.backend.world().users.clear();
+    let ended = dev.get("/").await;
+    assert!(ended.header("set-cookie").starts_with("session-todo-dev=; "), "{:?}", ended.headers);
+    dev.cookie = staging.cookie.as_ref().and_then(|both| both.split("; ").next()).map(str::to_owned);
+    dev.get("/").await.leads_to("/signin");
 }
 
 #[tokio::test]

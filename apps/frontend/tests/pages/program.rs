@@ -32,7 +32,12 @@ fn command() -> Command {
 impl Program {
     async fn start(backend: &str) -> Self {
         let mut child = command()
-            .envs([("BACKEND_URL", backend), ("LISTEN", "127.0.0.1:0"), ("RUST_LOG", "debug")])
+            .envs([
+                ("BACKEND_URL", backend),
+                ("LISTEN", "127.0.0.1:0"),
+                ("RUST_LOG", "debug"),
+                ("SESSION_COOKIE", "mine"),
+            ])
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stdout.take().unwrap());
@@ -82,7 +87,7 @@ async fn it_ends_when_told_to_and_writes_no_secret_down() {
     let form = [("email", EMAIL), ("password", PASSWORD)];
     let signed = client().post(format!("{}/signup", program.url)).form(&form).send().await.unwrap();
     let cookie = signed.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-    assert!(cookie.contains("canary"));
+    assert!(cookie.starts_with("mine=") && cookie.contains("canary"), "{cookie}");
     let get = |path: &str| client().get(format!("{}{path}", program.url)).header("cookie", &cookie);
     assert_eq!(get("/").send().await.unwrap().status().as_u16(), 200);
     backend.world().broken = Some("canary".to_owned());

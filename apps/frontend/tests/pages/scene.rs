@@ -65,8 +65,13 @@ impl Scene {
 
     /// A frontend that looks for its backend at `url`.
     pub async fn before(backend: StandIn, url: &str) -> Self {
+        Self::named(backend, url, "session").await
+    }
+
+    /// One whose cookie has this name.
+    pub async fn named(backend: StandIn, url: &str, cookie: &str) -> Self {
         let (close, closing) = watch::channel(false);
-        let app = App { backend: Backend::new(Url::parse(url).unwrap()).unwrap(), closing };
+        let app = App { backend: Backend::new(Url::parse(url).unwrap()).unwrap(), cookie: cookie.into(), closing };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, web::router(app)).await });
