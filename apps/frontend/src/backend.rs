@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, Url};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ pub use nouns::{Conversation, Id, Message, NoId, Session, Show, Task, Token, Use
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long until a chat's first byte: the backend answers before the model does.
 const CHAT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long until somebody is asked again where nobody listened: when all pods are new, kube-proxy takes a moment to lead to them.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A client of the backend; cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,13 +57,13 @@ impl Backend {
     /// A new account. `email_taken` if there is one.
     pub async fn sign_up(&self, email: &str, password: &str, name: Option<&str>) -> Result<Session, Error> {
         let body = json!({ "email": email, "password": password, "name": name });
-        self.read(self.ask(Method::POST, &["auth", "signup"], None).json(&body)).await
+        read(&self.once(self.ask(Method::POST, &["auth", "signup"], None).json(&body)).await?)
     }
 
     /// A session for whoever knows the password.
     pub async fn sign_in(&self, email: &str, password: &str) -> Result<Session, Error> {
         let body = json!({ "email": email, "password": password });
-        self.read(self.ask(Method::POST, &["auth", "signin"], None).json(&body)).await
+        read(&self.once(self.ask(Method::POST, &["auth", "signin"], None).json(&body)).await?)
     }
 
     /// Whose token it is.
@@ -83,12 +86,13 @@ impl Backend {
     /// Adds a task.
     pub async fn add_task(&self, token: &Token, title: &str, description: Option<&str>) -> Result<Task, Error> {
         let body = json!({ "title": title, "description": description });
-        self.read(self.ask(Method::POST, &["tasks"], Some(token)).json(&body)).await
+        read(&self.once(self.ask(Method::POST, &["tasks"], Some(token)).json(&body)).await?)
     }
 
     /// Changes the fields of a task that `change` names.
     pub async fn change_task(&self, token: &Token, id: &Id, change: &Value) -> Result<Task, Error> {
-        self.read(self.ask(Method::PATCH, &["tasks", id.as_str()], Some(token)).json(change)).await
+        let change = || self.ask(Method::PATCH, &["tasks", id.as_str()], Some(token)).json(change);
+        read(&self.repeated(change).await?)
     }
 
     /// Deletes a task.
@@ -135,18 +139,11 @@ impl Backend {
         token: &Token,
         query: &(impl Serialize + ?Sized),
     ) -> Result<T, Error> {
-        let ask = || self.ask(Method::GET, path, Some(token)).query(query);
-        match self.read(ask()).await {
-            // A backend that is being replaced closes connections; another one of them answers.
-            Err(Error::Away(error)) if !error.is_timeout() => self.read(ask()).await,
-            answer => answer,
-        }
+        read(&self.repeated(|| self.ask(Method::GET, path, Some(token)).query(query)).await?)
     }
 
     async fn delete(&self, path: &[&str], token: &Token) -> Result<(), Error> {
-        let response =
-            self.ask(Method::DELETE, path, Some(token)).timeout(PATIENCE).send().await.map_err(Error::Away)?;
-        accepted(response).await.map(drop)
+        self.repeated(|| self.ask(Method::DELETE, path, Some(token))).await.map(drop)
     }
 
     fn ask(&self, method: Method, path: &[&str], token: Option<&Token>) -> RequestBuilder {
@@ -161,11 +158,29 @@ impl Backend {
         }
     }
 
-    async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let response = accepted(request.timeout(PATIENCE).send().await.map_err(Error::Away)?).await?;
-        let body = response.bytes().await.map_err(Error::Away)?;
-        serde_json::from_slice(&body).map_err(Error::Understood)
+    /// The body of the answer. For what does the same when it is done twice: what got no answer is asked once more.
+    async fn repeated(&self, request: impl Fn() -> RequestBuilder) -> Result<Bytes, Error> {
+        match self.once(request()).await {
+            // A backend that is being replaced closes connections; another one of them answers.
+            Err(Error::Away(error)) if !error.is_timeout() => {
+                if error.is_connect() {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                self.once(request()).await
+            }
+            answer => answer,
+        }
     }
+
+    /// The body of the answer.
+    async fn once(&self, request: RequestBuilder) -> Result<Bytes, Error> {
+        let response = accepted(request.timeout(PATIENCE).send().await.map_err(Error::Away)?).await?;
+        response.bytes().await.map_err(Error::Away)
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(Error::Understood)
 }
 
 /// The response, if the backend did what it was asked.

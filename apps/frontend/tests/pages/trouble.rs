@@ -1,6 +1,11 @@
 //! A backend that is away or broken.
 
-use tokio::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     scene::{EMAIL, PASSWORD, Scene},
@@ -14,7 +19,9 @@ async fn a_backend_that_is_away_is_told_in_words() {
     let page = scene.post("/signin", &[("email", EMAIL), ("password", PASSWORD)]).await;
     page.is(503).has("can&#39;t be reached at the moment").has("value=\"ada@example.org\"").has_not("canary");
     scene.cookie = Some("session=a.b.c".to_owned());
+    let asked = Instant::now();
     let page = scene.get("/").await;
+    assert!(asked.elapsed() >= Duration::from_millis(200), "whoever comes a moment later would have been found");
     page.is(503).has("can&#39;t be reached at the moment").has_not("127.0.0.1");
     // Still signed in, once the backend is there again.
     assert_eq!(page.header("set-cookie"), "");
@@ -44,9 +51,9 @@ async fn a_backend_that_is_replaced_between_two_pages_is_not_noticed() {
         while let Ok((mut inward, _)) = front.accept().await {
             let to = closing.clone();
             tokio::spawn(async move {
-                let mut outward = tokio::net::TcpStream::connect(to).await.unwrap();
+                let mut outward = TcpStream::connect(to).await.unwrap();
                 let both = tokio::io::copy_bidirectional(&mut inward, &mut outward);
-                _ = tokio::time::timeout(std::time::Duration::from_millis(30), both).await;
+                _ = tokio::time::timeout(Duration::from_millis(30), both).await;
             });
         }
     });
@@ -56,4 +63,61 @@ async fn a_backend_that_is_replaced_between_two_pages_is_not_noticed() {
     for _ in 0..50 {
         scene.get("/").await.is(200);
     }
+}
+
+/// Leads to `to`, one answer a connection: what is asked next on it is read, and the connection closed.
+async fn answering_once(to: String) -> String {
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", front.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut inward, _)) = front.accept().await {
+            let mut outward = TcpStream::connect(&to).await.unwrap();
+            tokio::spawn(async move {
+                let (mut asked, mut answer, mut answered) = ([0; 1 << 16], [0; 1 << 16], false);
+                loop {
+                    tokio::select! {
+                        read = inward.read(&mut asked) => match read {
+                            Ok(read @ 1..) if !answered => outward.write_all(&asked[..read]).await.unwrap(),
+                            _ => return,
+                        },
+                        read = outward.read(&mut answer) => match read {
+                            Ok(read @ 1..) => {
+                                answered = true;
+                                inward.write_all(&answer[..read]).await.unwrap();
+                            }
+                            _ => return,
+                        },
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn what_does_no_more_when_it_is_done_twice_is_asked_again_when_its_connection_dies() {
+    let mut scene = Scene::signed_in().await;
+    let (backend, cookie) = (scene.backend.clone(), scene.cookie.take());
+    for title in ["milk", "bread"] {
+        backend.add(EMAIL, title);
+    }
+    scene = Scene::before(backend.clone(), &answering_once(backend.url.replace("http://", "")).await).await;
+    scene.cookie = cookie;
+    // Each of these asks the backend one thing, on the connection that is left of the one before.
+    scene.get("/tasks/t-1").await.is(200);
+    scene.get("/tasks/t-1").await.is(200);
+    scene.post("/tasks/t-1/completed", &[("completed", "true")]).await.leads_to("/#tick-t-1");
+    scene.post("/tasks/t-1", &[("title", "oat milk")]).await.leads_to("/#tasks-title");
+    scene.post("/tasks/t-2/delete", &[]).await.leads_to("/#tasks-title");
+    scene.post("/conversations/c-9/delete", &[]).await.leads_to("/");
+    let tasks = backend.world().tasks.clone();
+    assert_eq!((tasks.len(), &tasks[0].1["title"], &tasks[0].1["completed"]), (1, &"oat milk".into(), &true.into()));
+    // A task might be added twice: that is not asked again. (It is on a new connection if the kept one is not back in time.)
+    let mut added = 1;
+    while scene.post("/tasks", &[("title", "tea")]).await.status.is_redirection() {
+        added += 1;
+        assert!(added < 20, "no connection died");
+    }
+    assert_eq!(backend.world().tasks.len(), added);
 }
