@@ -51,10 +51,35 @@ async function* events(response) {
 
 // The assistant has changed tasks: show them as they are now. What is being typed elsewhere stays.
 async function refreshTasks() {
-  const response = await fetch(location.href, { headers: { accept: "text/html" } });
-  if (!response.ok) return;
-  const list = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("task-list");
-  if (list) document.getElementById("task-list").replaceWith(list);
+  try {
+    const response = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (!response.ok) return;
+    const list = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("task-list");
+    if (list) document.getElementById("task-list").replaceWith(list);
+  } catch (error) {
+    // The answer goes on: whoever lost it for an old list would ask for the same once more.
+    console.warn("the tasks are shown as they were", error);
+  }
+}
+
+// The conversation has a name from now on: what led back to this page leads back to the conversation.
+function named(id) {
+  form.elements.conversation_id.value = id;
+  const here = new URL(location.href);
+  const before = here.searchParams.get("conversation");
+  here.searchParams.set("conversation", id);
+  here.hash = "";
+  history.replaceState(null, "", here);
+  // Without any it is the one that changed last: this one.
+  if (before === null) return;
+  for (const made of document.querySelectorAll("form[action], a[href]:not(#new-conversation)")) {
+    const name = made.tagName === "FORM" ? "action" : "href";
+    const to = new URL(made.getAttribute(name), location.origin);
+    // Links to other conversations stay.
+    if (to.searchParams.get("conversation") !== before) continue;
+    to.searchParams.set("conversation", id);
+    made.setAttribute(name, to.pathname + to.search);
+  }
 }
 
 async function ask(body) {
@@ -70,11 +95,7 @@ async function ask(body) {
   try {
     for await (const [event, data] of events(response)) {
       if (event === "conversation") {
-        form.elements.conversation_id.value = data.id;
-        const here = new URL(location.href);
-        here.searchParams.set("conversation", data.id);
-        here.hash = "";
-        history.replaceState(null, "", here);
+        named(data.id);
       } else if (event === "delta") {
         if (!answer) {
           answer = message("assistant", "");

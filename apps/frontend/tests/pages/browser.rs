@@ -105,6 +105,71 @@ async fn without_javascript_everything_works() {
     .await;
 }
 
+/// Begins a conversation with these words.
+async fn begin(browser: &Browser, words: &str) -> Result<(), CmdError> {
+    browser.follow("#new-conversation").await?;
+    browser.fill("#chat-input", &format!("{words}{}", Key::Enter)).await?;
+    browser.reads(&format!("{ANSWER}:not([aria-busy]) p"), &format!("You said: {words}")).await
+}
+
+#[tokio::test]
+async fn a_new_conversation_stays_in_view_whatever_is_done_beside_it() {
+    let scene = Scene::start().await;
+    browse(async |browser| {
+        sign_up(browser, &scene).await?;
+        begin(browser, "first").await?;
+        for (words, ways) in [
+            ("to add", &["form#add-task button"][..]),
+            ("to tick", &["#tasks .tick"]),
+            ("to look", &["nav li:last-child a"]),
+            ("to edit", &["#tasks .what a", ".actions a"]),
+            ("to delete", &["#tasks .icon"]),
+        ] {
+            begin(browser, words).await?;
+            if words == "to add" {
+                browser.fill("#new-task", "Buy milk").await?;
+            }
+            for way in ways {
+                browser.follow(way).await?;
+            }
+            browser.reads(&format!("{ANSWER} p"), &format!("You said: {words}")).await?;
+        }
+        // What leads elsewhere still does.
+        begin(browser, "to look back").await?;
+        browser.click("summary").await?;
+        browser.follow(".conversations li:last-child a").await?;
+        browser.reads(&format!("{ANSWER} p"), "You said: first").await?;
+        begin(browser, "to begin anew").await?;
+        browser.follow("#new-conversation").await?;
+        browser.see("#messages .hello").await?;
+        assert_eq!(browser.complaints().await?, Vec::<String>::new());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_goes_on_when_the_tasks_beside_it_cannot_be_shown_anew() {
+    let scene = Scene::start().await;
+    browse(async |browser| {
+        sign_up(browser, &scene).await?;
+        // The backend of this page is there for the chat, and away for everything else.
+        let script = "const real = window.fetch;
+                      window.fetch = (to, how) => how.method ? real(to, how) : Promise.reject(new TypeError('scripted'))";
+        browser.execute(script, vec![]).await?;
+        browser.fill("#chat-input", &format!("add bread{}", Key::Enter)).await?;
+        browser.reads(&format!("{ANSWER}:not([aria-busy]) p"), "I have added “bread”.").await?;
+        browser.see("form#chat button:not(:disabled)").await?;
+        assert_eq!(browser.find_all(Locator::Css("#messages [role=alert]")).await?.len(), 0);
+        let typed = browser.find(Locator::Css("#chat-input")).await?.prop("value").await?;
+        assert_eq!(typed.as_deref(), Some(""), "nobody is invited to ask again");
+        browser.refresh().await?;
+        browser.reads("li .what a", "bread").await?;
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn trouble_in_the_chat_is_told_and_what_was_typed_is_not_lost() {
     let scene = Scene::start().await;

@@ -56,7 +56,19 @@ impl Browser {
     /// Waits until the text of an element is `text`.
     pub async fn reads(&self, css: &str, text: &str) -> Result<(), CmdError> {
         let script = "return document.querySelector(arguments[0])?.innerText.trim() === arguments[1]";
-        let there = async || self.execute(script, vec![json!(css), json!(text)]).await.map(|found| found == true);
+        self.becomes(script, &[json!(css), json!(text)]).await
+    }
+
+    /// Clicks, and waits for the page that this leads to.
+    pub async fn follow(&self, css: &str) -> Result<(), CmdError> {
+        self.execute("window.left = false", vec![]).await?;
+        self.click(css).await?;
+        self.becomes("return window.left === undefined && document.readyState === 'complete'", &[]).await
+    }
+
+    /// Waits until a script says that it is so.
+    async fn becomes(&self, script: &str, arguments: &[Value]) -> Result<(), CmdError> {
+        let there = async || self.execute(script, arguments.to_vec()).await.map(|found| found == true);
         let waited = tokio::time::timeout(PATIENCE, async {
             while !there().await? {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -65,7 +77,7 @@ impl Browser {
         });
         match waited.await {
             Ok(waited) => waited,
-            Err(_) => panic!("{css} never reads {text:?}: {}", self.source().await?),
+            Err(_) => panic!("never so: {script} {arguments:?}: {}", self.source().await?),
         }
     }
 
