@@ -6,8 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reference::{Reference, canonical};
-use super::tag::is_tag;
+use super::reference::{Reference, canonical, is_built};
 
 /// An image that stands, under one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +28,9 @@ impl Standing {
     /// The full name of its repository, if plumb built it under this very name. A label alone proves nothing: whoever builds upon an image
     /// of plumb's inherits it, and anybody can give an image another name.
     fn own(&self) -> Option<String> {
-        let Reference { repository, tag, digest } = Reference::of(&self.reference);
-        let name = canonical(repository);
+        let name = canonical(Reference::of(&self.reference).repository);
         let own = self.built_as.as_deref().is_some_and(|built_as| canonical(built_as) == name);
-        (own && digest.is_none() && tag.is_some_and(is_tag)).then(|| name.into_owned())
+        (own && is_built(&self.reference)).then(|| name.into_owned())
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::tag::is_tag;
+use crate::model::images::{is_repository, split_registry};
+
 /// The parts of an image reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reference<'a> {
@@ -40,15 +43,18 @@ impl<'a> Reference<'a> {
 /// The full name of a repository: `todo` and `docker.io/library/todo` are the same.
 pub fn canonical(repository: &str) -> Cow<'_, str> {
     const HUB: &str = "docker.io";
-    let (host, path) = match repository.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
-        _ => (HUB, repository),
-    };
-    match (host, path.contains('/')) {
+    let (host, path) = split_registry(repository);
+    match (host.unwrap_or(HUB), path.contains('/')) {
         (HUB | "index.docker.io" | "registry-1.docker.io", false) => format!("{HUB}/library/{path}").into(),
         (HUB | "index.docker.io" | "registry-1.docker.io", true) => format!("{HUB}/{path}").into(),
         _ => repository.into(),
     }
+}
+
+/// Whether plumb may have given an image this name: one repository, and a tag that follows from content.
+pub fn is_built(reference: &str) -> bool {
+    let Reference { repository, tag, digest } = Reference::of(reference);
+    digest.is_none() && tag.is_some_and(is_tag) && is_repository(repository)
 }
 
 #[cfg(test)]
@@ -69,6 +75,17 @@ mod tests {
         }
         assert!(Reference::of("a").is_open() && Reference::of("a:latest").is_open());
         assert!(!Reference::of("a:1").is_open() && !Reference::of("a:latest@sha256:0").is_open());
+    }
+
+    #[test]
+    fn an_image_of_plumbs_has_one_name_and_a_tag_of_content() {
+        let tag = "0123456789abcdef";
+        for name in ["todo", "registry.example.com:5000/team/todo"] {
+            assert!(is_built(&format!("{name}:{tag}")), "{name}");
+        }
+        for name in [&format!("docker.io/library/plumb:0.1.0,todo:{tag}"), &format!("todo:{tag}@sha256:0"), "todo:1", "todo", tag] {
+            assert!(!is_built(name), "{name}");
+        }
     }
 
     #[test]

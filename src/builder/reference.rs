@@ -1,5 +1,7 @@
 //! Image references, as Docker reads them.
 
+use crate::model::images::split_registry;
+
 /// A reference in full, with registry and tag, as containerd's store and the kubelet name it: `todo:1` is `docker.io/library/todo:1`.
 pub fn full(reference: &str) -> String {
     let (registry, path) = split(reference);
@@ -8,12 +10,11 @@ pub fn full(reference: &str) -> String {
     format!("{registry}/{library}{path}{tag}")
 }
 
-/// The registry, and the rest. What stands before the first slash is a registry if it has a dot or a port, or is `localhost`.
+/// The registry, and the rest.
 pub fn split(reference: &str) -> (&str, &str) {
-    match reference.split_once('/') {
-        Some(("index.docker.io", path)) => ("docker.io", path),
-        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path),
-        _ => ("docker.io", reference),
+    match split_registry(reference) {
+        (None | Some("index.docker.io"), path) => ("docker.io", path),
+        (Some(registry), path) => (registry, path),
     }
 }
 

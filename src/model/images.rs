@@ -64,8 +64,10 @@ pub enum ImagesError {
     /// Two entries have the same name.
     #[error("the image {0:?} is declared twice; an image has one entry")]
     DeclaredTwice(String),
-    /// The name is empty, or has a tag or digest.
-    #[error("{0:?} is not an image's name: it is a repository such as todo-backend, without tag and digest")]
+    /// The name is not that of a repository.
+    #[error(
+        "{0:?} is not an image's name: it is a repository such as todo-backend or registry.example.com/team/todo-backend, in small letters, without tag and digest"
+    )]
     BadName(String),
     /// A path leaves the repository.
     #[error(
@@ -81,6 +83,40 @@ pub enum ImagesError {
     },
 }
 
+/// The registry that an image's name begins with, if it names one, and the rest. What stands before the first slash is a registry if it has a dot or a
+/// port, or is `localhost`.
+pub fn split_registry(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
+        _ => (None, name),
+    }
+}
+
+/// Whether this names one repository, by the grammar of the registries (github.com/distribution/reference). Builders are given such names alone:
+/// others take more than one out of a text with a comma.
+pub fn is_repository(name: &str) -> bool {
+    let (registry, path) = split_registry(name);
+    name.len() <= 255 && registry.is_none_or(is_registry) && path.split('/').all(is_path_component)
+}
+
+fn is_registry(host: &str) -> bool {
+    let (domain, port) = host.split_once(':').unwrap_or((host, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_component = |part: &str| {
+        let edges = part.bytes().next().zip(part.bytes().last());
+        edges.is_some_and(|(first, last)| first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    is_digits(port) && domain.split('.').all(is_component)
+}
+
+/// Small letters and digits, in groups that a dot, one or two underscores, or dashes separate.
+fn is_path_component(part: &str) -> bool {
+    let is_alphanumeric = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    let is_separator = |gap: &str| matches!(gap, "" | "." | "_" | "__") || gap.bytes().all(|byte| byte == b'-');
+    part.starts_with(is_alphanumeric) && part.ends_with(is_alphanumeric) && part.split(is_alphanumeric).all(is_separator)
+}
+
 /// Whether a path of a user's document stays inside the repository: relative, without `..`, backslash or NUL, and not empty.
 pub fn is_inside(path: &str) -> bool {
     !path.is_empty()
@@ -90,20 +126,20 @@ pub fn is_inside(path: &str) -> bool {
 }
 
 impl PlumbFile {
-    /// Checks what the types don't hold: unique names, names without tags, paths inside the repository.
-    pub fn validate(&self) -> Result<(), ImagesError> {
+    /// Checks what the types don't hold: unique names, each that of one repository, paths inside the repository. The error has the path of its field.
+    pub fn validate(&self) -> Result<(), (String, ImagesError)> {
         let mut seen = std::collections::BTreeSet::new();
-        for image in &self.images {
-            let last = image.name.rsplit('/').next().unwrap_or_default();
-            if last.is_empty() || last.contains(':') || image.name.contains(['@', ' ']) {
-                return Err(ImagesError::BadName(image.name.clone()));
+        for (index, image) in self.images.iter().enumerate() {
+            let wrong = |field: &str, error| Err((format!("images[{index}].{field}"), error));
+            if !is_repository(&image.name) {
+                return wrong("name", ImagesError::BadName(image.name.clone()));
             }
             if !seen.insert(&image.name) {
-                return Err(ImagesError::DeclaredTwice(image.name.clone()));
+                return wrong("name", ImagesError::DeclaredTwice(image.name.clone()));
             }
             for (field, path) in [("context", &image.context), ("dockerfile", &image.dockerfile)] {
                 if !is_inside(path) {
-                    return Err(ImagesError::BadPath { field, image: image.name.clone(), path: path.clone() });
+                    return wrong(field, ImagesError::BadPath { field, image: image.name.clone(), path: path.clone() });
                 }
             }
         }
@@ -124,9 +160,28 @@ mod tests {
     fn names_are_unique_and_paths_stay_inside() {
         let check = |images: Vec<ImageSource>| PlumbFile { images }.validate();
         assert_eq!(check(vec![image("localhost:5000/a", "apps/a"), image("b", ".")]), Ok(()));
-        assert_eq!(check(vec![image("a", "x"), image("a", "y")]), Err(ImagesError::DeclaredTwice("a".to_owned())));
+        assert_eq!(check(vec![image("a", "x"), image("a", "y")]), Err(("images[1].name".to_owned(), ImagesError::DeclaredTwice("a".to_owned()))));
         for (name, context) in [("a:1", "x"), ("", "x"), ("a@sha256:0", "x"), ("a", "../x"), ("a", "/x"), ("a", "")] {
             assert!(check(vec![image(name, context)]).is_err(), "{name} {context}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_that_of_one_repository() {
+        let long = "a".repeat(255);
+        for name in ["a", "todo-backend", "team/todo_backend", "0/a__b.c---d", "localhost/a", "registry:5000/a", &long] {
+            assert!(is_repository(name), "{name}");
+        }
+        for name in ["docker.io/library/a", "Registry-1.Example.com:443/team/a"] {
+            assert!(is_repository(name), "{name}");
+        }
+        let longer = "a".repeat(256);
+        // The third would make a builder name two images, one of them another's.
+        for name in ["", "a:1", "docker.io/library/plumb:0.1.0,docker.io/library/web", "a,b", "A", "a b", "a@sha256:0", &longer] {
+            assert!(!is_repository(name), "{name}");
+        }
+        for name in ["/a", "a/", "a//b", "-a", "a-", "a..b", "a___b", "a.-b", "ä", "a\nb", ".a/b", "h:/a", "h:x/a", "-h.io/a", "h..io/a"] {
+            assert!(!is_repository(name), "{name}");
         }
     }
 }

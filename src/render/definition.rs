@@ -291,7 +291,10 @@ pub fn plumb_file(snapshot: &Snapshot) -> Result<Option<PlumbFile>, RenderError>
     }
     let bytes = snapshot.blob(PLUMB_FILE, &entry)?;
     let plumb: Typed<PlumbFile> = yaml::read_typed(&bytes).map_err(RenderError::yaml(PLUMB_FILE))?;
-    plumb.value.validate().map_err(|source| RenderError::Images { file: PLUMB_FILE, source })?;
+    plumb.value.validate().map_err(|(path, error)| {
+        let at = plumb.at(&path);
+        RenderError::yaml(PLUMB_FILE)(YamlError { at, problem: Problem::Type { path, message: error.to_string() } })
+    })?;
     Ok(Some(plumb.value))
 }
 

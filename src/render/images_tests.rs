@@ -166,7 +166,12 @@ fn what_cannot_be_built_is_named() {
         (
             &[("plumb.yaml", "images: [{name: a, context: ../x}]")],
             FILE,
-            "plumb.yaml: context of the image \"a\" is \"../x\"",
+            "plumb.yaml:1: column 20: images[0].context: context of the image \"a\" is \"../x\"",
+        ),
+        (
+            &[("plumb.yaml", "images:\n- {name: 'docker.io/library/plumb:0.1.0,docker.io/library/web', context: m}")],
+            FILE,
+            "plumb.yaml:2: column 4: images[0].name: \"docker.io/library/plumb:0.1.0,docker.io/library/web\" is not an image's name",
         ),
         (
             &[("plumb.yaml", "images: [{name: a, context: m}]")],

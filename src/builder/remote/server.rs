@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use super::lines::Lines;
 use super::listen::Admitted;
 use super::{Frame, Gate, WHOLE};
+use crate::build::reference::is_built;
 use crate::builder::{BuildError, BuildOrder, Builder, Context, reference};
 
 /// Lines that may be ahead of who reads them.
@@ -103,6 +104,7 @@ async fn remove(State(builder): Behind, Path(wanted): Path<String>) -> Response 
     }
 }
 
+/// Builds under a name of plumb's own and no other, whatever is asked for: nobody's image is replaced.
 async fn build(State(builder): Behind, body: Body) -> Response {
     let mut lines = Lines::new(body.into_data_stream());
     let order = match tokio::time::timeout(ORDER_WITHIN, lines.next()).await {
@@ -115,6 +117,9 @@ async fn build(State(builder): Behind, body: Body) -> Response {
         Ok(order) => order,
         Err(error) => return bad(&error),
     };
+    if !is_built(&order.reference) {
+        return bad(&format_args!("{:?} is not one repository with a tag of plumb's", order.reference));
+    }
     let context = Box::pin(lines.rest().map(|piece| piece.map_err(io::Error::other)));
     let frames = frames(builder, order, context).map(|frame| Ok::<_, Infallible>(line(&frame)));
     (StatusCode::OK, [(CONTENT_TYPE, JSON_LINES)], Body::from_stream(frames)).into_response()

@@ -136,7 +136,7 @@ async fn pod(behind: StandIn) -> Pod {
 fn order() -> BuildOrder {
     let map = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
     BuildOrder {
-        reference: "registry:5000/a/b:1".to_owned(),
+        reference: format!("registry:5000/a/b:{TAG}"),
         dockerfile: "docker/Dockerfile\nodd".to_owned(),
         target: Some("release".to_owned()),
         args: map("A", "\u{0}\n\"ü"),
@@ -338,6 +338,7 @@ async fn typed(address: SocketAddr, request: &str, body: &str) -> String {
 async fn bad_requests_are_refused_and_reach_no_daemon() {
     let pod = pod(StandIn::default()).await;
     let endless = "x".repeat(LINE + (1 << 20));
+    let two_names = format!("{{\"reference\": \"docker.io/library/plumb:0.1.0,web:{TAG}\", \"dockerfile\": \"D\"}}\n");
     for (request, body, code) in [
         ("POST /v1/present", "{", 400),
         ("POST /v1/present", "[1]", 400),
@@ -345,6 +346,8 @@ async fn bad_requests_are_refused_and_reach_no_daemon() {
         ("POST /v1/build", "{\"reference\": \"a:1\"", 400),
         ("POST /v1/build", "{\"reference\": \"a:1\", \"dockerfile\": \"D\", \"privileged\": true}\n", 400),
         ("POST /v1/build", &endless, 400),
+        ("POST /v1/build", "{\"reference\": \"a:1\", \"dockerfile\": \"D\"}\n", 400),
+        ("POST /v1/build", &two_names, 400),
         ("GET /v1/build", "", 405),
         ("DELETE /v1/images", "", 405),
         ("GET /v1/", "", 404),

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, PostParams};
-use plumb::builder::{BuildError, Builder, Remote};
+use plumb::builder::containerd::Containerd;
+use plumb::builder::{BuildError, BuildKit, Builder, Endpoint, Remote};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -202,16 +203,21 @@ async fn on_a_node_it_builds_for_plumb_and_cancels_when_plumb_goes() {
     make_account(&admin, namespace, "plumb").await;
     let (plumb, address) = start(&kubeconfig, namespace, &node.buildkit(), &node.containerd()).await;
     let (remote, _file) = remote(&address, &token(&admin, namespace, "plumb", AUDIENCE, None).await);
-    let bases = build_shell(&remote).await;
+    // Another's: nobody builds under such a tag through the pod.
+    let [buildkit, containerd] = [node.buildkit(), node.containerd()].map(Endpoint::Unix);
+    let bases = build_shell(&BuildKit::new(buildkit, Containerd::new(containerd))).await;
     let asked = ["shell:1".to_owned(), "nobody-built:1".to_owned()];
     assert_eq!(remote.present(&asked).await.unwrap(), [true, false]);
     assert!(remote.images().await.unwrap().iter().any(|image| image.reference == "docker.io/library/shell:1"));
 
-    let failing = order("fails:1");
+    let error = fails(&remote, &order("shell:1"), dockerfile("FROM scratch\n")).await;
+    assert!(error.to_string().contains("\"shell:1\" is not one repository with a tag of plumb's"), "{error}");
+
+    let failing = order("fails:0123456789abcdef");
     let error = fails(&remote, &failing, dockerfile("FROM scratch\nCOPPY a b\n")).await;
     assert!(error.to_string().starts_with("Dockerfile:2: "), "{error}");
 
-    let mut sleeping = order("sleeps:1");
+    let mut sleeping = order("sleeps:0123456789abcdef");
     sleeping.bases = bases;
     let builder = remote.clone();
     let building = tokio::spawn(async move {
