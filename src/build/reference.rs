@@ -83,7 +83,13 @@ mod tests {
         for name in ["todo", "registry.example.com:5000/team/todo"] {
             assert!(is_built(&format!("{name}:{tag}")), "{name}");
         }
-        for name in [&format!("docker.io/library/plumb:0.1.0,todo:{tag}"), &format!("todo:{tag}@sha256:0"), "todo:1", "todo", tag] {
+        for name in [
+            &format!("docker.io/library/plumb:0.1.0,todo:{tag}"),
+            &format!("todo:{tag}@sha256:0"),
+            "todo:1",
+            "todo",
+            tag,
+        ] {
             assert!(!is_built(name), "{name}");
         }
     }

@@ -114,7 +114,9 @@ fn is_registry(host: &str) -> bool {
 fn is_path_component(part: &str) -> bool {
     let is_alphanumeric = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
     let is_separator = |gap: &str| matches!(gap, "" | "." | "_" | "__") || gap.bytes().all(|byte| byte == b'-');
-    part.starts_with(is_alphanumeric) && part.ends_with(is_alphanumeric) && part.split(is_alphanumeric).all(is_separator)
+    part.starts_with(is_alphanumeric)
+        && part.ends_with(is_alphanumeric)
+        && part.split(is_alphanumeric).all(is_separator)
 }
 
 /// Whether a path of a user's document stays inside the repository: relative, without `..`, backslash or NUL, and not empty.
@@ -160,7 +162,10 @@ mod tests {
     fn names_are_unique_and_paths_stay_inside() {
         let check = |images: Vec<ImageSource>| PlumbFile { images }.validate();
         assert_eq!(check(vec![image("localhost:5000/a", "apps/a"), image("b", ".")]), Ok(()));
-        assert_eq!(check(vec![image("a", "x"), image("a", "y")]), Err(("images[1].name".to_owned(), ImagesError::DeclaredTwice("a".to_owned()))));
+        assert_eq!(
+            check(vec![image("a", "x"), image("a", "y")]),
+            Err(("images[1].name".to_owned(), ImagesError::DeclaredTwice("a".to_owned())))
+        );
         for (name, context) in [("a:1", "x"), ("", "x"), ("a@sha256:0", "x"), ("a", "../x"), ("a", "/x"), ("a", "")] {
             assert!(check(vec![image(name, context)]).is_err(), "{name} {context}");
         }
@@ -169,7 +174,8 @@ mod tests {
     #[test]
     fn a_name_is_that_of_one_repository() {
         let long = "a".repeat(255);
-        for name in ["a", "todo-backend", "team/todo_backend", "0/a__b.c---d", "localhost/a", "registry:5000/a", &long] {
+        for name in ["a", "todo-backend", "team/todo_backend", "0/a__b.c---d", "localhost/a", "registry:5000/a", &long]
+        {
             assert!(is_repository(name), "{name}");
         }
         for name in ["docker.io/library/a", "Registry-1.Example.com:443/team/a"] {
@@ -177,10 +183,15 @@ mod tests {
         }
         let longer = "a".repeat(256);
         // The third would make a builder name two images, one of them another's.
-        for name in ["", "a:1", "docker.io/library/plumb:0.1.0,docker.io/library/web", "a,b", "A", "a b", "a@sha256:0", &longer] {
+        for name in
+            ["", "a:1", "docker.io/library/plumb:0.1.0,docker.io/library/web", "a,b", "A", "a b", "a@sha256:0", &longer]
+        {
             assert!(!is_repository(name), "{name}");
         }
-        for name in ["/a", "a/", "a//b", "-a", "a-", "a..b", "a___b", "a.-b", "ä", "a\nb", ".a/b", "h:/a", "h:x/a", "-h.io/a", "h..io/a"] {
+        for name in [
+            "/a", "a/", "a//b", "-a", "a-", "a..b", "a___b", "a.-b", "ä", "a\nb", ".a/b", "h:/a", "h:x/a", "-h.io/a",
+            "h..io/a",
+        ] {
             assert!(!is_repository(name), "{name}");
         }
     }

@@ -29,7 +29,10 @@ pub fn cases() -> Vec<Case> {
         plain("image-of-two-names")
             .write(FILE, "images:\n- name: docker.io/library/plumb:0.1.0,docker.io/library/web\n  context: apps/web\n")
             .write(DOCKERFILE, "FROM scratch\n")
-            .fails("render", &["plumb.yaml:2", "docker.io/library/plumb:0.1.0,docker.io/library/web", "is not an image's name"]),
+            .fails(
+                "render",
+                &["plumb.yaml:2", "docker.io/library/plumb:0.1.0,docker.io/library/web", "is not an image's name"],
+            ),
         plain("image-dockerfile-outside")
             .write(FILE, "images: [{name: web, context: apps/web, dockerfile: ../../Dockerfile}]\n")
             .fails("render", &["plumb.yaml", "\"web\"", "\"../../Dockerfile\"", "must not contain '..'"]),
