@@ -18,8 +18,9 @@ mod tar;
 
 pub use tar::{CHUNK, stream};
 
-/// The largest file of a context. One file at a time is held in memory while a context is streamed.
-pub const FILE_LIMIT: u64 = 512 << 20;
+/// The largest file of a context, in bytes. One at a time is held in memory, and twice while git's library reads it: plumb's pod, with 256 MiB, has
+/// to live through whatever is pushed.
+pub const FILE_LIMIT: u64 = 64 << 20;
 /// What every pointer of git-lfs begins with, and how long one may be.
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 const LFS_BYTES: u64 = 1024;
@@ -86,7 +87,9 @@ pub enum ContextError {
     )]
     Lfs(String),
     /// A file that is too large.
-    #[error("{path} is {size} bytes; the limit for a file of a context is {limit} bytes")]
+    #[error(
+        "{path} is {size} bytes; the limit for a file of a context is {limit} bytes; name it in .dockerignore, or let the Dockerfile fetch it"
+    )]
     TooLarge {
         /// The file.
         path: String,

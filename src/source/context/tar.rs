@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
@@ -15,13 +16,16 @@ use crate::source::{Snapshot, Store};
 /// The size of the pieces, and how many wait for a reader at most.
 pub const CHUNK: usize = 64 * 1024;
 const WAITING: usize = 8;
+/// Files above so many bytes are held by one context at a time, of all that are streamed at once.
+const LARGE: u64 = 4 << 20;
+static HOLDS_LARGE: Mutex<()> = Mutex::new(());
 /// 1980, the first year that zip knows: some programs refuse files that are older.
 const TIME: u64 = 315_532_800;
 
 /// The files of a context as a tar: sorted, owned by root, modes 0644 and 0755, one constant time.
 ///
 /// The Dockerfile is always in it, as Docker sends it whatever `.dockerignore` says. A blocking thread reads one file at a time, at most `limit`
-/// bytes, and waits while nobody reads; it ends when the stream is dropped. Everything is looked at before the first
+/// bytes, and waits while nobody reads or another context holds a large file; it ends when the stream is dropped. Everything is looked at before the first
 /// byte ([`Context::check`]), so what is refused is refused at once. To be called within a runtime.
 pub fn stream(
     store: Store,
@@ -83,7 +87,10 @@ fn append(
         header.set_mode(0o755);
         return tar.append_data(&mut header, format!("{path}/"), io::empty());
     };
-    let blob = snapshot.whole(&join(&context.path, path), entry.id).map_err(refused)?;
+    let file = join(&context.path, path);
+    let is_large = snapshot.size(&file, entry.id).map_err(refused)? > LARGE;
+    let _alone = is_large.then(|| HOLDS_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+    let blob = snapshot.whole(&file, entry.id).map_err(refused)?;
     if entry.mode == Mode::Symlink {
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_mode(0o777);
