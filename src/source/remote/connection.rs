@@ -53,6 +53,8 @@ impl Connection {
             ("protocol.allow".to_owned(), "never".to_owned()),
             (format!("protocol.{}.allow", url.scheme.name()), "always".to_owned()),
             ("http.followRedirects".to_owned(), "false".to_owned()),
+            // Larger files go to the disk as they come. git would hold them whole, and plumb's pod has less memory than somebody may push.
+            ("core.bigFileThreshold".to_owned(), "16m".to_owned()),
             ("gc.autoDetach".to_owned(), "false".to_owned()),
             // A commit that was pushed away may still be the one that is deployed.
             ("gc.pruneExpire".to_owned(), "90.days.ago".to_owned()),

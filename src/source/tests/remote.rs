@@ -351,6 +351,39 @@ async fn a_full_disk_leaves_the_last_known_heads() {
     watched.until_at("dev", large).await;
 }
 
+/// Fetched by a process of its own, whose children may have less memory than the file is large.
+#[tokio::test]
+async fn a_file_that_memory_does_not_hold_is_fetched() {
+    const NAME: &str = "source::tests::remote::a_file_that_memory_does_not_hold_is_fetched";
+    const SCRATCH: &str = "PLUMB_TEST_LARGE_FILE";
+    const MIB: u64 = 1 << 20;
+    if let Some(root) = std::env::var_os(SCRATCH) {
+        let bare = Path::new(&root).join("repo.git");
+        let mut settings = SourceSettings::new(file_url(&bare).parse().unwrap());
+        settings.cache = Path::new(&root).join("cache");
+        let mut watched = start_with(settings);
+        watched.until_at("dev", head(&bare, "dev")).await;
+        return;
+    }
+    let scratch = Scratch::new();
+    let (bare, work) = scratch.bare("repo.git");
+    std::fs::File::create(work.join("large.bin")).unwrap().set_len(128 * MIB).unwrap();
+    for repository in [&bare, &work] {
+        git(repository, &["config", "core.bigFileThreshold", "1m"]); // The server is another machine.
+    }
+    commit(&work, "a.txt", "two");
+    git(&work, &["push", "-q", "origin", "dev"]);
+    let output = std::process::Command::new("prlimit")
+        .arg(format!("--data={}", 96 * MIB))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .env(SCRATCH, scratch.root.path())
+        .output()
+        .unwrap();
+    let told = [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
 /// Unmounts when dropped.
 struct Mounted(PathBuf);
 
