@@ -7,6 +7,7 @@
 mod proto;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt;
 use prost::Message;
@@ -32,6 +33,9 @@ const DEPTH: usize = 3;
 
 /// The largest list of images that is read.
 const ANSWER: usize = 64 << 20;
+
+/// How long a question may take, however many images it is about. One that accepts connections and says nothing is away.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// A containerd, and the namespace whose images count.
 #[derive(Debug, Clone)]
@@ -86,35 +90,47 @@ impl Containerd {
 
     /// How each of the images stands.
     pub(super) async fn states(&self, references: &[String]) -> Result<Vec<State>, BuildError> {
-        let mut store = self.open().await?;
-        let mut states = Vec::with_capacity(references.len());
-        for reference in references {
-            states.push(store.state(&reference::full(reference)).await.map_err(|status| self.failure(&status))?);
-        }
-        Ok(states)
+        self.ask(async |store| {
+            let mut states = Vec::with_capacity(references.len());
+            for reference in references {
+                states.push(store.state(&reference::full(reference)).await?);
+            }
+            Ok(states)
+        })
+        .await
     }
 
     /// Images with plumb's label.
     pub(super) async fn images(&self) -> Result<Vec<Stored>, BuildError> {
-        let mut store = self.open().await?;
-        let images = store.list().await.map_err(|status| self.failure(&status))?;
-        let mut stored = Vec::new();
-        for image in images.into_iter().filter(|image| !image.is_id()) {
-            // An image that goes while it is looked at is none of ours.
-            let (labels, size) = store.config(&image).await.map_err(|status| self.failure(&status))?;
-            if labels.contains_key(LABEL) {
-                // Not `created_at`: for BuildKit an image was created in 1970, as all that it makes.
-                let created = image.updated_at.map_or(0, |at| at.seconds);
-                stored.push(Stored { reference: image.name, created, labels, size });
+        self.ask(async |store| {
+            let mut stored = Vec::new();
+            for image in store.list().await?.into_iter().filter(|image| !image.is_id()) {
+                // An image that goes while it is looked at is none of ours.
+                let (labels, size) = store.config(&image).await?;
+                if labels.contains_key(LABEL) {
+                    // Not `created_at`: for BuildKit an image was created in 1970, as all that it makes.
+                    let created = image.updated_at.map_or(0, |at| at.seconds);
+                    stored.push(Stored { reference: image.name, created, labels, size });
+                }
             }
-        }
-        Ok(stored)
+            Ok(stored)
+        })
+        .await
     }
 
     /// Takes a name away; with the last one, the id that the kubelet's plugin has given the image beside it.
     pub(super) async fn remove(&self, reference: &str) -> Result<(), BuildError> {
-        let mut store = self.open().await?;
-        store.remove(&reference::full(reference)).await.map_err(|status| self.failure(&status))
+        self.ask(async |store| store.remove(&reference::full(reference)).await).await
+    }
+
+    /// Asks over a connection of its own.
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Store) -> Result<T, Status>) -> Result<T, BuildError> {
+        let asked = async { question(&mut self.open().await?).await.map_err(|status| self.failure(&status)) };
+        let away = |_| BuildError::Away {
+            endpoint: self.endpoint.to_string(),
+            reason: format!("no answer for {} s", WITHIN.as_secs()),
+        };
+        tokio::time::timeout(WITHIN, asked).await.map_err(away)?
     }
 
     async fn open(&self) -> Result<Store, BuildError> {
@@ -269,5 +285,28 @@ fn if_found<T>(answer: Result<T, Status>) -> Result<Option<T>, Status> {
         Ok(answer) => Ok(Some(answer)),
         Err(status) if status.code() == Code::NotFound => Ok(None),
         Err(status) => Err(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_containerd_that_says_nothing_is_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("containerd.sock");
+        // The kernel takes connections for it; nobody ever reads from them.
+        let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let containerd = Containerd::new(Endpoint::Unix(socket));
+        let image = "web:1".to_owned();
+        let (states, images, removed) = tokio::join!(
+            containerd.states(std::slice::from_ref(&image)),
+            containerd.images(),
+            containerd.remove(&image)
+        );
+        for error in [states.unwrap_err(), images.unwrap_err(), removed.unwrap_err()] {
+            assert!(matches!(&error, BuildError::Away { reason, .. } if reason == "no answer for 60 s"), "{error:?}");
+        }
     }
 }
