@@ -126,6 +126,7 @@ impl Collector {
     /// Removes what nobody refers to at this moment. `now` is in seconds since 1970.
     pub async fn round(&self, source: &SourceState, now: i64) -> Result<Round, Doubt> {
         let Some(images) = &self.shared.images else { return Ok(Round::default()) };
+        images.forget_unclaimed();
         self.pulse.step("listing the images at the builder");
         let stored = within(images.builder().images()).await?;
         let standing: Vec<Standing> = stored.iter().map(Stored::standing).collect();

@@ -120,6 +120,19 @@ impl Images {
         self.claims().values().flat_map(|claims| claims.gates.iter().chain(&claims.target).cloned()).collect()
     }
 
+    /// No task works for the environment any more: it is about to use nothing.
+    pub fn left(&self, environment: &str) {
+        self.claims().remove(environment);
+    }
+
+    /// Forgets what is known of images that no environment is about to use: it is asked for again when one is.
+    pub fn forget_unclaimed(&self) {
+        let claimed = self.claimed();
+        let mut known = self.known();
+        known.stand.retain(|reference| claimed.contains(reference));
+        known.digests.retain(|reference, _| claimed.contains(reference));
+    }
+
     /// Removes an image, unless an environment is about to use it; that is told. Whoever asks whether it stands waits for the end.
     pub async fn remove(&self, reference: &str) -> Result<bool, BuildError> {
         let _alone = self.removing.write().await;

@@ -121,6 +121,7 @@ impl Supervisor {
             shared.telemetry.forget(name);
         }
         shared.cluster.inventory.unfollow(&applyset::id(name));
+        shared.images.iter().for_each(|images| images.left(name));
         if !shared.parents.get(name).is_some_and(|known| was_ours(&known, &shared.instance)) {
             shared.peers.leave(name);
         }

@@ -1,7 +1,14 @@
 use std::future::pending;
 
+use serde_json::json;
+
 use super::*;
+use crate::builder::BuildKit;
+use crate::builder::containerd::Containerd;
 use crate::daemon::tests::{definition, repository, shared, source};
+use crate::model::Desired;
+use crate::model::images::Image;
+use crate::reconcile::images::Images;
 
 #[tokio::test]
 async fn the_watch_of_the_environments_must_not_end() {
@@ -55,6 +62,26 @@ async fn a_task_that_panicked_is_followed_by_a_pause_that_the_supervisor_does_no
     let paused = supervisor.joined.join_next_with_id().await.unwrap();
     supervisor.ended(paused);
     assert!(supervisor.running.is_empty() && supervisor.joined.is_empty());
+}
+
+#[tokio::test]
+async fn an_environment_without_a_task_is_about_to_use_no_image() {
+    let nowhere = || "tcp://127.0.0.1:9".parse().unwrap();
+    let images = Images::new(Arc::new(BuildKit::new(nowhere(), Containerd::new(nowhere()))));
+    let shared = Arc::into_inner(shared()).unwrap().with_images(Some(images));
+    let supervisor = Supervisor::new(Arc::new(shared), Settings::default());
+    let source = serde_json::from_value(json!({"name": "web", "context": "."})).unwrap();
+    let image = Image { source: Arc::new(source), tag: "1".to_owned(), bases: BTreeMap::new(), used: true };
+    let desired = Desired { images: vec![image], ..Desired::only(CommitId::new([1; 20]), Vec::new()) };
+    let claimed = || supervisor.shared.images.as_ref().unwrap().claimed();
+    for name in ["dev", "prod"] {
+        let asked = Reconciler::new(Arc::clone(&supervisor.shared), definition(name)).lacking(&desired).await;
+        assert!(asked.is_err(), "there is no builder");
+    }
+    supervisor.left("dev");
+    assert_eq!(claimed().len(), 1, "prod is about to use it");
+    supervisor.left("prod");
+    assert!(claimed().is_empty());
 }
 
 #[test]

@@ -122,6 +122,31 @@ async fn what_is_on_its_way_to_the_cluster_is_not_removed() {
 }
 
 #[tokio::test]
+async fn of_images_that_nobody_is_about_to_use_nothing_is_known() {
+    let reconciler = reconciler(images(&["web:1", "web:2", "web:3"], 9));
+    let images = reconciler.shared.images.as_ref().unwrap();
+    reconciler.use_images(&desired(&[("web", "1")]));
+    for tag in ["1", "2", "3"] {
+        assert!(reconciler.lacking(&desired(&[("web", tag)])).await.unwrap().is_none());
+        images.known().digests.insert(format!("web:{tag}"), "sha256:0".to_owned());
+    }
+    images.forget_unclaimed();
+    let known = || {
+        let known = images.known();
+        known.stand.iter().chain(known.digests.keys()).cloned().collect::<BTreeSet<String>>()
+    };
+    assert_eq!(
+        known(),
+        BTreeSet::from(["web:1", "web:3"].map(str::to_owned)),
+        "what is deployed, and what is at the gates"
+    );
+    images.left("dev");
+    assert!(images.remove("docker.io/library/web:1").await.unwrap(), "its environment is gone");
+    images.forget_unclaimed();
+    assert!(known().is_empty());
+}
+
+#[tokio::test]
 async fn whoever_asks_for_an_image_waits_for_the_end_of_its_removal() {
     let gate = Arc::new(StandIn::new(&["web:1"], 0));
     let images = Images::new(gate.clone());
