@@ -149,19 +149,25 @@ impl Images {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether each stands. What is known costs no request.
+    /// Whether each stands. A node's own store is asked each time, since whoever makes room there does so without asking; unless it can't be, and all of
+    /// them were seen to stand. What is known of a registry costs no request.
     pub async fn stand(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
         let _none_goes = self.removing.read().await;
+        let on_node = self.queue.builder().pull_policy() == PullPolicy::Never;
         let asked: Vec<String> = {
             let known = self.known();
-            references.iter().filter(|reference| !known.stand.contains(*reference)).cloned().collect()
+            let is_asked = |reference: &&String| on_node || !known.stand.contains(*reference);
+            references.iter().filter(is_asked).cloned().collect()
         };
-        if !asked.is_empty() {
-            let present = self.queue.builder().present(&asked).await?;
-            let found = asked.into_iter().zip(present).filter(|(_, present)| *present);
-            self.known().stand.extend(found.map(|(reference, _)| reference));
+        let answer = if asked.is_empty() { Ok(Vec::new()) } else { self.queue.builder().present(&asked).await };
+        let mut known = self.known();
+        match answer {
+            Err(error) if !asked.iter().all(|reference| known.stand.contains(reference)) => return Err(error),
+            Err(_) => {}
+            Ok(present) => asked.into_iter().zip(present).for_each(|(reference, stands)| {
+                _ = if stands { known.stand.insert(reference) } else { known.stand.remove(&reference) };
+            }),
         }
-        let known = self.known();
         Ok(references.iter().map(|reference| known.stand.contains(reference)).collect())
     }
 

@@ -122,6 +122,23 @@ async fn what_is_on_its_way_to_the_cluster_is_not_removed() {
 }
 
 #[tokio::test]
+async fn what_a_person_removed_from_the_node_is_missing_at_the_next_commit() {
+    let behind = Arc::new(StandIn::new(&["web:1", "web:2"], 0));
+    let reconciler = reconciler(Images::new(behind.clone()));
+    let lacking = async |tag: &str| reconciler.lacking(&desired(&[("web", tag)])).await;
+    for tag in ["1", "2"] {
+        assert!(lacking(tag).await.unwrap().is_none(), "{tag}");
+    }
+    behind.away.store(true, Ordering::Relaxed);
+    assert!(lacking("1").await.unwrap().is_none(), "nobody can be asked: it was there");
+    behind.away.store(false, Ordering::Relaxed);
+    behind.present.lock().unwrap().remove(&reference::full("web:1"));
+    assert_eq!(lacking("1").await.unwrap().unwrap().references(), HashSet::from(["web:1".to_owned()]));
+    behind.away.store(true, Ordering::Relaxed);
+    assert!(lacking("1").await.is_err(), "and it is known that it was not");
+}
+
+#[tokio::test]
 async fn of_images_that_nobody_is_about_to_use_nothing_is_known() {
     let reconciler = reconciler(images(&["web:1", "web:2", "web:3"], 9));
     let images = reconciler.shared.images.as_ref().unwrap();
