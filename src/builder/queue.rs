@@ -1,6 +1,7 @@
 //! The images of a commit: what is missing is built, bases first, a few at a time.
 //!
-//! One queue serves all environments. The same image is never built twice at once: the second asker waits, and finds it there.
+//! One queue serves all environments, and none of them can take all of its places: a build that hangs has up to its time limit. The same image is
+//! never built twice at once: the second asker waits, and finds it there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,8 +13,10 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{BuildError, BuildOrder, Builder, Built, Context, Progress};
 
-/// How many images are built at once, if nothing else is set.
-pub const PARALLEL: usize = 2;
+/// How many images are built at once, and how many of them for one environment.
+pub const PARALLEL: usize = 4;
+/// See [`PARALLEL`].
+pub const EACH: usize = 2;
 
 /// Lines that may be ahead of who reads them.
 const LOG: usize = 64;
@@ -52,13 +55,32 @@ pub struct NotHad {
 pub struct Queue {
     builder: Arc<dyn Builder>,
     slots: Semaphore,
-    building: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    each: usize,
+    /// By environment.
+    own: Shared<Semaphore>,
+    /// By image: who holds its lock builds it.
+    building: Shared<tokio::sync::Mutex<()>>,
+}
+
+/// What all who name the same share, as long as one of them has it.
+type Shared<T> = Mutex<HashMap<String, Weak<T>>>;
+
+fn shared<T>(all: &Shared<T>, name: &str, new: impl FnOnce() -> T) -> Arc<T> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|_, known| known.strong_count() > 0);
+    if let Some(known) = all.get(name).and_then(Weak::upgrade) {
+        return known;
+    }
+    let made = Arc::new(new());
+    all.insert(name.to_owned(), Arc::downgrade(&made));
+    made
 }
 
 impl Queue {
-    /// A queue before this builder.
-    pub fn new(builder: Arc<dyn Builder>, parallel: usize) -> Self {
-        Self { builder, slots: Semaphore::new(parallel.max(1)), building: Mutex::default() }
+    /// A queue before this builder: so many images at a time, and so many of them for one environment.
+    pub fn new(builder: Arc<dyn Builder>, parallel: usize, each: usize) -> Self {
+        let (own, building) = Default::default();
+        Self { builder, slots: Semaphore::new(parallel.max(1)), each: each.max(1), own, building }
     }
 
     /// The builder behind it.
@@ -66,9 +88,9 @@ impl Queue {
         self.builder.as_ref()
     }
 
-    /// Has all of the images, in the order of the question. At the first failure the other builds are cancelled; so are all, if the future is
+    /// Has all of the images for an environment, in the order of the question. At the first failure the other builds are cancelled; so are all, if the future is
     /// dropped. `tell` is given the log, with the reference that it is of.
-    pub async fn have<F>(&self, wanted: Vec<Wanted>, tell: F) -> Result<Vec<Had>, NotHad>
+    pub async fn have<F>(&self, environment: &str, wanted: Vec<Wanted>, tell: F) -> Result<Vec<Had>, NotHad>
     where
         F: Fn(&str, Progress) + Send + Sync,
     {
@@ -93,7 +115,7 @@ impl Queue {
                 references.iter().filter(|reference| !had.contains_key(*reference)).collect();
             let can_start = |wanted: &mut Wanted| !wanted.order.bases.values().any(|base| missing.contains(base));
             let ready: Vec<Wanted> = waiting.extract_if(.., can_start).collect();
-            running.extend(ready.into_iter().map(|wanted| self.build(wanted, &tell)));
+            running.extend(ready.into_iter().map(|wanted| self.build(environment, wanted, &tell)));
             match running.next().await {
                 Some(result) => {
                     let done: Had = result?;
@@ -108,14 +130,22 @@ impl Queue {
         }
     }
 
-    async fn build(&self, wanted: Wanted, tell: &(impl Fn(&str, Progress) + Send + Sync)) -> Result<Had, NotHad> {
+    async fn build(
+        &self,
+        environment: &str,
+        wanted: Wanted,
+        tell: &(impl Fn(&str, Progress) + Send + Sync),
+    ) -> Result<Had, NotHad> {
         let started = Instant::now();
         let Wanted { order, context } = wanted;
         let reference = order.reference.clone();
         let had = |built| Had { reference: reference.clone(), built, took: started.elapsed() };
         let failed = |error| NotHad { reference: reference.clone(), error };
 
-        let turn = self.turn(&reference);
+        // Semaphores that are never closed give a permit. Its own first: whoever waits behind its own builds holds no image that others wait for.
+        let own = shared(&self.own, environment, || Semaphore::new(self.each));
+        let _own = own.acquire().await;
+        let turn = shared(&self.building, &reference, tokio::sync::Mutex::default);
         let waited = turn.try_lock().is_err();
         let _turn = turn.lock().await;
         if waited {
@@ -124,7 +154,6 @@ impl Queue {
                 return Ok(had(None));
             }
         }
-        // A semaphore that is never closed gives a permit.
         let _slot = self.slots.acquire().await;
         let (log, mut lines) = mpsc::channel(LOG);
         let told = async {
@@ -134,18 +163,6 @@ impl Queue {
         };
         let (built, ()) = tokio::join!(self.builder.build(&order, context(), log), told);
         built.map(|built| had(Some(built))).map_err(failed)
-    }
-
-    /// Who holds its lock builds this image.
-    fn turn(&self, reference: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        building.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = building.get(reference).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Arc::new(tokio::sync::Mutex::new(()));
-        building.insert(reference.to_owned(), Arc::downgrade(&turn));
-        turn
     }
 }
 

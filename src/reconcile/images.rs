@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, watch as channel};
 
 use super::Reconciler;
-use crate::builder::queue::{Had, NotHad, PARALLEL, Queue, Wanted};
+use crate::builder::queue::{EACH, Had, NotHad, PARALLEL, Queue, Wanted};
 use crate::builder::{self, BuildError, BuildOrder, Builder, PullPolicy, reference};
 use crate::model::images::{Image, ImageSource};
 use crate::model::{CommitId, Desired, Failure, Stage};
@@ -58,7 +58,7 @@ impl Images {
     /// Before this builder.
     pub fn new(builder: Arc<dyn Builder>) -> Self {
         Self {
-            queue: Queue::new(builder, PARALLEL),
+            queue: Queue::new(builder, PARALLEL, EACH),
             known: Mutex::default(),
             claims: Mutex::default(),
             removing: RwLock::default(),
@@ -205,7 +205,7 @@ impl Images {
         let began = Instant::now();
         let wanted = images.iter().map(|image| wanted(store, commit, image)).collect();
         let tell = |reference: &str, progress| log::build_progress(environment, reference, &progress);
-        let had = self.queue.have(wanted, tell).await;
+        let had = self.queue.have(environment, wanted, tell).await;
         let had = had.map_err(|NotHad { reference, error }| self.failure(Some(&reference), &error))?;
         self.answered();
         if had.iter().any(|image| image.built.is_some()) {

@@ -19,6 +19,8 @@ struct Recorder {
     /// A build waits for a permit here, so that a test decides when it ends.
     gate: Option<Semaphore>,
     broken: Option<&'static str>,
+    /// Images whose builds never end.
+    hang: bool,
 }
 
 impl Recorder {
@@ -51,6 +53,9 @@ impl Builder for Recorder {
         let _ = log.send(Progress::Step("FROM scratch".to_owned())).await;
         if self.broken == Some(order.reference.as_str()) {
             return Err(BuildError::NoDockerfile("Dockerfile".to_owned()));
+        }
+        if self.hang && order.reference.starts_with("hangs") {
+            std::future::pending::<()>().await;
         }
         match &self.gate {
             Some(gate) => gate.acquire().await.unwrap().forget(),
@@ -86,11 +91,11 @@ fn silent(_: &str, _: Progress) {}
 async fn what_stands_is_not_built_and_its_context_is_not_opened() {
     let recorder = Arc::new(Recorder::default());
     recorder.present.lock().unwrap().insert("a:1".to_owned());
-    let queue = Queue::new(recorder.clone(), 2);
+    let queue = Queue::new(recorder.clone(), 2, 2);
     let mut stands = wanted("a:1", &[]);
     stands.context = Box::new(|| panic!("nobody reads this context"));
     let told = Mutex::new(Vec::new());
-    let had = queue.have(vec![stands, wanted("b:1", &[])], |reference, line| {
+    let had = queue.have("dev", vec![stands, wanted("b:1", &[])], |reference, line| {
         told.lock().unwrap().push((reference.to_owned(), line));
     });
     let had = had.await.unwrap();
@@ -103,28 +108,53 @@ async fn what_stands_is_not_built_and_its_context_is_not_opened() {
 #[tokio::test]
 async fn bases_are_built_first_whatever_the_order_of_the_question() {
     let recorder = Arc::new(Recorder::default());
-    let queue = Queue::new(recorder.clone(), 8);
+    let queue = Queue::new(recorder.clone(), 8, 8);
     let wanted = vec![wanted("top:1", &["middle:1", "base:1"]), wanted("middle:1", &["base:1"]), wanted("base:1", &[])];
-    let had = queue.have(wanted, silent).await.unwrap();
+    let had = queue.have("dev", wanted, silent).await.unwrap();
     assert_eq!(recorder.begun(), ["base:1", "middle:1", "top:1"]);
     assert_eq!(had.iter().map(|had| had.reference.as_str()).collect::<Vec<_>>(), ["top:1", "middle:1", "base:1"]);
 }
 
 #[tokio::test]
-async fn so_many_at_a_time_and_no_more() {
-    let recorder = Arc::new(Recorder::default());
-    let queue = Queue::new(recorder.clone(), 2);
-    let all: Vec<Wanted> = (0..9).map(|number| wanted(&format!("image{number}:1"), &[])).collect();
-    assert_eq!(queue.have(all, silent).await.unwrap().len(), 9);
-    assert_eq!(recorder.most.load(Ordering::SeqCst), 2);
+async fn so_many_at_a_time_for_each_and_for_all_and_no_more() {
+    for (environments, most) in [(1, 2), (2, 4), (4, 5)] {
+        let recorder = Arc::new(Recorder::default());
+        let queue = Queue::new(recorder.clone(), 5, 2);
+        let of = |environment: usize| (0..9).map(move |number| wanted(&format!("image{number}-{environment}:1"), &[]));
+        let names: Vec<String> = (0..environments).map(|environment| environment.to_string()).collect();
+        let all = names.iter().enumerate().map(|(number, name)| queue.have(name, of(number).collect(), silent));
+        let had = futures::future::join_all(all).await;
+        assert!(had.iter().all(|had| had.as_ref().unwrap().len() == 9));
+        assert_eq!(recorder.most.load(Ordering::SeqCst), most);
+    }
+}
+
+#[tokio::test]
+async fn builds_that_hang_keep_no_other_environment_waiting() {
+    let recorder = Arc::new(Recorder { hang: true, ..Recorder::default() });
+    let queue = Queue::new(recorder.clone(), PARALLEL, EACH);
+    let hanging = (0..4).map(|number| wanted(&format!("hangs{number}:1"), &[])).chain([wanted("shared:1", &[])]);
+    let others = async {
+        while recorder.begun().len() < EACH {
+            tokio::task::yield_now().await;
+        }
+        // The second is one that the first environment waits to build, too.
+        queue.have("prod", vec![wanted("quick:1", &[]), wanted("shared:1", &[])], silent).await
+    };
+    let had = tokio::select! {
+        _ = queue.have("dev", hanging.collect(), silent) => panic!("it hangs"),
+        had = tokio::time::timeout(Duration::from_secs(60), others) => had.expect("it does not wait"),
+    };
+    assert!(had.unwrap().iter().all(|had| had.built.is_some()));
+    assert_eq!(recorder.begun(), ["hangs0:1", "hangs1:1", "quick:1", "shared:1"]);
 }
 
 #[tokio::test]
 async fn a_failure_cancels_the_others_and_names_its_image() {
     let gate = Some(Semaphore::new(0)); // The other one would never end.
     let recorder = Arc::new(Recorder { gate, broken: Some("broken:1"), ..Recorder::default() });
-    let queue = Queue::new(recorder.clone(), 2);
-    let error = queue.have(vec![wanted("slow:1", &[]), wanted("broken:1", &[])], silent).await.unwrap_err();
+    let queue = Queue::new(recorder.clone(), 2, 2);
+    let error = queue.have("dev", vec![wanted("slow:1", &[]), wanted("broken:1", &[])], silent).await.unwrap_err();
     assert_eq!(error.reference, "broken:1");
     assert_eq!(recorder.begun(), ["slow:1", "broken:1"]);
     assert_eq!(recorder.running.load(Ordering::SeqCst), 0, "the slow one was cancelled");
@@ -134,9 +164,9 @@ async fn a_failure_cancels_the_others_and_names_its_image() {
 #[tokio::test]
 async fn the_same_image_is_built_once_for_two_who_ask_at_once() {
     let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(0)), ..Recorder::default() });
-    let queue = Queue::new(recorder.clone(), 8);
-    let (first, second) = tokio::join!(queue.have(vec![wanted("a:1", &[])], silent), async {
-        let asked = queue.have(vec![wanted("a:1", &[])], silent);
+    let queue = Queue::new(recorder.clone(), 8, 8);
+    let (first, second) = tokio::join!(queue.have("dev", vec![wanted("a:1", &[])], silent), async {
+        let asked = queue.have("dev", vec![wanted("a:1", &[])], silent);
         tokio::join!(asked, async { recorder.gate.as_ref().unwrap().add_permits(1) }).0
     });
     let built = [first, second].map(|had| had.unwrap()[0].built.is_some());
@@ -147,10 +177,10 @@ async fn the_same_image_is_built_once_for_two_who_ask_at_once() {
 #[tokio::test]
 async fn who_waits_for_a_build_that_is_cancelled_builds_it() {
     let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(0)), ..Recorder::default() });
-    let queue = Arc::new(Queue::new(recorder.clone(), 8));
+    let queue = Arc::new(Queue::new(recorder.clone(), 8, 8));
     let ask = || {
         let queue = queue.clone();
-        tokio::spawn(async move { queue.have(vec![wanted("a:1", &[])], silent).await })
+        tokio::spawn(async move { queue.have("dev", vec![wanted("a:1", &[])], silent).await })
     };
     let (first, second) = (ask(), ask());
     while recorder.begun().is_empty() {
@@ -165,8 +195,8 @@ async fn who_waits_for_a_build_that_is_cancelled_builds_it() {
 #[tokio::test]
 async fn images_that_need_each_other_are_an_error_and_no_hang() {
     let recorder = Arc::new(Recorder::default());
-    let queue = Queue::new(recorder.clone(), 2);
+    let queue = Queue::new(recorder.clone(), 2, 2);
     let circle = vec![wanted("a:1", &["b:1"]), wanted("b:1", &["a:1"]), wanted("c:1", &[])];
-    let error = queue.have(circle, silent).await.unwrap_err();
+    let error = queue.have("dev", circle, silent).await.unwrap_err();
     assert!(matches!(error.error, BuildError::BasesInACircle), "{error}");
 }
