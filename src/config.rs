@@ -139,7 +139,7 @@ pub struct BuilderArgs {
     /// with a `plumb builder`, both need it
     #[arg(long, env = "PLUMB_PUSH", global = true)]
     pub push: bool,
-    /// A Docker config.json with the logins of registries, for --push
+    /// A Docker config.json with the logins of registries, for --push; read anew for each request
     #[arg(long, env = "PLUMB_REGISTRY_LOGINS", value_name = "FILE", global = true)]
     pub registry_logins: Option<PathBuf>,
     /// Push over plain HTTP, or to a registry whose certificate is not known
@@ -156,7 +156,8 @@ impl BuilderArgs {
         let Some(address) = self.builder.clone() else { return Ok(None) };
         Ok(Some(match address {
             Address::Daemon(endpoint) if self.push => {
-                let registry = Registry::new(endpoint, self.logins()?).time_limit(self.build_timeout);
+                self.registry_logins.as_deref().map(Logins::read).transpose()?;
+                let registry = Registry::new(endpoint, self.registry_logins.clone()).time_limit(self.build_timeout);
                 Arc::new(if self.registry_insecure { registry.insecure() } else { registry })
             }
             Address::Docker(endpoint) => Arc::new(Docker::new(endpoint).time_limit(self.build_timeout)),
@@ -169,13 +170,6 @@ impl BuilderArgs {
                 Arc::new(if self.push { remote.pushes() } else { remote })
             }
         }))
-    }
-
-    fn logins(&self) -> Result<Logins, BuildError> {
-        let Some(file) = &self.registry_logins else { return Ok(Logins::default()) };
-        let unreadable =
-            |error: std::io::Error| BuildError::NoCredentials { file: file.clone(), reason: error.to_string() };
-        Logins::from_docker_config(&std::fs::read(file).map_err(unreadable)?)
     }
 }
 

@@ -162,9 +162,13 @@ impl BuildError {
             Self::Away { .. } | Self::Denied { .. } | Self::Unauthorized { .. } => true,
             Self::DiskFull { .. } | Self::Builder { .. } => true,
             Self::UnknownBase { transient, .. } => *transient,
-            Self::Registry { status, .. } => status.is_none_or(|status| status == 429 || status >= 500),
+            // Logins are read anew for each request.
+            Self::BadCredentials | Self::NoCredentials { .. } => true,
+            Self::Registry { status, .. } => {
+                status.is_none_or(|status| matches!(status, 401 | 403 | 429) || status >= 500)
+            }
             Self::Context(_) | Self::BadEndpoint(_) | Self::NoDockerfile(_) | Self::Dockerfile { .. } => false,
-            Self::InUse(_) | Self::KeptByRegistry(_) | Self::BadCredentials | Self::NoCredentials { .. } => false,
+            Self::InUse(_) | Self::KeptByRegistry(_) => false,
             Self::BasesInACircle | Self::UnknownTarget { .. } | Self::Step { .. } | Self::TimeLimit { .. } => false,
         }
     }
@@ -186,12 +190,12 @@ impl BuildError {
             Self::DiskFull { .. } => {
                 "make room on the node: old images and the builder's cache; plumb tries again by itself"
             }
-            Self::Registry { status: Some(401 | 403), .. } => "correct the registry's credentials",
+            Self::Registry { status: Some(401 | 403), .. } | Self::BadCredentials | Self::NoCredentials { .. } => {
+                "correct the registry's credentials; plumb reads them anew and tries again by itself"
+            }
             Self::BadEndpoint(_) | Self::Context(_) | Self::Dockerfile { .. } | Self::Step { .. } => return None,
             Self::Registry { .. } | Self::Builder { .. } | Self::BasesInACircle => return None,
-            Self::InUse(_) | Self::KeptByRegistry(_) | Self::BadCredentials | Self::NoCredentials { .. } => {
-                return None;
-            }
+            Self::InUse(_) | Self::KeptByRegistry(_) => return None,
         })
     }
 }

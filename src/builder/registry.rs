@@ -4,6 +4,7 @@
 //! its configuration (`[registry."host:port"] http = true`).
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,6 +36,13 @@ struct Login {
 }
 
 impl Credentials {
+    /// Those in this file.
+    pub fn read(file: &Path) -> Result<Self, BuildError> {
+        let unreadable =
+            |error: std::io::Error| BuildError::NoCredentials { file: file.to_owned(), reason: error.to_string() };
+        Self::from_docker_config(&std::fs::read(file).map_err(unreadable)?)
+    }
+
     /// Of a Docker `config.json`, which is what a Secret of type `kubernetes.io/dockerconfigjson` holds.
     pub fn from_docker_config(text: &[u8]) -> Result<Self, BuildError> {
         let config: Config = serde_json::from_slice(text).map_err(|_| BuildError::BadCredentials)?;
@@ -77,15 +85,15 @@ fn registry_host(key: &str) -> &str {
 #[derive(Debug, Clone)]
 pub struct Registry {
     endpoint: Endpoint,
-    credentials: Credentials,
+    logins: Option<PathBuf>,
     insecure: bool,
     limit: Duration,
 }
 
 impl Registry {
-    /// The buildkitd at this address, and who it is at registries.
-    pub fn new(endpoint: Endpoint, credentials: Credentials) -> Self {
-        Self { endpoint, credentials, insecure: false, limit: TIME_LIMIT }
+    /// The buildkitd at this address, and the file that says who it is at registries. It is read for each request: passwords are renewed.
+    pub fn new(endpoint: Endpoint, logins: Option<PathBuf>) -> Self {
+        Self { endpoint, logins, insecure: false, limit: TIME_LIMIT }
     }
 
     /// Lets it push over plain HTTP, or to a certificate that nobody knows.
@@ -98,6 +106,10 @@ impl Registry {
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
+    }
+
+    fn credentials(&self) -> Result<Credentials, BuildError> {
+        self.logins.as_deref().map(Credentials::read).transpose().map(Option::unwrap_or_default)
     }
 }
 
@@ -113,7 +125,7 @@ impl Builder for Registry {
             // A connection each: it is the end of the question, too.
             let asked = async {
                 let channel = self.endpoint.channel().await?;
-                buildkit::resolve(&self.endpoint, channel, self.credentials.clone(), reference).await
+                buildkit::resolve(&self.endpoint, channel, self.credentials()?, reference).await
             };
             let answer = tokio::time::timeout(ANSWER, asked).await;
             digests.push(answer.unwrap_or_else(|_| {
@@ -129,7 +141,7 @@ impl Builder for Registry {
         let built = async {
             let channel = self.endpoint.channel().await?;
             let how = How { output: Output::Registry { insecure: self.insecure }, cache: true, named_contexts: true };
-            let credentials = self.credentials.clone();
+            let credentials = self.credentials()?;
             let run = Run { endpoint: &self.endpoint, order, how, log: &mut collected, credentials, progress: &log };
             run.over(channel, context).await
         };
@@ -169,6 +181,26 @@ mod tests {
         assert_eq!(credentials.of("registry:5000"), pair("you", "geheim"));
         assert_eq!(credentials.of("registry:5001"), None);
         assert!(!format!("{credentials:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn logins_are_those_of_the_file_at_the_time() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let registry = Registry::new("tcp://127.0.0.1:9".parse().unwrap(), Some(file.path().to_owned()));
+        let password = || registry.credentials().map(|credentials| credentials.of("registry:5000").unwrap().1);
+        let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+        let login =
+            |password| format!(r#"{{"auths": {{"registry:5000": {{"username": "me", "password": "{password}"}}}}}}"#);
+        for now in ["old", "new"] {
+            write(&login(now));
+            assert_eq!(password().unwrap(), now);
+        }
+        // Whoever writes it may be in the middle of that, or put another in its place.
+        write(login("newer").split_at(30).0);
+        assert!(password().unwrap_err().is_transient());
+        std::fs::remove_file(file.path()).unwrap();
+        assert!(password().unwrap_err().is_transient());
+        assert!(Registry::new("tcp://127.0.0.1:9".parse().unwrap(), None).credentials().is_ok());
     }
 
     #[test]

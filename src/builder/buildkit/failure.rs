@@ -229,11 +229,16 @@ mod tests {
                 true,
             ),
             (
-                "unexpected status from POST request to https://registry:5000/v2/a/blobs/uploads/: 401 Unauthorized",
-                Some(401),
+                "unexpected status from PUT request to http://registry:5000/v2/a/manifests/1: 400 Bad Request",
+                Some(400),
                 false,
             ),
-            ("authorization failed: no basic auth credentials", Some(401), false),
+            (
+                "unexpected status from POST request to https://registry:5000/v2/a/blobs/uploads/: 401 Unauthorized",
+                Some(401),
+                true,
+            ),
+            ("authorization failed: no basic auth credentials", Some(401), true),
             ("failed to do request: Head \"https://registry:5000/v2/\": dial tcp: connection refused", None, true),
         ];
         for (words, expected, transient) in table {

@@ -1,6 +1,6 @@
 //! What is built is pushed to a registry, and found there.
 
-use plumb::builder::{BuildError, Builder, Credentials, Registry};
+use plumb::builder::{BuildError, Builder, Registry};
 
 use super::daemons::{Daemons, build, context, dockerfile, fails, order};
 
@@ -8,7 +8,7 @@ use super::daemons::{Daemons, build, context, dockerfile, fails, order};
 #[ignore = "needs root: make integration"]
 async fn an_image_is_pushed_and_found_in_the_registry() {
     let daemons = Daemons::start(&["--registry"]);
-    let builder = Registry::new(daemons.buildkitd(), Credentials::default()).insecure();
+    let builder = Registry::new(daemons.buildkitd(), None).insecure();
     let name = "localhost:5000/team/pushed:1".to_owned();
     assert_eq!(builder.present(std::slice::from_ref(&name)).await.unwrap(), [false]);
     let files: [(&str, u32, &[u8]); 2] = [("Dockerfile", 0o644, b"FROM scratch\nCOPY a /a\n"), ("a", 0o644, b"pushed")];

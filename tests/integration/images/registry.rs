@@ -81,8 +81,12 @@ impl Registry {
 
     /// A file with the login, as a Secret of type kubernetes.io/dockerconfigjson has it.
     pub fn logins(&self) -> PathBuf {
+        self.logins_with(PASSWORD)
+    }
+
+    fn logins_with(&self, password: &str) -> PathBuf {
         let file = self.directory.path().join("config.json");
-        let auths = serde_json::json!({"auths": {self.host: {"username": "plumb", "password": PASSWORD}}});
+        let auths = serde_json::json!({"auths": {self.host: {"username": "plumb", "password": password}}});
         std::fs::write(&file, auths.to_string()).unwrap();
         file
     }
@@ -132,8 +136,11 @@ async fn a_registry_that_refuses_or_fails_is_named_and_nothing_is_applied_until_
     refused(&format!("the registry {HOST} answers 401")).await;
     stranger.terminate(SOON).await;
 
+    let mut plumb = run(&yard, Some(&registry.logins_with("of-last-year")));
+    plumb.wait_for_log(|line| line.contains(" failed ") && line.contains("answers 401"), SOON).await;
     registry.lose_storage();
-    let plumb = run(&yard, Some(&registry.logins()));
+    // The same plumb reads them anew, and tries again.
+    registry.logins();
     refused(&format!("the registry {HOST} answers 500")).await;
 
     registry.find_storage();
