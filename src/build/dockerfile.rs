@@ -23,7 +23,7 @@ pub struct Dockerfile {
     pub stages: BTreeSet<String>,
     /// How many stages it has.
     pub count: usize,
-    /// The frontend that `# syntax=` names.
+    /// The image of the frontend that `# syntax=` names: it reads the rest.
     pub syntax: Option<String>,
 }
 
@@ -51,7 +51,9 @@ impl Dockerfile {
     pub fn read(bytes: &[u8], args: &BTreeMap<String, String>) -> Result<Self, DockerfileError> {
         let text = std::str::from_utf8(bytes).map_err(|_| DockerfileError::NotText)?;
         let (directives, instructions) = lines::read(text.strip_prefix('\u{feff}').unwrap_or(text))?;
-        let mut file = Self { syntax: directives.syntax, ..Self::default() };
+        // What follows the image is for the frontend.
+        let syntax = directives.syntax.as_deref().and_then(|text| text.split_whitespace().next()).map(str::to_owned);
+        let mut file = Self { syntax, ..Self::default() };
         let mut variables = Variables { escape: directives.escape, args, known: BTreeMap::new() };
         for Instruction { line, name, rest } in &instructions {
             let bad = |problem: String| DockerfileError::Line { line: *line, problem };
@@ -74,8 +76,12 @@ impl Dockerfile {
 
     /// The images that a later build may find changed, though nothing in git did: those without a digest.
     pub fn floating(&self) -> impl Iterator<Item = &str> {
-        let is_floating = |image: &&String| Reference::of(image).digest.is_none();
-        self.images.iter().filter(is_floating).map(String::as_str)
+        self.images.iter().map(String::as_str).filter(|image| is_floating(image))
+    }
+
+    /// The frontend, if a later build may find it changed.
+    pub fn floating_syntax(&self) -> Option<&str> {
+        self.syntax.as_deref().filter(|image| is_floating(image))
     }
 
     fn from(&mut self, words: &[String], variables: &Variables<'_>) -> Result<(), String> {
@@ -120,6 +126,10 @@ impl Dockerfile {
             self.images.push(image);
         }
     }
+}
+
+fn is_floating(image: &str) -> bool {
+    Reference::of(image).digest.is_none()
 }
 
 #[cfg(test)]

@@ -185,11 +185,12 @@ fn tagged(
 fn remarks(source: &Source) -> Vec<String> {
     let file = source.context.dockerfile_path();
     let foreign = source.dockerfile.floating().filter(|image| !source.bases.contains_key(*image));
+    let foreign = foreign.map(|image| ("base image", image));
+    let syntax = source.dockerfile.floating_syntax().map(|image| ("syntax", image));
     let mut remarks: Vec<String> = foreign
-        .map(|image| {
-            format!(
-                "{file}: the base image {image:?} has no digest: the same sources may build something else another day"
-            )
+        .chain(syntax)
+        .map(|(what, image)| {
+            format!("{file}: the {what} {image:?} has no digest: the same sources may build something else another day")
         })
         .collect();
     let open = source.dockerfile.open.iter();

@@ -293,7 +293,7 @@ fn what_a_person_should_know_is_said() {
             "plumb.yaml",
             "images:\n- {name: web, context: apps/web}\n- {name: api, context: apps/api}\n- {name: idle, context: apps/api}\n",
         ),
-        ("apps/web/Dockerfile", "FROM node:20\n"),
+        ("apps/web/Dockerfile", "# syntax=docker/dockerfile:1\nFROM node:20\n"),
         (
             "m/e.yaml",
             "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: a, image: 'api:1.2'}]}\n",
@@ -307,6 +307,7 @@ fn what_a_person_should_know_is_said() {
         "plumb.yaml: no container of this environment uses the image \"idle\"",
         "Pod/dev/p uses \"api:1.2\", which says itself",
         "apps/web/Dockerfile: the base image \"node:20\" has no digest",
+        "apps/web/Dockerfile: the syntax \"docker/dockerfile:1\" has no digest",
     ];
     assert_eq!(desired.remarks.len(), starts.len(), "{:?}", desired.remarks);
     for (remark, start) in desired.remarks.iter().zip(starts) {

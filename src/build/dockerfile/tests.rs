@@ -21,7 +21,9 @@ fn images_are_those_of_from_copy_and_mount_without_stages() {
         FROM node:20\n";
     let file = read(text);
     assert_eq!(file.images, ["node:20", "tools:1", "busybox"]);
-    assert_eq!(file.syntax.as_deref(), Some("docker/dockerfile:1"));
+    assert_eq!(file.floating_syntax(), Some("docker/dockerfile:1"));
+    let pinned = read("#Syntax = docker/dockerfile:1@sha256:00 and=more\nFROM a");
+    assert_eq!((pinned.syntax.as_deref(), pinned.floating_syntax()), (Some("docker/dockerfile:1@sha256:00"), None));
     assert_eq!(file.count, 4);
     assert!(file.has_stage("BUILD") && file.has_stage("test") && file.has_stage("3") && !file.has_stage("4"));
     assert_eq!(file.floating().count(), 3);
