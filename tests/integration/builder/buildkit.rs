@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use plumb::builder::{Builder, LABEL, Progress, Stored};
+use plumb::builder::containerd::Containerd;
+use plumb::builder::{BuildKit, Builder, Endpoint, LABEL, Progress, Stored};
+use tokio::net::{TcpListener, UnixStream};
 
 use super::daemons::{Daemons, build, context, dockerfile, order, shell};
 
@@ -42,6 +44,33 @@ async fn an_image_stands_before_the_kubelet_until_it_is_removed() {
     }
     let (again, _) = build(&builder, &order, context(&files)).await;
     assert_eq!(again.unwrap().digest.as_ref(), Some(&digest), "the same content makes the same image");
+}
+
+/// The same daemon behind a port of this machine.
+async fn by_tcp(daemon: Endpoint) -> Endpoint {
+    let Endpoint::Unix(socket) = daemon else { panic!("{daemon} is no socket") };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+    tokio::spawn(async move {
+        while let Ok((mut theirs, _)) = listener.accept().await {
+            let mut ours = UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut theirs, &mut ours).await });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_buildkit_is_reached_by_tcp() {
+    let daemons = Daemons::shared();
+    let builder = BuildKit::new(by_tcp(daemons.buildkitd()).await, Containerd::new(by_tcp(daemons.containerd()).await));
+    let order = order("by-tcp:1");
+    let (built, log) = build(&builder, &order, dockerfile("FROM scratch\nLABEL by=tcp\n")).await;
+    built.unwrap_or_else(|error| panic!("{error}: {log:#?}"));
+    assert!(log.iter().any(|line| matches!(line, Progress::Step(_))), "{log:#?}");
+    assert_eq!(daemons.builder().present(&[order.reference]).await.unwrap(), [true]);
+    assert_eq!(stored(&builder, "docker.io/library/by-tcp:1").await.expect("it is listed").labels["by"], "tcp");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use git2::Oid;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 
-use crate::harness::{Change, Cluster, Node, Plumb, TestEnv, eventually};
+use crate::harness::{Change, Cluster, Node, Plumb, TestEnv, eventually, gone, running};
 use crate::scene::{SOON, Scene, config_map, short};
 
 /// An environment on a node, with a plumb that builds there.
@@ -190,7 +190,8 @@ async fn while_an_image_is_built_drift_is_put_back_and_a_newer_commit_is_not_kep
     yard.scene.deployed(first).await;
 
     // hello serves until it is stopped: this build has no end.
-    yard.push([("apps/web/Dockerfile", dockerfile("RUN [\"/hello\"]"))]);
+    const WORD: &str = "built-for-nobody-any-more";
+    yard.push([("apps/web/Dockerfile", dockerfile(&format!("ENV PORT=0\nRUN [\"/hello\", \"{WORD}\"]")))]);
     plumb.wait_for_log(|line| line.contains("building") && line.contains("RUN"), SOON).await;
     let patch = r#"{"data":{"x":"by hand"}}"#;
     yard.scene.kubectl_ok(&["patch", "configmap", "c", "-n", &yard.scene.namespace, "--patch", patch], "").await;
@@ -200,9 +201,11 @@ async fn while_an_image_is_built_drift_is_put_back_and_a_newer_commit_is_not_kep
     })
     .await;
 
+    running(WORD).await;
     let newer = yard.push([("apps/web/Dockerfile", dockerfile("LABEL quick=yes"))]);
     yard.scene.deployed(newer).await;
     yard.runs("web").await;
+    gone(WORD).await;
 }
 
 #[tokio::test]
