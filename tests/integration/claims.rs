@@ -117,12 +117,15 @@ async fn the_environment_object_is_as_git_says() {
         eventually(SOON, as_wanted).await;
     }
     // It has come to rest.
-    let version = || async { scene.environment().await.unwrap().resource_version() };
-    let before = version().await;
-    let lines = plumb.log_len();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(version().await, before);
-    assert_eq!(plumb.log_len(), lines, "{:#?}", plumb.log());
+    let state = || async { (scene.environment().await.unwrap().resource_version(), plumb.log_len()) };
+    eventually(SOON, || async {
+        let before = state().await;
+        tokio::time::sleep(Duration::from_secs(2)).await; // A status may come a second later.
+        let after = state().await;
+        ensure!(after == before, "{before:?}, {after:?}: {:#?}", plumb.log());
+        Ok(())
+    })
+    .await;
 
     // Deleted, it is made again with its marks and status, and nothing happens to its objects.
     let identity = scene.identity("a").await;

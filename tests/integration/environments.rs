@@ -138,13 +138,14 @@ async fn a_branch_that_vanishes_prunes_nothing_and_comes_back() {
     let synced = scene.says("Synced", "Unknown", "BranchMissing").await;
     assert!(synced.message.contains("no branch dev"), "{synced:?}");
     assert_ne!(scene.says("Ready", "Unknown", "BranchMissing").await.message, "");
-    let events = scene
-        .kubectl_ok(
-            &["get", "events", "-n", "default", "--field-selector", &format!("involvedObject.name={}", scene.name)],
-            "",
-        )
-        .await;
-    assert!(events.contains("BranchMissing"), "{events}");
+    // The Event comes after the status.
+    eventually(SOON, || async {
+        let of = format!("involvedObject.name={}", scene.name);
+        let events = scene.kubectl_ok(&["get", "events", "-n", "default", "--field-selector", &of], "").await;
+        ensure!(events.contains("BranchMissing"), "{events}");
+        Ok(())
+    })
+    .await;
     assert!(scene.member_writes(&audit.since(mark).await).is_empty());
 
     // The same commit pushed again: nothing to do, and the status says so.

@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, ensure};
 use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
@@ -287,9 +288,16 @@ async fn a_deployment_whose_pods_can_not_be_made_says_what_the_api_server_says()
     let _plumb = scene.run();
     scene.deployed(commit).await;
     let texts = ["is forbidden: error looking up service account", "serviceaccount \"missing\" not found"];
-    healthy(&scene, "Unknown", &texts).await;
     // Given time for a service account that comes a moment later; then it has failed.
-    assert_eq!(healthy(&scene, "False", &texts).await.reason, "ObjectFailed");
+    let failed = healthy(&scene, "False", &texts).await;
+    assert_eq!(failed.reason, "ObjectFailed");
+    let web = Api::<Deployment>::namespaced(scene.env.admin(), &scene.namespace).get("web").await.unwrap();
+    let conditions = web.status.and_then(|status| status.conditions).unwrap_or_default();
+    let refused =
+        conditions.into_iter().find(|condition| condition.type_ == "ReplicaFailure").expect("pods are refused");
+    let refused = refused.last_transition_time.expect("a time").0.as_second();
+    let told = chrono::DateTime::parse_from_rfc3339(&failed.last_transition_time).expect("a time").timestamp();
+    assert!(told - refused >= 15, "it had {} s", told - refused);
     let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: missing}\n";
     scene.kubectl_ok(&["apply", "--namespace", &scene.namespace, "-f", "-"], account).await;
     pods_of(&scene, "app=web", 1).await;

@@ -37,9 +37,12 @@ spec:
     )
 }
 
-/// Every state of the Deployment `web` from now on: its generation and replicas.
+/// Every state of the Deployment `web` from now on: its resourceVersion, generation and replicas.
 struct Observed {
-    states: Arc<Mutex<Vec<(i64, i32)>>>,
+    web: Api<Deployment>,
+    /// The resourceVersion that it began at.
+    from: u64,
+    states: Arc<Mutex<Vec<(u64, i64, i32)>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -51,24 +54,44 @@ impl Observed {
         let version = listed.metadata.resource_version.unwrap();
         let states = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&states);
+        let (web, from) = (api.clone(), version.parse().unwrap());
         let task = tokio::spawn(async move {
             let mut events = Box::pin(api.watch(&params, &version).await.expect("a watch"));
             while let Some(event) = events.next().await {
                 if let Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) = event {
-                    let replicas = object.spec.as_ref().unwrap().replicas.unwrap_or_default();
-                    seen.lock().unwrap().push((object.metadata.generation.unwrap_or_default(), replicas));
+                    let generation = object.metadata.generation.unwrap_or_default();
+                    seen.lock().unwrap().push((version_of(&object), generation, replicas(&object)));
                 }
             }
         });
-        Self { states, task }
+        Self { web, from, states, task }
     }
 
-    /// The distinct states so far, in their order.
-    fn distinct(&self) -> Vec<(i64, i32)> {
-        let mut states = self.states.lock().unwrap().clone();
+    /// The distinct states in their order, once the watch has brought what stands now: its generation and replicas.
+    async fn distinct(&self) -> Vec<(i64, i32)> {
+        let now = version_of(&self.web.get("web").await.expect("the Deployment"));
+        let states = eventually(SOON, || async {
+            let states = self.states.lock().unwrap().clone();
+            let seen = states.last().map_or(self.from, |(version, ..)| *version);
+            ensure!(seen >= now, "the watch is at {seen}, the Deployment at {now}");
+            Ok(states)
+        })
+        .await;
+        let mut states: Vec<_> = states.into_iter().map(|(_, generation, replicas)| (generation, replicas)).collect();
         states.dedup();
         states
     }
+
+    /// The same, of which there must be one at least.
+    async fn changed(&self) -> Vec<(i64, i32)> {
+        let states = self.distinct().await;
+        assert!(!states.is_empty(), "the Deployment was not written to: nothing is shown");
+        states
+    }
+}
+
+fn version_of(object: &Deployment) -> u64 {
+    object.resource_version().expect("a resourceVersion").parse().expect("a number")
 }
 
 impl Drop for Observed {
@@ -127,8 +150,7 @@ async fn an_autoscaler_takes_replicas_over_and_gives_them_back_without_a_dip() {
     let after = web(&scene).await;
     assert_eq!(owners(&after, &["spec", "replicas"]), ["plumb-handover"]);
     assert_eq!((replicas(&after), after.metadata.generation), (3, before.metadata.generation));
-    let generation = before.metadata.generation.unwrap();
-    assert!(observed.distinct().iter().all(|state| *state == (generation, 3)), "{:?}", observed.distinct());
+    assert_eq!(observed.changed().await, [(before.metadata.generation.unwrap(), 3)]);
 
     // Who scales it now takes the field cleanly, and no later commit brings git's number back.
     scene.kubectl_ok(&["scale", "deployment/web", "--replicas=5", "-n", &scene.namespace], "").await;
@@ -148,7 +170,7 @@ async fn an_autoscaler_takes_replicas_over_and_gives_them_back_without_a_dip() {
     scene.deployed(fourth).await;
     let back = web(&scene).await;
     assert_eq!((replicas(&back), owners(&back, &["spec", "replicas"])), (3, vec![ours]));
-    let numbers: Vec<i32> = observed.distinct().into_iter().map(|(_, replicas)| replicas).collect();
+    let numbers: Vec<i32> = observed.distinct().await.into_iter().map(|(_, replicas)| replicas).collect();
     let changes: Vec<i32> = numbers.chunk_by(|a, b| a == b).filter_map(|same| same.first().copied()).collect();
     assert_eq!(changes, [3, 5, 3]);
 }
@@ -166,8 +188,7 @@ async fn what_is_made_with_its_autoscaler_has_gits_replicas_from_the_start() {
     scene.deployed(first).await;
     let made = web(&scene).await;
     assert_eq!(owners(&made, &["spec", "replicas"]), ["plumb-handover"]);
-    assert!(observed.distinct().iter().all(|state| *state == (1, 3)), "{:?}", observed.distinct());
-    assert!(!observed.distinct().is_empty());
+    assert_eq!(observed.changed().await, [(1, 3)]);
     assert_eq!(image_of(&made).as_deref(), Some("a"));
 
     // git's number is no input any more: another one changes nothing.
@@ -206,7 +227,7 @@ async fn replicas_that_leave_git_together_with_a_new_autoscaler_do_not_dip() {
     scene.deployed(second).await;
     let after = web(&scene).await;
     assert_eq!((replicas(&after), owners(&after, &["spec", "replicas"])), (3, vec!["plumb-handover".to_owned()]));
-    assert!(observed.distinct().iter().all(|state| *state == (1, 3)), "{:?}", observed.distinct());
+    assert_eq!(observed.changed().await, [(1, 3)]);
 }
 
 #[tokio::test]
@@ -221,7 +242,8 @@ async fn what_client_side_apply_owned_is_adopted_without_a_dip() {
     let adopted = web(&scene).await;
     assert_eq!((replicas(&adopted), adopted.annotations()["example.com/note"].as_str()), (3, "2"));
     assert_eq!(owners(&adopted, &["spec", "replicas"]), ["plumb-handover"]);
-    assert!(observed.distinct().iter().all(|(_, replicas)| *replicas == 3), "{:?}", observed.distinct());
+    let states = observed.changed().await;
+    assert!(states.iter().all(|(_, replicas)| *replicas == 3), "{states:?}");
 }
 
 #[tokio::test]
@@ -248,7 +270,7 @@ async fn what_another_environment_lets_go_is_taken_over_without_a_dip() {
     assert_eq!((replicas(&taken), owners(&taken, &["spec", "replicas"])), (3, vec!["plumb-handover".to_owned()]));
     let managers: Vec<_> = taken.managed_fields().iter().filter_map(|entry| entry.manager.clone()).collect();
     assert!(managers.contains(&format!("plumb-{}", scene.name)) && !managers.contains(&format!("plumb-{other}")));
-    assert!(observed.distinct().iter().all(|state| *state == (1, 3)), "{:?}", observed.distinct());
+    assert_eq!(observed.changed().await, [(1, 3)]);
 }
 
 const RULES: &str = "ignore:
@@ -290,7 +312,7 @@ async fn fields_of_rules_are_handed_over_left_alone_and_taken_back() {
     .await;
     assert_eq!(owners(&web(&scene).await, &image).len(), 2);
     assert_eq!(web(&scene).await.metadata.generation, before.metadata.generation);
-    assert!(observed.distinct().iter().all(|state| *state == (before.metadata.generation.unwrap(), 3)));
+    assert_eq!(observed.changed().await, [(before.metadata.generation.unwrap(), 3)]);
     assert_eq!(scene.data("c").await.as_deref(), Some("live=git own=1"));
 
     // Others change them: neither a resync nor a commit changes them back.
