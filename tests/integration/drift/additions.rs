@@ -1,6 +1,6 @@
 //! Fields that others add inside plumb's objects: told once, or taken out; and what controllers and tools leave in objects of others, which is neither.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
@@ -15,6 +15,9 @@ use crate::scene::{SOON, config_map};
 
 const FOREIGN: (&str, &str) = ("class", "foreign-addition");
 const CONTAINER: &str = "spec.template.spec.containers[name=web]";
+
+/// A Service whose target port is that of the API server's defaults.
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: svc}\nspec: {selector: {app: web}, ports: [{name: http, port: 80}]}\n";
 
 fn files() -> [(&'static str, String); 2] {
     [("a.yaml", config_map("a", &[("x", "1")])), ("web.yaml", deployment("web", 0, ""))]
@@ -58,8 +61,7 @@ async fn what_others_add_is_told_once_and_counted_and_stays() {
     assert_eq!(status.drift_by_class, [("foreign-addition".to_owned(), 2)].into());
     let lines = stand.lines("drift").into_iter().filter(|line| !line.field("object").ends_with("/zz"));
     assert_eq!(lines.count(), 4, "each addition is told once: {:#?}", stand.lines("drift"));
-    let events = stand.events("ConfigMap", "a").await; // In no order.
-    assert!(events.iter().any(|event| event.contains("foreign-addition by kubectl-label")), "{events:#?}");
+    stand.event("ConfigMap", "a", "foreign-addition by kubectl-label").await;
 
     // Changed again, touched, or healed beside it: no news.
     let lines = stand.drifts("ConfigMap/a").len();
@@ -112,30 +114,69 @@ async fn what_others_add_is_taken_out_where_the_definition_says_so() {
 
     // Without self-heal it is told alone.
     stand.scene.define(&format!("{spec}\nselfHeal: false"));
-    let mark = stand.mark().await;
     eventually(SOON, || async {
-        stand.kubectl(&["label", "cm", "a", "--overwrite", &format!("late{}=1", rand::random::<u16>())]).await;
-        let told = stand.drifts("ConfigMap/a");
-        ensure!(told.iter().any(|line| line.field("action") == "none, selfHeal is false"), "{told:#?}");
+        // It says so when the task has taken it in.
+        let environment = stand.scene.environment().await.context("the Environment")?;
+        ensure!(!environment.spec.self_heal, "the definition is not read yet");
         Ok(())
     })
     .await;
-    assert!(stand.wrote(mark).await.len() <= 2, "before the definition was read");
+    let mark = stand.mark().await;
+    stand.kubectl(&["label", "cm", "a", "late=1"]).await;
+    let field = ("field", "metadata.labels.late");
+    stand.drift_with("ConfigMap/a", &[field]).await.says(&[("action", "none, selfHeal is false")]);
+    let writes = stand.wrote(mark).await;
+    assert!(writes.is_empty(), "{writes:#?}");
 }
 
 /// Under an empty struct of ours lies what git leaves to its defaults: what somebody sets there is an addition too.
 #[tokio::test]
 async fn what_is_set_under_an_empty_field_of_ours_is_an_addition() {
-    let volume = deployment("web", 0, "") + "      volumes: [{name: tmp, emptyDir: {}}]\n";
-    let Some(stand) = Stand::new("d-added-under", "foreignAdditions: revert", [("web.yaml", volume)]).await else {
-        return;
-    };
+    let web = deployment("web", 0, "") + "      volumes: [{name: tmp, emptyDir: {}}]\n      securityContext: {}\n";
+    let files = [("web.yaml", web), ("svc.yaml", SERVICE.to_owned())];
+    let Some(stand) = Stand::new("d-added-under", "foreignAdditions: revert", files).await else { return };
     let memory = r#"-p={"spec":{"template":{"spec":{"volumes":[{"name":"tmp","emptyDir":{"medium":"Memory"}}]}}}}"#;
-    stand.kubectl(&["patch", "deploy", "web", memory]).await;
-    let line = stand.drift("Deployment/web").await;
-    line.says(&[FOREIGN, ("field", "spec.template.spec.volumes[name=tmp].emptyDir.medium"), ("live", "Memory")]);
-    stand.becomes("deploy", "web", "/spec/template/spec/volumes/0/emptyDir", &json!({})).await;
+    let security = r#"-p={"spec":{"template":{"spec":{"securityContext":{"runAsNonRoot":true}}}}}"#;
+    let target = r#"-p={"spec":{"ports":[{"port":80,"targetPort":8080}]}}"#;
+    let pod = "/spec/template/spec";
+    let rows = [
+        ("Deployment", "web", memory, "spec.template.spec.volumes[name=tmp].emptyDir.medium", "Memory"),
+        ("Deployment", "web", security, "spec.template.spec.securityContext.runAsNonRoot", "true"),
+        ("Service", "svc", target, "spec.ports[port=80,protocol=TCP].targetPort", "8080"),
+    ];
+    let after = [
+        (format!("{pod}/volumes/0/emptyDir"), json!({})),
+        (format!("{pod}/securityContext"), json!({})),
+        ("/spec/ports/0/targetPort".to_owned(), json!(80)),
+    ];
+    for ((kind, name, patch, field, live), (pointer, value)) in rows.into_iter().zip(after) {
+        stand.kubectl(&["patch", kind, name, patch]).await;
+        let line = stand.drift_with(&format!("{kind}/{name}"), &[("field", field)]).await;
+        line.says(&[FOREIGN, ("live", live), ("action", "reverted")]);
+        stand.becomes(kind, name, &pointer, &value).await;
+    }
     stand.status(|status| status.drift == Some(0)).await;
+}
+
+/// Another element of a list whose elements have keys is an addition, be the key a port.
+#[tokio::test]
+async fn a_port_that_others_add_is_told_and_stays() {
+    let files = [("web.yaml", deployment("web", 0, "ports: [{containerPort: 80}]")), ("svc.yaml", SERVICE.to_owned())];
+    let Some(stand) = Stand::new("d-added-port", "", files).await else { return };
+    let ports = "/spec/template/spec/containers/0/ports";
+    let add = |list: &str, port: Value| json!([{"op": "add", "path": format!("{list}/-"), "value": port}]).to_string();
+    let container = add(ports, json!({"containerPort": 81}));
+    stand.kubectl(&["patch", "deploy", "web", "--type=json", "-p", &container]).await;
+    let service = add("/spec/ports", json!({"name": "other", "port": 81}));
+    stand.kubectl(&["patch", "svc", "svc", "--type=json", "-p", &service]).await;
+    let added = format!("{CONTAINER}.ports[containerPort=81,protocol=TCP]");
+    let told = [FOREIGN, ("action", "none, foreignAdditions is report"), ("live", "(added)")];
+    stand.drift_with("Deployment/web", &[("field", &added)]).await.says(&told);
+    stand.drift_with("Service/svc", &[("field", "spec.ports[port=81,protocol=TCP]")]).await.says(&told);
+    let status = stand.status(|status| status.drift == Some(2)).await;
+    assert_eq!(status.drift_by_class, [("foreign-addition".to_owned(), 2)].into());
+    stand.becomes("svc", "svc", "/spec/ports/1/port", &json!(81)).await;
+    stand.becomes("deploy", "web", &format!("{ports}/1/containerPort"), &json!(81)).await;
 }
 
 /// Additions that stand at a start or a new commit are found without a change.

@@ -180,6 +180,26 @@ async fn workloads_scaled_set_and_patched_in_lists_and_atomic_fields() {
     .await;
 }
 
+/// `kubectl rollout undo` writes the template of an older ReplicaSet.
+#[tokio::test]
+async fn a_rollout_that_somebody_undoes() {
+    let Some(stand) = Stand::new("d-undo", "", [("web.yaml", deployment("web", 0, ""))]).await else { return };
+    let revision = "/metadata/annotations/deployment.kubernetes.io~1revision";
+    stand.becomes("deploy", "web", revision, &json!("1")).await;
+    let next = deployment("web", 0, "").replace("web:1", "web:2");
+    let commit = stand.scene.push([("web.yaml", next)]);
+    stand.scene.deployed(commit).await;
+    stand.becomes("deploy", "web", revision, &json!("2")).await;
+    stand.kubectl(&["rollout", "undo", "deploy/web"]).await;
+    let line = stand.drift("Deployment/web").await;
+    line.says(&[("class", "value-changed"), ("field", "spec.template.spec.containers[name=web].image")]);
+    line.says(&[("want", "example.org/web:2"), ("live", "example.org/web:1"), ("action", "reverted")]);
+    assert!(line.field("manager").starts_with("kubectl"), "{}", line.text);
+    stand.becomes("deploy", "web", "/spec/template/spec/containers/0/image", &json!("example.org/web:2")).await;
+    stand.status(|status| status.drift == Some(0)).await;
+    assert_eq!(stand.drifts("Deployment/web").len(), 1, "{:#?}", stand.drifts("Deployment/web"));
+}
+
 #[tokio::test]
 async fn other_appliers_by_force_and_client_side() {
     let other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: forced}\ndata: {x: '2'}\n";

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::stand::{Line, Stand, condition, deployment};
+use super::unseen::Policy;
 use crate::harness::eventually;
 use crate::scene::{SOON, config_map};
 
@@ -73,13 +74,7 @@ async fn a_fight_is_told_and_bounded_and_holds_up_nothing_else() {
 
     let fight = stand.line(TOLD).await;
     fight.says(&[("object", &stand.object("ConfigMap/a")), ("fields", "data.x"), ("opponent", "opponent")]);
-    eventually(SOON, || async {
-        let events = stand.events("ConfigMap", "a").await;
-        let told = |event: &String| event.starts_with("changed again and again by opponent: data.x; ");
-        ensure!(events.iter().any(told), "{events:#?}");
-        Ok(())
-    })
-    .await;
+    stand.event("ConfigMap", "a", "changed again and again by opponent: data.x; ").await;
     let status = stand.status(is_contested).await;
     let message = &condition(&status, "Contested").unwrap().message;
     assert!(message.ends_with("/a (data.x) is changed again and again by opponent"), "{message}");
@@ -126,8 +121,9 @@ async fn a_busy_writer_of_other_fields_costs_next_to_nothing() {
     stand.fence().await;
     let mark = stand.mark().await;
     let maps = stand.scene.config_maps();
-    let (ends, mut writes) = (Instant::now() + Duration::from_secs(10), 0);
-    while Instant::now() < ends {
+    let (began, mut writes) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(10) || writes < 100 {
+        assert!(began.elapsed() < 2 * SOON, "{writes} writes in {:?}", began.elapsed());
         writes += 1;
         let beat = Patch::Merge(json!({"metadata": {"annotations": {"beat": writes.to_string()}}}));
         maps.patch("a", &PatchParams::default(), &beat).await.unwrap();
@@ -135,7 +131,6 @@ async fn a_busy_writer_of_other_fields_costs_next_to_nothing() {
     stand.fence().await;
     let asked = stand.asked(mark).await;
     eprintln!("{writes} writes by another: {} requests of plumb", asked.len());
-    assert!(writes > 100, "not what is to be tested: {writes}");
     assert!(asked.writes().is_empty() && asked.len() <= 30, "{asked:#?}");
     assert!(stand.drifts("ConfigMap/a").is_empty());
 }
@@ -221,6 +216,42 @@ async fn a_thousand_fights_are_told_together() {
     let status = stand.status(is_contested).await;
     let message = &condition(&status, "Contested").unwrap().message;
     assert!(message.contains("more") && message.len() < 1000, "{message}");
+}
+
+/// Admission that changes a field of ours in every request but plumb's: the ownership record shows neither that nor who, and a dry-run tells.
+#[tokio::test]
+async fn admission_that_undoes_heals_in_the_requests_of_others_is_a_fight_with_nobody_known() {
+    let Some(stand) = Stand::new("d-fight-admitted", "", [("a.yaml", config_map("a", &[("x", "1")]))]).await else {
+        return;
+    };
+    let others = format!("request.userInfo.username != '{}'", stand.scene.env.user());
+    let policy = Policy::new(&stand, &others, "admitted").await;
+    let mark = stand.mark().await;
+    let (maps, ends, mut writes) = (stand.scene.config_maps(), Instant::now() + FIGHT, 0);
+    while Instant::now() < ends {
+        writes += 1;
+        let beat = Patch::Merge(json!({"metadata": {"annotations": {"beat": writes.to_string()}}}));
+        maps.patch("a", &PatchParams::default(), &beat).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (heals, asked) = (heals(&stand, mark).await, stand.asked(mark).await);
+    eprintln!("{FIGHT:?}: {writes} writes that were admitted so, {heals} heals, {} requests", asked.len());
+    assert!((3..=10).contains(&heals), "{heals} writes in {FIGHT:?}");
+    assert!(asked.len() <= 40, "{asked:#?}");
+    let fights = stand.lines(TOLD);
+    assert_eq!(fights.len(), 1, "{fights:#?}");
+    fights[0].says(&[("object", &stand.object("ConfigMap/a")), ("class", "value-changed"), ("opponent", "unknown")]);
+    let status = stand.status(is_contested).await;
+    let message = &condition(&status, "Contested").unwrap().message;
+    assert!(message.ends_with("/a is changed again and again by an unknown writer"), "{message}");
+    let told = [("field", "data.x"), ("want", "1"), ("live", "admitted"), ("manager", "unknown")];
+    stand.drifts("ConfigMap/a").iter().for_each(|drift| drift.says(&told));
+    policy.remove().await;
+    eventually(Duration::from_secs(180), || async {
+        ensure!(stand.scene.data("a").await.as_deref() == Some("x=1"), "still as it was admitted");
+        Ok(())
+    })
+    .await;
 }
 
 /// An autoscaler that git knows nothing of, and a Deployment whose replicas git sets: each is right in its own eyes.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::stand::{Stand, condition};
 use crate::harness::{AuditMark, Change};
-use crate::scene::{Scene, config_map};
+use crate::scene::{SOON, Scene, config_map};
 
 fn files() -> [(&'static str, String); 4] {
     let map = |name: &str| config_map(name, &[("x", "1"), ("z", "1")]);
@@ -164,10 +164,12 @@ async fn what_leaves_git_is_forgotten() {
     stand.data_becomes("a", None).await;
 }
 
-/// So long somebody plays with an object, about ten times a second.
+/// So long somebody plays with an object, about ten times a second,
 const PLAY: Duration = Duration::from_secs(10);
+/// and so often at least.
+const TOGGLES: u32 = 50;
 
-/// Puts a label on an object and takes it off again, as long as [`PLAY`]; then it stays on. How often, and how long it took.
+/// Puts a label on an object and takes it off again, as long as [`PLAY`] and [`TOGGLES`] times; then it stays on. How often, and how long it took.
 async fn toggle(stand: &Stand, object: &str, label: impl Fn(u32) -> String) -> (u32, Duration) {
     let (maps, began, mut toggles) = (stand.scene.config_maps(), Instant::now(), 0);
     let patch = async |label: String, value: Value| {
@@ -175,7 +177,8 @@ async fn toggle(stand: &Stand, object: &str, label: impl Fn(u32) -> String) -> (
         maps.patch(object, &PatchParams::default(), &patch).await.expect("the API server answers");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    while began.elapsed() < PLAY {
+    while began.elapsed() < PLAY || toggles < TOGGLES {
+        assert!(began.elapsed() < 2 * SOON, "{toggles} toggles in {:?}", began.elapsed());
         patch(label(toggles), json!("1")).await;
         patch(label(toggles), Value::Null).await;
         toggles += 1;
@@ -211,10 +214,10 @@ async fn toggling_a_field_costs_a_status_a_second_and_a_few_requests() {
         "{toggles} toggles in {took:?}: {told_of} statuses, {} requests, {drifts} drifts told, {over} ends",
         asked.len()
     );
-    assert!(toggles > 50, "not what is to be tested: {toggles}");
-    assert!((3..=PLAY.as_secs() + 10).contains(&(told_of as u64)) && told_of < toggles as usize / 2, "{told_of}");
+    let seconds = usize::try_from(took.as_secs()).unwrap();
+    assert!((3..=seconds + 10).contains(&told_of), "{told_of}");
     assert!(asked.writes().is_empty() && asked.len() <= 30, "{asked:#?}");
-    assert!((1..=20).contains(&drifts) && (1..=drifts).contains(&over), "{drifts} {over}");
+    assert!((1..=seconds + 10).contains(&drifts) && (1..=drifts).contains(&over), "{drifts} {over}");
 
     // Another one each time: of none of them it is known whether it is a default.
     let mark = stand.mark().await;
@@ -222,7 +225,6 @@ async fn toggling_a_field_costs_a_status_a_second_and_a_few_requests() {
     stand.status(|status| says(status, "b")).await;
     let (told_of, asked) = (told(&stand, mark).await, stand.asked(mark).await);
     eprintln!("{toggles} additions in {took:?}: {told_of} statuses, {} requests", asked.len());
-    assert!(toggles > 50, "not what is to be tested: {toggles}");
     assert!(asked.writes().is_empty() && asked.len() <= 30, "{asked:#?}");
     assert!(told_of as u64 <= took.as_secs() + 10, "{told_of}");
 }

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use plumb::model::applyset::PART_OF;
 use serde_json::json;
 
-use super::stand::{Stand, deployment};
+use super::stand::{Stand, deployment, kubectl};
 use crate::harness::{AuditMark, eventually};
 use crate::scene::{SOON, config_map, part_of};
 
@@ -65,6 +65,43 @@ async fn our_label_on_what_somebody_else_made() {
     nothing_happened(&stand, mark).await;
     stand.kubectl(&["delete", "cm", "copy"]).await;
     nothing_happened(&stand, mark).await;
+}
+
+/// What admission sets in what we apply has no owner: the limits of a LimitRange, the tolerations and the service account of a pod.
+#[tokio::test]
+async fn what_admission_adds_by_default() {
+    let pod =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: web, image: example.org/web:1}]}\n";
+    let Some((scene, commit)) = Stand::pushed("d-defaults", "", [("p.yaml", pod)]).await else { return };
+    scene.make_namespace().await;
+    let limits = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "limits"},
+        "spec": {"limits": [{"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "500m"}}]},
+    });
+    kubectl(&scene, &["create", "-f", "-"], &limits.to_string()).await;
+    let accounts = scene.objects("", "v1", "ServiceAccount");
+    eventually(SOON, || async { Ok(accounts.get("default").await?) }).await; // Without it no pod is made.
+    let plumb = scene.run();
+    let Some(stand) = Stand::on(scene, plumb).await else { return };
+    let defaulted = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}});
+    let live = stand.becomes("pod", "p", "/spec/containers/0/resources", &defaulted).await;
+    assert_eq!(live["spec"]["tolerations"].as_array().map(Vec::len), Some(2), "{live:#}");
+    assert_eq!(live["spec"]["serviceAccountName"], "default");
+    stand.fence().await;
+    let mark = stand.mark().await;
+    stand.kubectl(&["annotate", "pod", "p", "note=mine"]).await;
+    nothing_happened(&stand, mark).await;
+    // Nor is there anything to write for who compares the whole object: another life, and another commit.
+    let Stand { scene, plumb, .. } = stand;
+    drop(plumb);
+    let plumb = scene.run();
+    let next = scene.push([("a.yaml", map("a"))]);
+    scene.deployed(next).await;
+    let stand = Stand::running(scene, plumb);
+    stand.fence().await;
+    let written: Vec<String> = stand.wrote(mark).await.0.into_iter().map(|event| event.object_ref.name).collect();
+    assert_eq!(written, ["a"], "{commit} stands");
+    nothing_was_told(&stand);
 }
 
 /// kube-controller-manager rolls a Deployment out, scales it by hand-over of nothing, and somebody restarts it: nothing of that is ours.

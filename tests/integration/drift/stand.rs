@@ -218,6 +218,16 @@ impl Stand {
         .await
     }
 
+    /// Waits until one of plumb's Events on an object begins so. They come one by one, and are listed in no order.
+    pub async fn event(&self, kind: &str, name: &str, beginning: &str) {
+        eventually(SOON, || async {
+            let events = self.events(kind, name).await;
+            ensure!(events.iter().any(|event| event.starts_with(beginning)), "{events:#?}");
+            Ok(())
+        })
+        .await;
+    }
+
     /// The messages of plumb's Events on an object, as soon as there are some.
     pub async fn events(&self, kind: &str, name: &str) -> Vec<String> {
         eventually(SOON, || async {

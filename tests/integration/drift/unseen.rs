@@ -1,20 +1,20 @@
 //! What admission and the order of lists do to our objects: the ownership record does not show it.
 
 use anyhow::ensure;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::stand::{Stand, deployment};
 use crate::harness::{AuditMark, eventually};
 use crate::scene::{SOON, config_map};
 
-/// An admission policy of the cluster that changes ConfigMaps of the stand's namespace, where `when` holds.
-struct Policy<'a> {
+/// An admission policy of the cluster that changes the ConfigMap `a` of the stand, where `when` holds: of who gives it a `note`, for one.
+pub(super) struct Policy<'a> {
     stand: &'a Stand,
     name: String,
 }
 
 impl<'a> Policy<'a> {
-    async fn new(stand: &'a Stand, when: &str, becomes: &str) -> Self {
+    pub(super) async fn new(stand: &'a Stand, when: &str, becomes: &str) -> Self {
         let namespace = &stand.scene.namespace;
         let name = format!("{namespace}-policy");
         let expression = format!("Object{{data: {{'x': '{becomes}'}}}}");
@@ -34,10 +34,18 @@ impl<'a> Policy<'a> {
         for object in [policy, binding] {
             stand.kubectl_with(&["apply", "-f", "-"], &object.to_string()).await;
         }
+        // The API server takes a moment to know its policies.
+        eventually(SOON, || async {
+            let dry = ["annotate", "cm", "a", "note=1", "--dry-run=server", "-o", "jsonpath={.data.x}"];
+            let x = stand.kubectl(&dry).await;
+            ensure!(x == becomes, "{x}");
+            Ok(())
+        })
+        .await;
         Self { stand, name }
     }
 
-    async fn remove(self) {
+    pub(super) async fn remove(self) {
         let kinds = "mutatingadmissionpolicybinding,mutatingadmissionpolicy";
         self.stand.kubectl(&["delete", kinds, &self.name]).await;
     }
@@ -59,14 +67,6 @@ async fn admission_that_changes_what_we_apply_is_no_drift() {
         return;
     };
     let policy = Policy::new(&stand, "true", "admitted").await;
-    // The API server takes a moment to know its policies.
-    eventually(SOON, || async {
-        let dry = ["annotate", "cm", "a", "try=1", "--dry-run=server", "-o", "jsonpath={.data.x}"];
-        let x = stand.kubectl(&dry).await;
-        ensure!(x == "admitted", "{x}");
-        Ok(())
-    })
-    .await;
     let commit = stand.scene.push([("a.yaml", config_map("a", &[("x", "2")]))]);
     stand.scene.deployed(commit).await;
     stand.data_becomes("a", Some("x=admitted")).await;
@@ -90,13 +90,6 @@ async fn what_admission_changes_in_the_request_of_another_is_found_by_the_resync
     let noted = |object: &str| format!("has({object}.metadata.annotations) && 'note' in {object}.metadata.annotations");
     let (now, before) = (noted("object"), noted("oldObject"));
     let policy = Policy::new(&stand, &format!("{now} && oldObject != null && !({before})"), "admitted").await;
-    eventually(SOON, || async {
-        let dry = ["annotate", "cm", "a", "note=1", "--dry-run=server", "-o", "jsonpath={.data.x}"];
-        let x = stand.kubectl(&dry).await;
-        ensure!(x == "admitted", "{x}");
-        Ok(())
-    })
-    .await;
     stand.kubectl(&["annotate", "cm", "a", "note=1"]).await;
     let line = stand.drift("ConfigMap/a").await;
     line.says(&[("field", "data.x"), ("want", "1"), ("live", "admitted"), ("action", "reverted")]);
@@ -108,14 +101,21 @@ async fn what_admission_changes_in_the_request_of_another_is_found_by_the_resync
 /// so much was asked about the object just before that it has to wait; the resync finds it then.
 #[tokio::test]
 async fn a_list_in_another_order_is_put_back() {
-    let files = [("web.yaml", deployment("web", 0, ""))];
+    let inits =
+        "      initContainers: [{name: one, image: example.org/one:1}, {name: two, image: example.org/two:1}]\n";
+    let files = [("web.yaml", deployment("web", 0, "") + inits)];
     let Some(stand) = Stand::new("d-order", "resync: 3s", files).await else { return };
-    let env = "/spec/template/spec/containers/0/env";
-    let ours = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]);
-    let turned = json!([{"op": "replace", "path": env, "value": [ours[1], ours[0]]}]).to_string();
-    stand.kubectl(&["patch", "deploy", "web", "--type=json", "-p", &turned]).await;
-    stand.becomes("deploy", "web", env, &ours).await;
-    stand.drift("Deployment/web").await.says(&[("field", "spec.template.spec.containers"), ("action", "reverted")]);
+    for (list, field) in [
+        ("/spec/template/spec/containers/0/env", "spec.template.spec.containers"),
+        ("/spec/template/spec/initContainers", "spec.template.spec.initContainers"),
+    ] {
+        let live: Value = serde_json::from_str(&stand.kubectl(&["get", "deploy", "web", "-o", "json"]).await).unwrap();
+        let ours = live.pointer(list).unwrap();
+        let turned = json!([{"op": "replace", "path": list, "value": [ours[1], ours[0]]}]).to_string();
+        stand.kubectl(&["patch", "deploy", "web", "--type=json", "-p", &turned]).await;
+        stand.drift_with("Deployment/web", &[("field", field)]).await.says(&[("action", "reverted")]);
+        stand.becomes("deploy", "web", list, ours).await;
+    }
     // Once and for all.
     let mark = stand.mark().await;
     three_resyncs(&stand, mark).await;
