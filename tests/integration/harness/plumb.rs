@@ -151,6 +151,32 @@ impl Plumb {
         self.memory("VmRSS:")
     }
 
+    /// Where it takes connections, over TCP or at a socket of the file system: `127.0.0.1:8080`, a path; a form of its own for IPv6.
+    pub fn listening(&self) -> Vec<String> {
+        let process = format!("/proc/{}", self.child.id());
+        let descriptors = std::fs::read_dir(format!("{process}/fd")).expect("plumb runs").flatten();
+        let targets = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
+        let sockets: Vec<String> = targets.filter_map(|target| socket_number(target.to_str()?)).collect();
+        let table = |name: &str| std::fs::read_to_string(format!("{process}/net/{name}")).unwrap_or_default();
+        let mut found = Vec::new();
+        for line in ["tcp", "tcp6"].map(table).iter().flat_map(|table| table.lines()) {
+            if let [_, address, _, "0A", _, _, _, _, _, inode, ..] = *line.split_whitespace().collect::<Vec<_>>()
+                && sockets.iter().any(|socket| socket == inode)
+            {
+                found.push(ipv4(address).unwrap_or_else(|| address.to_owned()));
+            }
+        }
+        for line in table("unix").lines() {
+            // The fourth column are the flags, of which only `__SO_ACCEPTCON` is ever set.
+            if let [_, _, _, "00010000", _, _, inode, ref path @ ..] = *line.split_whitespace().collect::<Vec<_>>()
+                && sockets.iter().any(|socket| socket == inode)
+            {
+                found.push(path.join(" "));
+            }
+        }
+        found
+    }
+
     fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("plumb runs");
         let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -187,6 +213,18 @@ fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) 
             }
         }
     })
+}
+
+/// The number in `socket:[4711]`.
+fn socket_number(target: &str) -> Option<String> {
+    Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+}
+
+/// An address as the kernel's tables have it: `0100007F:1F90` is 127.0.0.1:8080.
+fn ipv4(text: &str) -> Option<String> {
+    let (address, port) = text.split_once(':').filter(|(address, _)| address.len() == 8)?;
+    let address = std::net::Ipv4Addr::from(u32::from_str_radix(address, 16).ok()?.to_ne_bytes());
+    Some(format!("{address}:{}", u16::from_str_radix(port, 16).ok()?))
 }
 
 fn path() -> std::ffi::OsString {
