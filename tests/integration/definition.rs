@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::ensure;
+use git2::Oid;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
@@ -118,14 +119,34 @@ async fn the_api_server_refuses_what_a_definition_may_not_say() {
 
 #[tokio::test]
 async fn kubectl_shows_environments_as_columns() {
-    let scene = Scene::new("columns").await;
+    let scene = Scene::with("columns", "selfHeal: false").await;
+    let shows = async |commit: Oid, states: [&str; 3]| {
+        eventually(SOON, || async {
+            let shown = scene.kubectl_ok(&["get", "env", &scene.name], "").await;
+            let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+            assert_eq!(lines[0], ["NAME", "BRANCH", "COMMIT", "SYNCED", "HEALTHY", "DRIFT", "AGE"]);
+            let (is, expected) = (lines[1].get(..3), [&*scene.name, "dev", &*short(commit)]);
+            ensure!(is == Some(&expected) && lines[1].get(3..6) == Some(&states), "{shown}");
+            Ok(())
+        })
+        .await;
+    };
     let commit = scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
     let _plumb = scene.run();
     scene.deployed(commit).await;
-    let shown = scene.kubectl_ok(&["get", "env", &scene.name], "").await;
-    let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["NAME", "BRANCH", "COMMIT", "SYNCED", "HEALTHY", "DRIFT", "AGE"]);
-    assert_eq!(lines[1][..4], [&*scene.name, "dev", &*short(commit), "True"]);
+    shows(commit, ["True", "True", "0"]).await;
+    let change = |x: &str| Patch::Merge(json!({"data": {"x": x}}));
+    scene.config_maps().patch("a", &PatchParams::default(), &change("2")).await.unwrap();
+    shows(commit, ["True", "True", "1"]).await;
+    scene.config_maps().patch("a", &PatchParams::default(), &change("1")).await.unwrap();
+    shows(commit, ["True", "True", "0"]).await;
+    // There is no node for its pod.
+    let web = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  progressDeadlineSeconds: 2\n  \
+               selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    \
+               spec: {containers: [{name: web, image: example.org/web:1}]}\n";
+    let commit = scene.push([("web.yaml", web)]);
+    scene.deployed(commit).await;
+    shows(commit, ["True", "False", "0"]).await;
     let (code, status) = scene.verb(&["status", &scene.name]).await;
     assert!(code == Some(0) && status.contains(&short(commit)) && status.contains("Deployed"), "{status}");
 }
