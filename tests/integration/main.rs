@@ -26,6 +26,7 @@ mod environments;
 mod handover;
 mod heals;
 mod health;
+mod history;
 mod images;
 mod killed;
 mod leave_alone;
