@@ -1,8 +1,9 @@
-//! The rules over objects of each kind and state, in `objects/`: one file a kind, one document a state.
+//! The rules over objects of each kind and state, in `objects/`: one file a kind, and one of a whole node's; one document a state.
 //!
 //! A document's head says what it is and what is expected of it. `recorded`: as a kube-apiserver and kube-controller-manager 1.36.3 had it, without
-//! `managedFields` and pod templates; there was no kubelet, so the test that recorded it had written the status of the pods. `written`: in the form
-//! that the controller, scheduler or kubelet writes, for states that need a node.
+//! `managedFields` and pod templates; there was no kubelet, so the test that recorded it had written the status of the pods. `recorded: on a node`, in
+//! `node.yaml`: there were a kubelet and a scheduler 1.36.3 with containerd, on 2026-11-30; `tests/cluster/record-health` does it again. `written`: in the
+//! form that the controller, scheduler or kubelet writes, for states that are hard to bring about.
 
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("deployment", include_str!("objects/deployment.yaml")),
     ("job", include_str!("objects/job.yaml")),
     ("namespace", include_str!("objects/namespace.yaml")),
+    ("node", include_str!("objects/node.yaml")),
     ("pod", include_str!("objects/pod.yaml")),
     ("replica_set", include_str!("objects/replica_set.yaml")),
     ("service", include_str!("objects/service.yaml")),
