@@ -12,14 +12,21 @@ use crate::builder::{
 };
 use crate::daemon::Collection;
 use crate::model::secret::Masked;
-use crate::source::{Credentials, SecretSource, SourceSettings, Trust, UrlError};
+use crate::source::{Credentials, RepositoryUrl, SecretSource, SourceSettings, Trust, UrlError};
 
 /// Which repository, and how it is read.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Repository")]
 pub struct RepositoryArgs {
     /// The repository: a directory (bare, non-bare or a work tree), or an https://, ssh:// or file:// URL
-    #[arg(long, env = "PLUMB_REPO", default_value = ".", value_name = "PATH|URL", global = true)]
+    #[arg(
+        long,
+        env = "PLUMB_REPO",
+        hide_env_values = true, // A URL may hold a password.
+        default_value = ".",
+        value_name = "PATH|URL",
+        global = true
+    )]
     pub repo: String,
     /// The branch that environments/<name>/environment.yaml are read from [default: the repository's HEAD]
     #[arg(long, env = "PLUMB_CONFIG_BRANCH", value_name = "BRANCH", global = true)]
@@ -39,7 +46,8 @@ pub struct RepositoryArgs {
 #[command(next_help_heading = "Remote repositories")]
 struct RemoteArgs {
     /// The user for https [default: the one in the URL, else git]
-    #[arg(long, env = "PLUMB_GIT_USERNAME", value_name = "NAME", global = true)]
+    #[arg(long, env = "PLUMB_GIT_USERNAME", hide_env_values = true, value_name = "NAME", global = true)]
+    // Some servers take a token for a user.
     git_username: Option<String>,
     /// The file with the password or token for https; read anew for each fetch. PLUMB_GIT_PASSWORD holds one itself
     #[arg(long, env = "PLUMB_GIT_PASSWORD_FILE", value_name = "FILE", global = true)]
@@ -85,12 +93,10 @@ impl RepositoryArgs {
         })
     }
 
-    /// The repository as it may be shown: a URL without credentials.
+    /// The repository as it may be shown: without credentials. A text that names none is not shown: nobody knows what stands where in it.
     pub fn shown(&self) -> String {
-        match self.repo.split_once("://") {
-            Some((scheme, rest)) => format!("{scheme}://{}", rest.split_once('@').map_or(rest, |(_, host)| host)),
-            None => self.repo.clone(),
-        }
+        let parsed: Result<RepositoryUrl, UrlError> = self.repo.parse();
+        parsed.map_or_else(|_| "a repository that cannot be read".to_owned(), |url| url.to_string())
     }
 }
 
@@ -229,4 +235,34 @@ pub enum Output {
     Json,
     /// YAML.
     Yaml,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        repository: RepositoryArgs,
+    }
+
+    #[test]
+    fn a_repository_is_shown_without_credentials() {
+        for (repo, shown) in [
+            ("https://ci:canary@git.example/x.git", "https://git.example/x.git"),
+            ("https://ci:can@ary@git.example/x.git", "https://git.example/x.git"),
+            ("https://canary@git.example/x.git", "https://git.example/x.git"),
+            ("gopher://ci:canary@git.example/x.git", "a repository that cannot be read"),
+            ("ssh://ci:canary@git.example/x.git", "a repository that cannot be read"),
+            ("ssh://git@git.example/x.git", "ssh://git@git.example/x.git"),
+            ("git@git.example:x.git", "git@git.example:x.git"),
+            ("file:///srv/x.git", "file:///srv/x.git"),
+            ("/srv/x.git", "/srv/x.git"),
+        ] {
+            assert_eq!(Line::parse_from(["plumb", "--repo", repo]).repository.shown(), shown);
+        }
+    }
 }

@@ -151,7 +151,7 @@ pub(super) fn instance(given: Option<String>, args: &RepositoryArgs) -> Instance
             let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
             let path = PathBuf::from(&args.repo).canonicalize().map(|path| path.display().to_string());
             let user = variable("USER").unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
-            format!("{user}@{host}:{}", path.unwrap_or_else(|_| args.repo.clone()))
+            format!("{user}@{host}:{}", path.unwrap_or_else(|_| args.shown()))
         }
     });
     Instance { name: name.replace('#', "-"), run }

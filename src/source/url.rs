@@ -16,6 +16,16 @@ pub enum RepositoryUrl {
     Remote(RemoteUrl),
 }
 
+impl fmt::Display for RepositoryUrl {
+    /// Without any secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => path.display().fmt(f),
+            Self::Remote(url) => url.fmt(f),
+        }
+    }
+}
+
 /// How a remote is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {

@@ -154,3 +154,28 @@ async fn no_error_shows_a_secret() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_repositorys_password_is_shown_nowhere() {
+    let env = TestEnv::new("password").await;
+    // Nobody listens there. The name of the installation, which goes into annotations and Events, is in the log, too.
+    let repository = format!("https://{CANARY}:at@{CANARY}@127.0.0.1:9/repo.git");
+    let start = |arguments: &[&str]| {
+        Plumb::spawn_with(env.kubeconfig(), arguments, |command| {
+            command.env("PLUMB_REPO", &repository).env("PLUMB_GIT_USERNAME", CANARY).env_remove("POD_NAMESPACE");
+        })
+    };
+    let mut plumb = start(&["run", "--log", "debug"]);
+    let line = plumb.wait_for_log(|line| line.contains("plumb starts"), PATIENCE).await;
+    assert!(line.contains(":https://127.0.0.1:9/repo.git") && line.contains("=https://127.0.0.1:9/repo.git"), "{line}");
+    plumb.wait_for_log(|line| line.contains("cannot fetch from https://127.0.0.1:9/repo.git"), PATIENCE).await;
+    plumb.terminate(PATIENCE).await;
+    assert_silent("the log", &plumb.output().await);
+    for arguments in [&["--help"] as &[&str], &["run", "--help"], &["plan", "-h"], &["plan", "dev"]] {
+        let mut plumb = start(arguments);
+        plumb.wait(PATIENCE).await;
+        let said = plumb.output().await;
+        assert!(said.contains("PLUMB_REPO") || said.contains("cannot fetch from"), "{said}");
+        assert_silent(&format!("plumb {}", arguments.join(" ")), &said);
+    }
+}
