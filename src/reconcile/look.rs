@@ -15,7 +15,7 @@ use crate::model::kinds::{KindInfo, Lookup};
 use crate::model::live::ResourceVersion;
 use crate::model::{CommitId, Desired, Failure, GroupKind, Stage};
 use crate::plan::{self, Input, Plan, Planned};
-use crate::render::{Request, render};
+use crate::render::{Request, render, source_failure};
 use crate::source::Store;
 
 /// How long a plan waits for the first list of its kinds.
@@ -40,7 +40,7 @@ impl Reconciler {
         let (this, store, known) = (self.clone(), store.clone(), known.clone());
         let work = move || {
             let _slot = slot; // Kept by the thread, not by whoever waits for it.
-            let snapshot = store.at(commit).map_err(|error| Failure::new(Stage::Source, error.to_string()))?;
+            let snapshot = store.at(commit).map_err(|error| source_failure(Stage::Source, &error))?;
             let request = Request {
                 snapshot: &snapshot,
                 environment: &this.name,

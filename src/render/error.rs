@@ -181,14 +181,39 @@ pub(super) fn yaml_failure(stage: Stage, file: &Arc<str>, error: &YamlError) -> 
     Failure::new(stage, format!("column {}: {}", error.at.column, error.problem)).at(origin)
 }
 
-/// The failure of git itself: an unreadable object may be there at the next try, a bad name never.
-pub(super) fn source_failure(stage: Stage, error: &SourceError) -> Failure {
+/// The failure of git itself. What can't be read may be there at the next try: a repository that is made anew at its path, a commit whose head a network
+/// file system showed first. A bad name never.
+pub(crate) fn source_failure(stage: Stage, error: &SourceError) -> Failure {
     let failure = Failure::new(stage, chain(error));
-    if matches!(error, SourceError::Git { .. } | SourceError::Io { .. }) { failure.transient() } else { failure }
+    let may_come = matches!(error, SourceError::Git { .. } | SourceError::Io { .. } | SourceError::NoSuchCommit(_));
+    if may_come || error.is_not_there() { failure.transient() } else { failure }
 }
 
 /// An error and its sources in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Store, Trust};
+
+    #[test]
+    fn a_repository_that_is_made_anew_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("repository");
+        git2::Repository::init_bare(&place).unwrap();
+        let store = Store::open(&place, &Trust::default()).unwrap();
+        let commit = "3f2a91c000000000000000000000000000000000".parse().unwrap();
+        let early = source_failure(Stage::Source, &store.at(commit).unwrap_err());
+        assert!(early.transient && early.reason.contains("is not in the repository"), "{early:?}");
+        std::fs::remove_dir_all(&place).unwrap();
+        let away = source_failure(Stage::Source, &store.at(commit).unwrap_err());
+        assert!(away.transient && away.reason.contains("cannot open the repository"), "{away:?}");
+        assert!(away.reason.contains(": failed to"), "the cause is told: {away:?}");
+        let missing = source_failure(Stage::Source, &Store::open(&place, &Trust::default()).unwrap_err());
+        assert!(missing.transient, "{missing:?}");
+    }
 }

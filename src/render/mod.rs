@@ -31,6 +31,7 @@ pub use collect::Collector;
 pub use contents::Contents;
 pub use definition::{Definition, DefinitionError, Definitions, definition_of, plumb_file};
 pub use error::RenderError;
+pub(crate) use error::source_failure;
 pub use helm::HelmError;
 pub use kustomize::KustomizeError;
 pub use materialise::MaterialiseError;

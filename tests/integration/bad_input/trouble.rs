@@ -167,6 +167,33 @@ async fn a_custom_resource_waits_alone_for_its_definition() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_seen_before_its_commit_is_tried_again() {
+    let env = TestEnv::new("early").await;
+    stand::install_crd(&env).await;
+    let (name, _) = define(&env, "dev", "", &[("settings.yaml", settings("1"))]);
+    let mut plumb = stand::run(&env);
+    wait_value(&env, &name, "1").await;
+
+    // As a network file system may show it, or a repository that is copied to its place.
+    let file = PathBuf::from("deploy/settings.yaml");
+    let second = env.repository().write(&name, [(file, Change::from(settings("2")))]);
+    let (repository, id) = (env.repository().path(), second.to_string());
+    let (object, away) = (repository.join("objects").join(&id[..2]).join(&id[2..]), repository.join("away"));
+    std::fs::rename(&object, &away).unwrap();
+    let branch = repository.join("refs/heads").join(&name);
+    let new = branch.with_extension("lock");
+    std::fs::write(&new, format!("{id}\n")).unwrap();
+    std::fs::rename(&new, &branch).unwrap();
+    wait_ended(&env, [(&*name, second)], "Failed").await;
+    assert_says(&said(&env, &name).await, &["source: ", &id, "is not in the repository"]);
+
+    std::fs::rename(&away, &object).unwrap();
+    wait_ended(&env, [(&*name, second)], "Deployed").await;
+    wait_value(&env, &name, "2").await;
+    assert!(plumb.terminate(PATIENCE).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_poison_object_among_a_hundred_fails_alone() {
     let env = TestEnv::new("poison").await;
     stand::install_crd(&env).await;
