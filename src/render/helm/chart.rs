@@ -124,11 +124,16 @@ fn remote_reference(schema: &Value) -> Option<String> {
     }
 }
 
-/// Checks the schemas in a packed chart.
-fn check_packed(bytes: &[u8], file: &str) -> Result<(), RenderError> {
+/// The files of a packed chart.
+pub(super) fn unpacked(bytes: &[u8]) -> tar::Archive<impl std::io::Read> {
     /// What a packed chart may unpack to; Helm has a limit of its own.
     const UNPACKED: u64 = 128 << 20;
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes).take(UNPACKED));
+    tar::Archive::new(flate2::read::GzDecoder::new(bytes).take(UNPACKED))
+}
+
+/// Checks the schemas in a packed chart.
+fn check_packed(bytes: &[u8], file: &str) -> Result<(), RenderError> {
+    let mut archive = unpacked(bytes);
     let Ok(entries) = archive.entries() else { return Ok(()) };
     for mut entry in entries.map_while(Result::ok) {
         if entry.path().is_ok_and(|path| path.ends_with("values.schema.json")) {

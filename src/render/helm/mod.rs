@@ -2,9 +2,10 @@
 //!
 //! The release has the environment's name and namespace, versions are those of the cluster, CRDs are part of the output, tests are not, and the
 //! chart is always rendered as if it were installed. The chart is rendered twice: a template with random output would write at every
-//! restart. Install and upgrade hooks are ordinary objects.
+//! restart. One that may look at the clock is rendered in two different seconds. Install and upgrade hooks are ordinary objects.
 
 mod chart;
+mod clock;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ impl Renderer for Helm {
         let mut workshop = Workshop::new()?;
         workshop.write_tree(request.snapshot, &path)?;
 
+        let mut clock = clock::mentioned(request.snapshot, &path)?;
         let mut arguments = arguments(request, &path);
         let mut values = Vec::new();
         for file in &request.spec.values {
@@ -49,7 +51,9 @@ impl Renderer for Helm {
             let missing = || RenderError::Missing { field: "spec.values", path: file.clone() };
             let entry = entry.ok_or_else(missing)?;
             workshop.write_file(request.snapshot, &file, &entry)?;
-            values.extend(read_values(&request.snapshot.blob(&file, &entry)?, &file)?);
+            let bytes = request.snapshot.blob(&file, &entry)?;
+            clock |= clock::mentioned_in(&bytes); // `tpl` makes a template of a value.
+            values.extend(read_values(&bytes, &file)?);
             arguments.push(format!("--values=./{file}"));
         }
         let redactor = values::redactor(values.iter().chain(&chart.values));
@@ -59,7 +63,8 @@ impl Renderer for Helm {
             command.args(&arguments);
             process::run(command, request.tools, request.cancel)
         };
-        let stdout = twice(&run, &chart, &path, &|text| hide(text, &workshop, &redactor))?;
+        let both = if clock { one_after_the_other(&run) } else { at_once(&run) };
+        let stdout = same(both, &chart, &path, &|text| hide(text, &workshop, &redactor))?;
         out.nulls(Nulls::LeaveOut);
         let drafts = drafts(&stdout, &chart, &path, &mut out.budget)?;
         out.add(path.as_str().into(), None, drafts)?;
@@ -107,17 +112,33 @@ fn hide(text: &str, workshop: &Workshop, redactor: &Redactor) -> String {
     redactor.redact(&text.replace(&tree, "").replace(&root, ""))
 }
 
-/// Renders the chart twice at the same time, and gives the output if both are the same.
-fn twice(
-    run: &(dyn Fn() -> Result<Ended, ProcessError> + Sync),
+/// How two runs of the chart ended, if both were made.
+type Both = (Result<Ended, ProcessError>, Option<Result<Ended, ProcessError>>);
+
+fn at_once(run: &(dyn Fn() -> Result<Ended, ProcessError> + Sync)) -> Both {
+    std::thread::scope(|scope| {
+        let second = scope.spawn(run);
+        (run(), second.join().ok())
+    })
+}
+
+/// So that the time is another one in the second.
+fn one_after_the_other(run: &dyn Fn() -> Result<Ended, ProcessError>) -> Both {
+    let first = run();
+    if !first.as_ref().is_ok_and(|first| first.success) {
+        return (first, None);
+    }
+    std::thread::sleep(clock::APART);
+    (first, Some(run()))
+}
+
+/// The output, if it is the same both times.
+fn same(
+    (first, second): Both,
     chart: &Chart,
     path: &str,
     hide: &dyn Fn(&str) -> String,
 ) -> Result<Vec<u8>, RenderError> {
-    let (first, second) = std::thread::scope(|scope| {
-        let second = scope.spawn(run);
-        (run(), second.join())
-    });
     let first = first?;
     if !first.success {
         let message = error::tidy(&hide(&first.stderr));
@@ -125,7 +146,7 @@ fn twice(
         return Err(HelmError::Failed { message, origin }.into());
     }
     // A second run that fails where the first did not is a difference, too.
-    let second = second.ok().transpose()?.map(|second| second.stdout).unwrap_or_default();
+    let second = second.transpose()?.map(|second| second.stdout).unwrap_or_default();
     if first.stdout != second {
         let template = different(&first.stdout, &second, chart, path);
         return Err(HelmError::NotTheSame { template }.into());

@@ -8,6 +8,7 @@ use crate::render::{Cache, Rendered, Tools};
 use crate::source::Snapshot;
 
 const CHART: (&str, &str) = ("m/Chart.yaml", "apiVersion: v2\nname: web\nversion: 0.1.0\n");
+const SUB: &str = "apiVersion: v2\nname: sub\nversion: 0.1.0\n";
 
 fn tools() -> Option<Tools> {
     program("helm").map(|helm| Tools { helm: Some(helm), ..Tools::default() })
@@ -88,6 +89,37 @@ fn only_a_changed_chart_or_values_file_is_rendered() {
 }
 
 #[test]
+fn what_tells_the_time_is_not_repeatable() {
+    let Some(tools) = tools() else { return };
+    let repository = TestRepository::new();
+    let rolls = template("{{ now | unixEpoch | quote }}");
+    let refused = "m/templates/a.yaml renders differently each time";
+    let shown = failure(&repository.commit(&[CHART, ("m/templates/a.yaml", &rolls)]), json!({}), &tools);
+    assert!(shown.contains(refused), "{shown}");
+    // By a value that is made a template.
+    let files =
+        [CHART, ("m/templates/a.yaml", &*template("{{ tpl .Values.at . | quote }}")), ("v.yaml", "at: '{{ now }}'\n")];
+    let shown = failure(&repository.commit(&files), json!({"values": ["v.yaml"]}), &tools);
+    assert!(shown.contains(refused), "{shown}");
+    // In what is not rendered it does nothing.
+    let quiet = template("{{ if .Values.roll }}{{ now | unixEpoch }}{{ else }}x{{ end }}");
+    let snapshot = repository.commit(&[CHART, ("m/templates/a.yaml", &quiet)]);
+    render_with(&snapshot, &spec(json!({})), &tools, &mut Cache::default()).unwrap();
+}
+
+#[test]
+fn a_packed_chart_may_tell_the_time_too() {
+    let Some(tools) = tools() else { return };
+    let repository = TestRepository::new();
+    let rolls = template("{{ now | unixEpoch | quote }}");
+    let packed = packed(&[("sub/Chart.yaml", SUB), ("sub/templates/a.yaml", &rolls)]);
+    let snapshot = repository
+        .commit_modes(&[(CHART.0, CHART.1.as_bytes(), 0o100_644), ("m/charts/sub-0.1.0.tgz", &packed, 0o100_644)]);
+    let shown = failure(&snapshot, json!({}), &tools);
+    assert!(shown.contains("sub/templates/a.yaml renders differently each time"), "{shown}");
+}
+
+#[test]
 fn bad_charts_name_the_template_and_hide_secrets() {
     let Some(tools) = tools() else { return };
     let repository = TestRepository::new();
@@ -157,6 +189,18 @@ fn bad_charts_name_the_template_and_hide_secrets() {
     }
 }
 
+/// A chart as `helm package` makes it.
+fn packed(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut packed = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (path, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        packed.append_data(&mut header, path, text.as_bytes()).unwrap();
+    }
+    packed.into_inner().unwrap().finish().unwrap()
+}
+
 fn failure(snapshot: &Snapshot, more: serde_json::Value, tools: &Tools) -> String {
     render_with(snapshot, &spec(more), tools, &mut Cache::default()).unwrap_err().failure().to_string()
 }
@@ -184,17 +228,8 @@ fn a_chart_reaches_nothing_outside_of_it() {
 fn the_schema_of_a_packed_chart_is_looked_at() {
     let Some(tools) = tools() else { return };
     let repository = TestRepository::new();
-    let mut packed = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-    for (path, text) in [
-        ("sub/Chart.yaml", "apiVersion: v2\nname: sub\nversion: 0.1.0\n"),
-        ("sub/values.schema.json", r#"{"$ref": "https://example.com/x.json"}"#),
-    ] {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        packed.append_data(&mut header, path, text.as_bytes()).unwrap();
-    }
-    let packed = packed.into_inner().unwrap().finish().unwrap();
+    let schema = r#"{"$ref": "https://example.com/x.json"}"#;
+    let packed = packed(&[("sub/Chart.yaml", SUB), ("sub/values.schema.json", schema)]);
     let snapshot = repository
         .commit_modes(&[(CHART.0, CHART.1.as_bytes(), 0o100_644), ("m/charts/sub-0.1.0.tgz", &packed, 0o100_644)]);
     let shown = failure(&snapshot, json!({}), &tools);
