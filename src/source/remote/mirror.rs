@@ -60,8 +60,9 @@ impl Mirror {
             }
         }
         let fetched = match current {
-            Some(_) if self.failed_fetches < FAILURES_BEFORE_ANEW => {
+            Some(store) if self.failed_fetches < FAILURES_BEFORE_ANEW => {
                 remove_stale_locks(&self.directory)?;
+                make_way(&store, &before.unwrap_or_default(), &advertised)?;
                 self.fetch(&connection, &self.directory).await
             }
             _ => self.make_anew(&connection).await,
@@ -164,6 +165,25 @@ impl Mirror {
         }
         Ok(file)
     }
+}
+
+/// Deletes the branches that are gone from the remote and whose names its new ones need: where `team` was, there is `team/dev`, or the reverse. git
+/// would refuse to do both in the one step that moves all refs.
+fn make_way(store: &Store, before: &Heads, advertised: &Heads) -> Result<(), SourceError> {
+    let repository = store.repository()?;
+    for name in before.branches.keys().filter(|name| is_in_the_way(name, advertised)) {
+        let delete = || SourceError::git(format!("delete the branch {name:?} of the mirror"));
+        let mut gone = repository.find_reference(&format!("refs/heads/{name}")).map_err(delete())?;
+        gone.delete().map_err(delete())?;
+    }
+    Ok(())
+}
+
+fn is_in_the_way(name: &str, advertised: &Heads) -> bool {
+    let branches = &advertised.branches;
+    let below = format!("{name}/");
+    let is_directory = branches.range(below.clone()..).next().is_some_and(|(branch, _)| branch.starts_with(&below));
+    is_directory || name.match_indices('/').any(|(end, _)| branches.contains_key(name.get(..end).unwrap_or_default()))
 }
 
 /// Makes the directory for mirrors, for this user alone.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::servers::{Https, Sshd};
 use super::support::*;
 use crate::model::secret::Masked;
-use crate::source::{Credentials, SecretSource, SourceSettings, SourceState, Trust};
+use crate::source::{Credentials, SecretSource, SourceSettings, SourceState, Trust, look};
 
 fn settings(scratch: &Scratch, url: &str) -> SourceSettings {
     let mut settings = SourceSettings::new(url.parse().unwrap());
@@ -61,6 +61,33 @@ async fn a_remote_is_followed_through_pushes_deletions_and_renames_into_director
     git(&bare, &["symbolic-ref", "HEAD", "refs/heads/team/dev"]);
     let default = |state: &SourceState| state.heads().and_then(|(heads, _)| heads.default_branch.clone());
     watched.until("the default branch", |state| default(state).as_deref() == Some("team/dev")).await;
+}
+
+#[tokio::test]
+async fn a_branch_and_a_directory_change_places_within_one_poll() {
+    let scratch = Scratch::new();
+    let (bare, work) = scratch.bare("repo.git");
+    let settings = settings(&scratch, &file_url(&bare));
+    for (gone, new, packed) in [
+        ("team", "team/dev", false),
+        ("team/dev", "team", false),
+        ("team", "team/a/b", true),
+        ("team/a/b", "team/a", true),
+    ] {
+        git(&work, &["push", "-q", "origin", &format!("dev:{gone}")]);
+        look(&settings).await.unwrap();
+        if packed {
+            git(&mirror(&scratch), &["pack-refs", "--all"]);
+        }
+        let next = commit(&work, "a.txt", new);
+        git(&work, &["push", "-q", "origin", &format!(":{gone}")]);
+        git(&work, &["push", "-q", "origin", "dev", &format!("dev:{new}")]);
+        let (heads, _) = look(&settings).await.unwrap();
+        let branches: Vec<_> = heads.branches.iter().map(|(name, id)| (&**name, *id)).collect();
+        assert_eq!(branches, [("dev", next), (new, next)], "{gone} to {new}");
+        git(&work, &["push", "-q", "origin", &format!(":{new}")]);
+        look(&settings).await.unwrap();
+    }
 }
 
 #[tokio::test]
