@@ -15,6 +15,8 @@ use crate::telemetry::Pulse;
 
 /// So many failed fetches in a row from a server that lists its branches, and the fault is taken to be in the mirror.
 const FAILURES_BEFORE_ANEW: u32 = 2;
+/// The mirror's HEAD if that of the remote names no branch: it is detached, or has no commit yet. git makes every HEAD a ref.
+const NO_BRANCH: &str = "refs/no-branch";
 
 /// One remote and its mirror.
 pub(super) struct Mirror {
@@ -70,10 +72,12 @@ impl Mirror {
         self.failed_fetches = if fetched.is_ok() { 0 } else { self.failed_fetches.saturating_add(1) };
         fetched?;
         let store = Store::open(&self.directory, &Trust::default())?;
-        if let Some(branch) = &advertised.default_branch {
-            let set = SourceError::git(format!("set the default branch {branch:?}"));
-            store.repository()?.set_head(&format!("refs/heads/{branch}")).map_err(set)?;
-        }
+        let head = match &advertised.default_branch {
+            Some(branch) => format!("refs/heads/{branch}"),
+            None => NO_BRANCH.to_owned(),
+        };
+        let set = SourceError::git(format!("set the mirror's HEAD to {head:?}"));
+        store.repository()?.reference_symbolic("HEAD", &head, true, "as the remote").map_err(set)?;
         let heads = store.heads()?;
         Ok((heads, store, true))
     }

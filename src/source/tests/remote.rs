@@ -207,20 +207,27 @@ async fn https_with_a_password_from_a_file_or_the_url() {
 #[tokio::test]
 async fn nothing_is_fetched_while_nothing_changed() {
     let scratch = Scratch::new();
-    let (_, work) = scratch.bare("repo.git");
+    let (bare, work) = scratch.bare("repo.git");
     let server = Https::start(scratch.root.path(), LOOPBACK, "server");
-    let mut watched = start_with(https(&scratch, &server, "repo.git"));
-    watched.until_at("dev", head(&work, "HEAD")).await;
-    let (asked, sent) = (server.shared.requests("info/refs"), server.shared.requests("POST"));
-    let start = std::time::Instant::now();
-    while server.shared.requests("info/refs") < asked + 5 {
-        assert!(start.elapsed() < LIVE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    // The second HEAD is of a branch without a commit, which no list of branches names.
+    for (head_of_remote, default) in [("refs/heads/dev", Some("dev")), ("refs/heads/none-yet", None)] {
+        git(&bare, &["symbolic-ref", "HEAD", head_of_remote]);
+        let mut watched = start_with(https(&scratch, &server, "repo.git"));
+        let state = watched.until_at("dev", head(&work, "HEAD")).await;
+        assert_eq!(state.heads().unwrap().0.default_branch.as_deref(), default);
+        let (asked, sent) = (server.shared.requests("info/refs"), server.shared.requests("POST"));
+        let start = std::time::Instant::now();
+        while server.shared.requests("info/refs") < asked + 5 {
+            assert!(start.elapsed() < LIVE);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Each list of branches is one GET and one POST; a fetch would be more.
+        let (lists, posts) = (server.shared.requests("info/refs") - asked, server.shared.requests("POST") - sent);
+        assert!(posts <= lists, "{posts} POSTs for {lists} lists, {head_of_remote}");
+        assert!(!watched.states.has_changed().unwrap() || watched.now().trouble().is_none());
+        watched.stop.send(true).unwrap();
+        watched.task.await.unwrap();
     }
-    // Each list of branches is one GET and one POST; a fetch would be more.
-    let (lists, posts) = (server.shared.requests("info/refs") - asked, server.shared.requests("POST") - sent);
-    assert!(posts <= lists, "{posts} POSTs for {lists} lists");
-    assert!(!watched.states.has_changed().unwrap() || watched.now().trouble().is_none());
 }
 
 #[tokio::test]
