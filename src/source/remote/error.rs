@@ -97,6 +97,17 @@ pub enum RemoteError {
     Source(#[from] SourceError),
 }
 
+/// How lines begin that ssh prints besides its `debug1:` ones, and git after any failure over ssh. They say nothing, and the server's reason stands
+/// before them.
+const NOISE: [&str; 6] = [
+    "OpenSSH_",
+    "Authenticated to ",
+    "Transferred: sent ",
+    "Bytes per second: sent ",
+    "Please make sure you have the correct access rights",
+    "and the repository exists.",
+];
+
 impl RemoteError {
     /// Adds the path to an I/O error; for `map_err`.
     pub(super) fn mirror(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
@@ -108,7 +119,7 @@ impl RemoteError {
         let (debug, lines): (Vec<&str>, Vec<&str>) = printed
             .lines()
             .map(str::trim)
-            .filter(|line| !line.is_empty())
+            .filter(|line| !line.is_empty() && !NOISE.iter().any(|noise| line.starts_with(noise)))
             .partition(|line| line.starts_with("debug1:"));
         let has = |text: &str| lines.iter().any(|line| line.contains(text));
         let reason = || lines.iter().rev().take(4).rev().copied().collect::<Vec<_>>().join("; ");
@@ -137,5 +148,28 @@ impl RemoteError {
             return Self::Redirect(reason());
         }
         Self::Failed { action, reason: if lines.is_empty() { "git printed no reason".to_owned() } else { reason() } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_reason_is_kept_over_ssh() {
+        let printed = "OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19 27 Jan 2026\n\
+            debug1: Connecting to git.example [192.0.2.1] port 22.\n\
+            Authenticated to git.example ([192.0.2.1]:22) using \"publickey\".\n\
+            debug1: Sending command: git-upload-pack 'team/gone.git'\n\
+            ERROR: Repository not found.\n\
+            debug1: channel 0: free: client-session, nchannels 1\n\
+            Transferred: sent 3356, received 2900 bytes, in 0.2 seconds\n\
+            Bytes per second: sent 16780.1, received 14500.0\n\
+            debug1: Exit status 1\n\
+            fatal: Could not read from remote repository.\n\n\
+            Please make sure you have the correct access rights\nand the repository exists.\n";
+        let error = RemoteError::of_git("fetching", printed, "known_hosts").to_string();
+        let expected = "fetching failed: ERROR: Repository not found.; fatal: Could not read from remote repository.";
+        assert_eq!(error, expected);
     }
 }

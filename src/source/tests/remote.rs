@@ -343,6 +343,11 @@ async fn ssh_checks_the_host_and_uses_the_key() {
     let reason = trouble(with(&server.known_hosts, &scratch.path("host_key")), "credentials").await;
     assert!(reason.contains("ssh key"), "{reason}");
 
+    // What the server says is not lost among ssh's own words.
+    let mut gone = with(&server.known_hosts, &server.key);
+    gone.repository = server.url(&scratch.path("gone.git")).parse().unwrap();
+    trouble(gone, "does not appear to be a git repository").await;
+
     // Readable for its group, as a mounted Secret is: ssh itself would refuse the file.
     let mode: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o440);
     std::fs::set_permissions(&server.key, mode).unwrap();
