@@ -67,10 +67,8 @@ pub(super) fn type_name(value: &Value) -> &'static str {
 /// Drops what `kubectl create --dry-run -o yaml` writes and nobody means, and refuses what only a cluster can have written.
 pub(super) fn server_managed(object: &mut Map<String, Value>) -> Result<(), Problem> {
     object.remove("status");
+    object.iter_mut().for_each(|(field, value)| without_timestamp(field, value));
     let Some(Value::Object(metadata)) = object.get_mut("metadata") else { return Ok(()) };
-    if metadata.get("creationTimestamp") == Some(&Value::Null) {
-        metadata.remove("creationTimestamp");
-    }
     for field in [
         "managedFields",
         "uid",
@@ -86,6 +84,20 @@ pub(super) fn server_managed(object: &mut Map<String, Value>) -> Result<(), Prob
         }
     }
     if metadata.contains_key("generateName") { Err(Problem::GenerateName) } else { Ok(()) }
+}
+
+/// Drops `creationTimestamp: null` from every `metadata` at or below a field: pod templates and their like have one as well.
+fn without_timestamp(field: &str, value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if field == "metadata" && map.get("creationTimestamp") == Some(&Value::Null) {
+                map.remove("creationTimestamp");
+            }
+            map.iter_mut().for_each(|(field, value)| without_timestamp(field, value));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| without_timestamp("", item)),
+        _ => {}
+    }
 }
 
 /// Puts the content of kinds right that server-side apply would make a trap of.

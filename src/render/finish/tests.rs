@@ -152,12 +152,35 @@ fn what_server_side_apply_would_make_a_trap_of_is_put_right() {
     let role = json!({"aggregationRule": {"clusterRoleSelectors": []}, "rules": [{"verbs": ["*"]}]});
     let role = json_of(&finish(object("rbac.authorization.k8s.io/v1", "ClusterRole", role)).unwrap());
     assert_eq!(role.get("rules"), None);
-    let dry_run =
-        object("apps/v1", "Deployment", json!({"metadata": {"creationTimestamp": null}, "status": {"replicas": null}}));
-    let dry_run = json_of(&finish(dry_run).unwrap());
-    assert_eq!((dry_run.get("status"), dry_run["metadata"].get("creationTimestamp")), (None, None));
     let replace = object("v1", "ConfigMap", json!({"metadata": {"annotations": {REPLACE: "immutable"}}}));
     assert!(finish(replace).unwrap().replace_immutable);
+}
+
+#[test]
+fn what_kubectl_writes_of_a_dry_run_is_taken() {
+    // kubectl create deployment a --image=b --dry-run=client -o yaml, and a StatefulSet and a CronJob as they are written so.
+    let empty = json!({"creationTimestamp": null});
+    let template = |labels: &Value| {
+        let mut metadata = empty.clone();
+        metadata["labels"] = labels.clone();
+        json!({"metadata": metadata, "spec": {"containers": [{"image": "b", "name": "b", "resources": {}}]}})
+    };
+    let labels = json!({"app": "a"});
+    for spec in [
+        json!({"replicas": 1, "selector": {"matchLabels": labels}, "strategy": {}, "template": template(&labels)}),
+        json!({"template": template(&labels), "volumeClaimTemplates": [{"metadata": empty, "spec": {"resources": {}}, "status": {}}]}),
+        json!({"schedule": "@daily", "jobTemplate": {"metadata": empty, "spec": {"template": template(&labels)}}}),
+    ] {
+        let mut written = object("apps/v1", "Deployment", json!({"metadata": empty, "spec": spec, "status": {}}));
+        let taken = json_of(&finish(written.clone()).unwrap());
+        assert!(taken.get("status").is_none() && taken["metadata"].get("creationTimestamp").is_none());
+        let written: Value =
+            written["spec"].take().to_string().replace("\"creationTimestamp\":null,", "").parse().unwrap();
+        let written: Value = written.to_string().replace("\"creationTimestamp\":null", "").parse().unwrap();
+        assert_eq!(taken["spec"], written, "all the rest is as it was");
+    }
+    let by_hand = object("apps/v1", "Deployment", json!({"spec": {"creationTimestamp": null}}));
+    assert_eq!(finish(by_hand).unwrap_err().problem, Problem::Null("spec.creationTimestamp".to_owned()));
 }
 
 #[test]
