@@ -45,6 +45,9 @@ use crate::source::{EntryKind, Snapshot, context};
 use cache::Plain;
 use images::Applied;
 
+/// The file that makes a directory a chart, whatever else is in it.
+const CHART: &str = "Chart.yaml";
+
 /// Reads one kind of source and hands its objects to a [`Collector`].
 pub trait Renderer {
     /// Renders the environment's path. The answer is what was read: it decides when the render is made anew.
@@ -112,7 +115,7 @@ fn detect(snapshot: &Snapshot, spec: &EnvironmentSpec) -> Result<Box<dyn Rendere
     }
     let entries = snapshot.list(path)?;
     let has = |names: &[&str]| entries.iter().any(|(name, _)| names.contains(&name.as_str()));
-    if has(&["Chart.yaml"]) {
+    if has(&[CHART]) {
         return Ok(Box::new(helm::Helm));
     }
     if !spec.values.is_empty() {

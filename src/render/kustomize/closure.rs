@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::error::KustomizeError;
 use super::references::{Reference, Want, forbidden, plugin_references, references};
 use crate::model::{CommitId, Reads};
+use crate::render::CHART;
 use crate::render::error::RenderError;
 use crate::render::yaml::{self, Budget, Notation};
 use crate::source::{Entry, EntryKind, Snapshot};
@@ -32,6 +33,8 @@ impl Closure {
     /// The closure of the kustomization in a directory.
     pub(super) fn of(snapshot: &Snapshot, directory: &str) -> Result<Self, RenderError> {
         let mut closure = Self::default();
+        // With it, the directory is a chart.
+        closure.look(snapshot, &join(directory, CHART))?;
         let mut waiting = vec![directory.to_owned()];
         while let Some(directory) = waiting.pop() {
             if closure.directories.insert(directory.clone()) {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::render::tests::{LINK, TestRepository, program, render_with, spec};
-use crate::render::{Cache, Kustomize, Rendered, Tools};
+use crate::render::{Cache, Kustomize, RenderError, Rendered, Tools};
 use crate::source::Snapshot;
 
 fn tools() -> Option<Tools> {
@@ -52,6 +52,25 @@ fn only_a_change_in_the_closure_is_built() {
     assert!(matches!(at(&[("base/a.yaml", MAP), ("base/other.yaml", "x"), ("m/x.txt", "x")]), Ok(Rendered::Same(_))));
     assert!(matches!(at(&[("base/a.yaml", &MAP.replace("key: x", "key: z"))]), Ok(Rendered::New(_))));
     assert!(at(&[("base/a.yaml", MAP), ("m/Kustomization", "")]).is_err(), "a file that came into being counts");
+}
+
+#[test]
+fn what_an_environment_is_is_looked_at_with_every_commit() {
+    let Some(tools) = tools() else { return };
+    let repository = TestRepository::new();
+    let mut cache = Cache::default();
+    let mut at = |files: &[(&str, &str)]| render_with(&repository.commit(files), &spec(json!({})), &tools, &mut cache);
+    let (kustomization, map) = (("m/kustomization.yaml", "resources: [a.yaml]\n"), ("m/a.yaml", MAP));
+    assert!(matches!(at(&[kustomization, map]), Ok(Rendered::New(_))));
+    // The tools have no helm: whoever asks for it has seen that this is a chart.
+    let chart = at(&[kustomization, map, ("m/Chart.yaml", "apiVersion: v2\nname: web\nversion: 0.1.0\n")]);
+    assert!(matches!(chart, Err(RenderError::Helm(_))), "{chart:?}");
+    assert!(matches!(at(&[kustomization, map]), Ok(Rendered::Same(_) | Rendered::New(_))));
+    assert!(matches!(at(&[map]), Ok(Rendered::New(_) | Rendered::Same(_))), "a directory");
+    assert!(matches!(at(&[map, ("m/Chart.yaml", "name: web\n")]), Err(RenderError::Helm(_))));
+    assert!(matches!(at(&[map]), Ok(_)));
+    let broken = at(&[map, ("m/kustomization.yaml", "nonsense: [a]\n")]);
+    assert!(matches!(broken, Err(RenderError::Kustomize(_))), "{broken:?}");
 }
 
 #[test]
