@@ -24,6 +24,15 @@ impl Position {
         Self::new(lines + 1, column + 1)
     }
 
+    /// The place after this text, which begins here.
+    pub(super) fn after(self, text: &str) -> Self {
+        let narrow = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        let lines = narrow(text.bytes().filter(|byte| *byte == b'\n').count());
+        let last = text.rsplit('\n').next().unwrap_or_default();
+        let start = if lines > 0 { Self::START.column } else { self.column };
+        Self { line: self.line.saturating_add(lines), column: start.saturating_add(narrow(last.chars().count())) }
+    }
+
     pub(super) fn new(line: usize, column: usize) -> Self {
         let narrow = |number| u32::try_from(number).unwrap_or(u32::MAX);
         Self { line: narrow(line), column: narrow(column) }

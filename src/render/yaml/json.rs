@@ -14,13 +14,15 @@ pub(super) fn documents(text: &str, budget: &mut Budget) -> Result<Vec<Document>
     budget.value(weight(text)).map_err(|problem| problem.at(Position::START))?;
     let mut documents = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Strict>();
-    let mut offset = 0;
+    // Where the last value ended: no text is counted twice.
+    let (mut offset, mut place) = (0, Position::START);
     while let Some(next) = stream.next() {
         let Strict(value) = next.map_err(|error| problem(&error))?;
-        let rest = text.get(offset..).unwrap_or_default();
-        let start = Position::of_byte(text.as_bytes(), offset + (rest.len() - rest.trim_start().len()));
+        let read = text.get(offset..stream.byte_offset()).unwrap_or_default();
+        let (before, own) = read.split_at(read.len() - read.trim_start().len());
+        let start = place.after(before);
         budget.document().map_err(|problem| problem.at(start))?;
-        offset = stream.byte_offset();
+        (offset, place) = (stream.byte_offset(), start.after(own));
         let index = u32::try_from(documents.len() + 1).unwrap_or(u32::MAX);
         if !value.is_null() {
             documents.push(Document { line: start.line, index, value });

@@ -157,6 +157,19 @@ fn documents_know_their_line_and_number() {
     let found = documents(b"\n{\"a\": 1}\n\n{\"b\": 2}", Notation::Json).unwrap();
     let places: Vec<_> = found.iter().map(|document| (document.line, document.index)).collect();
     assert_eq!(places, [(2, 1), (4, 2)]);
+    let limits = budget::Limits { documents: 2, ..Default::default() };
+    let too_many = read("{\"ä\":\n1} 2\t{}".as_bytes(), Notation::Json, &mut Budget::new(limits)).unwrap_err();
+    assert_eq!(too_many.at, Position::new(2, 6));
+}
+
+#[test]
+fn a_stream_of_json_is_read_once() {
+    // Counting from the start for each of them would read 60 GB.
+    let stream = format!("{{\"a\":\"{}\"}} ", "x".repeat(300)).repeat(20_000);
+    let start = std::time::Instant::now();
+    let found = documents(stream.as_bytes(), Notation::Json).unwrap();
+    assert_eq!((found.len(), found[19_999].line), (20_000, 1));
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]
