@@ -65,10 +65,10 @@ fn what_an_environment_is_is_looked_at_with_every_commit() {
     // The tools have no helm: whoever asks for it has seen that this is a chart.
     let chart = at(&[kustomization, map, ("m/Chart.yaml", "apiVersion: v2\nname: web\nversion: 0.1.0\n")]);
     assert!(matches!(chart, Err(RenderError::Helm(_))), "{chart:?}");
-    assert!(matches!(at(&[kustomization, map]), Ok(Rendered::Same(_) | Rendered::New(_))));
-    assert!(matches!(at(&[map]), Ok(Rendered::New(_) | Rendered::Same(_))), "a directory");
+    assert!(at(&[kustomization, map]).is_ok());
+    assert!(at(&[map]).is_ok(), "a directory");
     assert!(matches!(at(&[map, ("m/Chart.yaml", "name: web\n")]), Err(RenderError::Helm(_))));
-    assert!(matches!(at(&[map]), Ok(_)));
+    assert!(at(&[map]).is_ok());
     let broken = at(&[map, ("m/kustomization.yaml", "nonsense: [a]\n")]);
     assert!(matches!(broken, Err(RenderError::Kustomize(_))), "{broken:?}");
 }
