@@ -2,26 +2,10 @@
 
 use serde_json::Value;
 
-use crate::model::secret::Redactor;
+use crate::model::secret::{Redactor, sounds_secret};
 
-/// Words in a key that make everything below it secret. Too many rather than too few: only error texts are masked.
-const SECRET: [&str; 15] = [
-    "auth",
-    "cert",
-    "conn",
-    "credential",
-    "database",
-    "dsn",
-    "key",
-    "pass",
-    "private",
-    "pwd",
-    "salt",
-    "secret",
-    "token",
-    "url",
-    "webhook",
-];
+/// Words in a key that make everything below it secret, beside those that do so anywhere. Too many rather than too few: only error texts are masked.
+const MORE: [&str; 7] = ["cert", "conn", "database", "key", "salt", "url", "webhook"];
 
 /// A redactor for the texts under keys that sound secret.
 pub(super) fn redactor<'v>(values: impl IntoIterator<Item = &'v Value>) -> Redactor {
@@ -36,7 +20,7 @@ fn collect(value: &Value, secret: bool, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                collect(value, secret || sounds_secret(key), found);
+                collect(value, secret || may_be_secret(key), found);
             }
         }
         Value::Array(items) => items.iter().for_each(|item| collect(item, secret, found)),
@@ -50,9 +34,9 @@ fn collect(value: &Value, secret: bool, found: &mut Vec<String>) {
     }
 }
 
-fn sounds_secret(key: &str) -> bool {
-    let key = key.to_lowercase();
-    SECRET.iter().any(|word| key.contains(word))
+fn may_be_secret(key: &str) -> bool {
+    let lower = key.to_lowercase();
+    sounds_secret(key) || MORE.iter().any(|word| lower.contains(word))
 }
 
 #[cfg(test)]
