@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::path::is_inside;
+
 /// The whole of `plumb.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -117,14 +119,6 @@ fn is_path_component(part: &str) -> bool {
     part.starts_with(is_alphanumeric)
         && part.ends_with(is_alphanumeric)
         && part.split(is_alphanumeric).all(is_separator)
-}
-
-/// Whether a path of a user's document stays inside the repository: relative, without `..`, backslash or NUL, and not empty.
-pub fn is_inside(path: &str) -> bool {
-    !path.is_empty()
-        && !path.starts_with('/')
-        && !path.contains(['\\', '\0'])
-        && path.split('/').all(|part| part != "..")
 }
 
 impl PlumbFile {

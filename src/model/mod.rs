@@ -17,6 +17,7 @@ pub mod live;
 pub mod manifest;
 pub mod marks;
 pub mod outcome;
+pub mod path;
 pub mod scrub;
 pub mod secret;
 

@@ -9,7 +9,8 @@ use super::error::{RenderError, source_failure, yaml_failure};
 use super::finish;
 use super::yaml::{self, Position, Problem, Typed, YamlError};
 use crate::model::environment::OWN_ANNOTATIONS;
-use crate::model::images::{PlumbFile, is_inside};
+use crate::model::images::PlumbFile;
+use crate::model::path::is_inside;
 use crate::model::{CommitId, EnvironmentSpec, Failure, GroupKind, Origin, Stage};
 use crate::source::{Entry, EntryKind, Snapshot, SourceError};
 

@@ -11,6 +11,7 @@ use super::error::RenderError;
 use super::finish::Draft;
 use super::request::Request;
 use super::yaml::{self, Notation};
+use crate::model::path::{join, normal};
 use crate::model::{EnvironmentSpec, Origin, Reads};
 use crate::source::{Entry, EntryKind, Snapshot};
 
@@ -73,7 +74,7 @@ fn walk(request: &Request<'_>, directory: &str, depth: usize, files: &mut Vec<Fi
         return Err(too_many("directories inside each other", DEPTH));
     }
     for (name, entry) in request.snapshot.list(directory)? {
-        let path = if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") };
+        let path = join(directory, &name);
         if name.starts_with('.') || matches!(&*path, ENVIRONMENTS | PLUMB_FILE) {
             continue;
         }
@@ -94,9 +95,4 @@ fn walk(request: &Request<'_>, directory: &str, depth: usize, files: &mut Vec<Fi
         }
     }
     Ok(())
-}
-
-/// The path without `.` and doubled slashes, so that a file has one name; the root is empty.
-pub(super) fn normal(path: &str) -> String {
-    path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }

@@ -39,7 +39,8 @@ pub use own::check as check_own_definition;
 pub use process::ProcessError;
 pub use request::{Kustomize, Rendered, Request, Tools};
 
-use crate::model::images::{Image, is_inside};
+use crate::model::images::Image;
+use crate::model::path::is_inside;
 use crate::model::{Desired, EnvironmentSpec, Reads};
 use crate::source::{EntryKind, Snapshot, context};
 use cache::Plain;

@@ -7,12 +7,14 @@
 
 use std::collections::HashMap;
 
+use super::snapshot::{LFS_BYTES, is_lfs_pointer};
 use super::{Entry, EntryKind, Snapshot, SourceError};
 use crate::build::dockerfile::DockerfileError;
 use crate::build::ignore::{Ignore, IgnoreError, Matched};
 use crate::build::tag::{self, Entries, Mode};
 use crate::model::CommitId;
 use crate::model::images::ImageSource;
+use crate::model::path::{join, normal, stays_inside};
 
 mod tar;
 
@@ -21,9 +23,6 @@ pub use tar::{CHUNK, stream};
 /// The largest file of a context, in bytes. One at a time is held in memory, and twice while git's library reads it: plumb's pod, with 256 MiB, has
 /// to live through whatever is pushed.
 pub const FILE_LIMIT: u64 = 64 << 20;
-/// What every pointer of git-lfs begins with, and how long one may be.
-const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
-const LFS_BYTES: u64 = 1024;
 /// Directories inside each other.
 const DEPTH: usize = 256;
 const IGNORE_FILE: &str = ".dockerignore";
@@ -183,7 +182,7 @@ impl Context {
             if size > limit {
                 return Err(ContextError::TooLarge { path, size, limit });
             }
-            if size <= LFS_BYTES && snapshot.whole(&path, entry.id)?.content().starts_with(LFS) {
+            if size <= LFS_BYTES && is_lfs_pointer(snapshot.whole(&path, entry.id)?.content()) {
                 return Err(ContextError::Lfs(path));
             }
         }
@@ -250,7 +249,7 @@ impl Walk<'_> {
     fn link(&self, path: &str, entry: &Entry) -> Result<(), ContextError> {
         let whole = join(self.context, path);
         let target = self.snapshot.blob(&whole, entry)?;
-        let inside = std::str::from_utf8(&target).is_ok_and(|target| stays_inside(path, target));
+        let inside = std::str::from_utf8(&target).is_ok_and(|target| stays_inside("", path, target));
         if inside {
             return Ok(());
         }
@@ -282,30 +281,6 @@ impl Known {
     pub fn sweep(&mut self) {
         self.digests = std::mem::take(&mut self.used);
     }
-}
-
-/// The path without `.` and doubled slashes; the root is empty.
-fn normal(path: &str) -> String {
-    path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
-}
-
-fn join(directory: &str, name: &str) -> String {
-    match (directory, name) {
-        ("", name) => name.to_owned(),
-        (directory, "") => directory.to_owned(),
-        (directory, name) => format!("{directory}/{name}"),
-    }
-}
-
-/// Whether a link of the context leads to something in it. `..` may stand at the beginning only: after a name, which may be another
-/// link, the text would not tell where it leads.
-fn stays_inside(path: &str, target: &str) -> bool {
-    if target.is_empty() || target.starts_with('/') || target.contains('\0') {
-        return false;
-    }
-    let target: Vec<&str> = target.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    let up = target.iter().take_while(|part| **part == "..").count();
-    up <= path.matches('/').count() && target.iter().skip(up).all(|part| *part != "..")
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub use layout::Trust;
 pub use look::look;
 pub use remote::RemoteError;
 pub use settings::{Credentials, SecretSource, SourceSettings};
-pub use snapshot::{BLOB_LIMIT, Entry, EntryKind, Snapshot};
+pub use snapshot::{BLOB_LIMIT, Entry, EntryKind, Snapshot, is_lfs_pointer};
 pub use store::Store;
 pub use url::{RemoteUrl, RepositoryUrl, Scheme, UrlError};
 pub use watch::{SourceState, watch};

@@ -7,6 +7,14 @@ use crate::model::CommitId;
 /// The largest file that is read, in bytes. A Kubernetes object is at most 1.5 MiB in etcd; a chart's packed dependency may be larger.
 pub const BLOB_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// What a pointer of git-lfs is never longer than.
+pub(super) const LFS_BYTES: u64 = 1024;
+
+/// Whether a file is a pointer of git-lfs: what it points to is not in git.
+pub fn is_lfs_pointer(content: &[u8]) -> bool {
+    content.len() as u64 <= LFS_BYTES && content.starts_with(b"version https://git-lfs.github.com/spec/")
+}
+
 /// What a tree entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryKind {

@@ -4,7 +4,8 @@ use std::io::Read as _;
 
 use serde_json::Value;
 
-use super::error::{HelmError, in_repository};
+use super::error::HelmError;
+use crate::model::path::join;
 use crate::render::error::RenderError;
 use crate::render::yaml::{self, Budget, Notation};
 use crate::source::{EntryKind, Snapshot};
@@ -30,7 +31,7 @@ impl Chart {
 const DEPTH: usize = 10;
 
 fn check(snapshot: &Snapshot, path: &str, depth: usize, values: &mut Vec<Value>) -> Result<String, RenderError> {
-    let file = |name: &str| in_repository(path, name).to_string();
+    let file = |name: &str| join(path, name);
     let chart = document(snapshot, &file("Chart.yaml"))?.unwrap_or_default();
     let name = chart.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     values.extend(document(snapshot, &file("values.yaml"))?);

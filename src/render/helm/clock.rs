@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use super::chart::unpacked;
-use super::error::in_repository;
+use crate::model::path::join;
 use crate::render::error::RenderError;
 use crate::render::yaml::FILE_BYTES;
 use crate::source::{EntryKind, Snapshot};
@@ -19,7 +19,7 @@ const WORDS: [&str; 8] =
 /// Whether a file of the chart mentions one of them, be it in a branch that is never rendered.
 pub(super) fn mentioned(snapshot: &Snapshot, path: &str) -> Result<bool, RenderError> {
     for (name, entry) in snapshot.list(path)? {
-        let file = in_repository(path, &name);
+        let file = join(path, &name);
         let found = match entry.kind {
             EntryKind::Tree => mentioned(snapshot, &file)?,
             EntryKind::File | EntryKind::Executable => {

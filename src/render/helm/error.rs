@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::path::join;
 use crate::model::{Failure, Origin, Stage};
 use crate::render::yaml::YamlError;
 
@@ -101,13 +102,8 @@ pub(super) fn template_in(message: &str, chart: &str, path: &str) -> Option<Orig
         let mut parts = inside.split(':');
         let file = parts.next().filter(|file| file.contains('.'))?;
         let line = parts.next().and_then(|line| line.parse().ok()).unwrap_or(0);
-        Some(Origin { file: in_repository(path, file), line, document: 0 })
+        Some(Origin { file: join(path, file).into(), line, document: 0 })
     })
-}
-
-/// A file of the chart as a file of the repository.
-pub(super) fn in_repository(path: &str, file: &str) -> Arc<str> {
-    if path.is_empty() { file.into() } else { format!("{path}/{file}").into() }
 }
 
 #[cfg(test)]

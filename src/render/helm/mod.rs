@@ -19,13 +19,13 @@ pub use error::HelmError;
 
 use super::Renderer;
 use super::collect::Collector;
-use super::directory::normal;
 use super::error::RenderError;
 use super::finish::{Draft, Nulls};
 use super::materialise::Workshop;
 use super::process::{self, Ended, ProcessError};
 use super::request::Request;
 use super::yaml::{self, Budget, Notation};
+use crate::model::path::{join, normal};
 use crate::model::secret::Redactor;
 use crate::model::{EnvironmentSpec, Origin, Reads};
 use crate::source::Snapshot;
@@ -168,7 +168,7 @@ fn sources(output: &str, chart: &Chart, path: &str) -> Vec<(usize, Arc<str>)> {
     for (number, line) in output.lines().enumerate() {
         if let (true, Some(source)) = (after_marker, line.strip_prefix("# Source: ")) {
             let file = source.strip_prefix(&*chart.name).and_then(|file| file.strip_prefix('/')).unwrap_or(source);
-            sources.push((number, error::in_repository(path, file)));
+            sources.push((number, join(path, file).into()));
         }
         after_marker = line == "---";
     }

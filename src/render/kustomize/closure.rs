@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::error::KustomizeError;
 use super::references::{Reference, Want, forbidden, plugin_references, references};
+use crate::model::path::join;
 use crate::model::{CommitId, Reads};
 use crate::render::CHART;
 use crate::render::error::RenderError;
@@ -177,10 +178,6 @@ pub(super) fn resolve(directory: &str, entry: &str) -> Option<String> {
         }
     }
     Some(parts.join("/"))
-}
-
-fn join(directory: &str, name: &str) -> String {
-    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
 }
 
 fn shown(directory: &str) -> String {

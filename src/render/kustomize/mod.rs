@@ -19,13 +19,13 @@ pub use error::KustomizeError;
 
 use super::Renderer;
 use super::collect::Collector;
-use super::directory::normal;
 use super::error::RenderError;
 use super::finish::Draft;
 use super::materialise::Workshop;
 use super::process;
 use super::request::{self, Request};
 use super::yaml::{self, Budget, Notation};
+use crate::model::path::normal;
 use crate::model::secret::Redactor;
 use crate::model::{EnvironmentSpec, Origin, Reads};
 use crate::source::Snapshot;
