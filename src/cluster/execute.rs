@@ -24,7 +24,7 @@ use crate::model::environment::Propagation;
 use crate::model::kinds::{KindInfo, Kinds, Lookup};
 use crate::model::live::ResourceVersion;
 use crate::model::{Failure, GroupKind, Live, Manifest, ObjectKey, Stage};
-use crate::plan::{Action, Plan, Step, order};
+use crate::plan::{Action, Plan, Precondition, Step, order, propagation};
 
 /// How long it is waited, in milliseconds, for an API server to take a definition up.
 const PAUSES: [u64; 4] = [50, 200, 800, 2000];
@@ -38,7 +38,7 @@ pub struct Executor<'a> {
     pub cluster: &'a Cluster,
     /// Who writes.
     pub writer: Writer<'a>,
-    /// How dependents are deleted.
+    /// How dependents are deleted where something runs ([`propagation::of`]).
     pub propagation: Propagation,
     /// Turns true when a newer commit has passed its gates, or plumb shuts down.
     pub stop: &'a channel::Receiver<bool>,
@@ -144,7 +144,7 @@ impl Executor<'_> {
         }
         let mut answer = match (&step.action, &step.precondition) {
             (Action::Replace, Some(precondition)) => {
-                self.writer.delete(&step.key, info, precondition, self.propagation).await?;
+                self.delete(step, info, precondition).await?;
                 self.wait_gone(manifest, info, &precondition.uid).await?;
                 let made = self.writer.apply(&manifest.as_made(), info, None, true).await?;
                 self.give_away(manifest, info, made).await?
@@ -303,7 +303,12 @@ impl Executor<'_> {
         let (Some(info), Some(precondition)) = (kinds.preferred(&step.key.kind), &step.precondition) else {
             return (step, Ok(()));
         };
-        (step, self.writer.delete(&step.key, info, precondition, self.propagation).await)
+        (step, self.delete(step, info, precondition).await)
+    }
+
+    async fn delete(&self, step: &Step, info: &KindInfo, precondition: &Precondition) -> Result<(), ClusterError> {
+        let propagation = propagation::of(&step.key.kind, self.propagation);
+        self.writer.delete(&step.key, info, precondition, propagation).await
     }
 }
 

@@ -19,12 +19,11 @@ mod stateful_set;
 #[cfg(test)]
 mod tests;
 
-use std::sync::LazyLock;
-
 pub use object::Object;
 
 use crate::model::health::Status;
-use crate::model::{GroupKind, Health, Kinds};
+use crate::model::kinds::is_builtin;
+use crate::model::{GroupKind, Health};
 
 type Rule = fn(&Object) -> Health;
 
@@ -43,16 +42,14 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("batch", "Job", job::assess),
 ];
 
-/// The stable built-in kinds. One that is not in [`RULES`] has nothing in its status that could be waited for.
-static BUILT_IN: LazyLock<Kinds> = LazyLock::new(Kinds::builtin);
-
 fn rule(kind: &GroupKind) -> Option<Rule> {
     RULES.iter().find(|(group, name, _)| kind.is(group, name)).map(|(_, _, rule)| *rule)
 }
 
-/// Whether objects of this kind have to be seen whole: their status says how they are. Of all others, Secrets and ConfigMaps among them, metadata is enough.
+/// Whether objects of this kind have to be seen whole: their status says how they are. Of all others, Secrets and ConfigMaps among them, metadata is enough: a
+/// built-in kind that is not in [`RULES`] has nothing in its status that could be waited for.
 pub fn reads_status(kind: &GroupKind) -> bool {
-    rule(kind).is_some() || BUILT_IN.preferred(kind).is_none()
+    rule(kind).is_some() || !is_builtin(kind)
 }
 
 /// Judges an object. The first rule that matches wins: being deleted, a spec that its controller has not seen yet, the two conditions that kstatus

@@ -196,7 +196,7 @@ pub struct PrunePolicy {
     /// those the environment has.
     #[serde(default)]
     pub budget: Budget,
-    /// How dependents are deleted.
+    /// How dependents are deleted where something runs: workloads and custom resources. Whatever else is built in goes in the background.
     #[serde(default)]
     pub propagation: Propagation,
 }
@@ -211,7 +211,7 @@ impl Default for PrunePolicy {
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]
 pub enum Propagation {
-    /// Dependents first.
+    /// Dependents first: the object stays until its pods are gone.
     #[default]
     Foreground,
     /// The object first.

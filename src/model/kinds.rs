@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::GroupKind;
 
+pub use builtin::is_builtin;
+
 /// What is known of one version of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KindInfo {

@@ -20,6 +20,7 @@ pub mod immutable;
 mod input;
 pub mod order;
 mod place;
+pub mod propagation;
 pub mod show;
 mod standing;
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::ensure;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use crate::harness::{Change, eventually};
+use crate::harness::{Change, Cluster, Program, TestEnv, eventually};
 use crate::scene::{SOON, Scene, config_map, part_of, short};
 
 /// Files with one ConfigMap each.
@@ -227,4 +228,47 @@ async fn an_empty_render_a_missing_path_and_a_deleted_branch_delete_nothing() {
     scene.define("allow: {empty: true}");
     let meant = scene.push([("a.yaml", Change::from("# nothing\n")), ("b.yaml", Change::Remove)]);
     assert_eq!(scene.deployed(meant).await.pruned, 2);
+}
+
+/// The garbage collector may be away, or forget an object for ever: only what may have pods waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_pods_goes_without_the_garbage_collector() {
+    let cluster = Cluster::own();
+    let env = TestEnv::on(cluster.clone(), "collector").await;
+    let scene = Scene::in_env(env, "replace: immutable\nprune: {budget: 100%}").await;
+    let deployments: Api<Deployment> = Api::namespaced(scene.env.admin(), &scene.namespace);
+    let fixed = |value| format!("{}immutable: true\n", config_map("fixed", &[("x", value)]));
+    let web = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: example.org/web}]}
+";
+    let a = config_map("a", &[("x", "1")]);
+    let first = scene.push([("a.yaml", a), ("fixed.yaml", fixed("1")), ("web.yaml", web.to_owned())]);
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let uid = scene.identity("fixed").await.0;
+
+    let control_plane = cluster.control_plane().unwrap();
+    control_plane.pause(Program::ControllerManager);
+    let second =
+        scene.push([("a.yaml", Change::Remove), ("web.yaml", Change::Remove), ("fixed.yaml", fixed("2").into())]);
+    let entry = scene.deployed(second).await;
+    assert_eq!((entry.applied, entry.pruned), (1, 2));
+    let left = scene.config_maps().get_opt("a").await.unwrap();
+    assert!(left.is_none(), "it waits for the garbage collector: {:?}", left.map(|left| left.metadata));
+    assert_ne!(scene.identity("fixed").await.0, uid);
+    let going = deployments.get("web").await.unwrap().metadata;
+    assert_eq!(going.finalizers, Some(vec!["foregroundDeletion".to_owned()]));
+    control_plane.resume(Program::ControllerManager);
+    eventually(SOON, || async {
+        ensure!(deployments.get_opt("web").await?.is_none(), "the Deployment stays");
+        Ok(())
+    })
+    .await;
 }

@@ -103,6 +103,13 @@ const TABLE: &[Row] = &[
     ),
 ];
 
+/// Whether this is one of the stable kinds of a current Kubernetes, in whatever version.
+pub fn is_builtin(kind: &GroupKind) -> bool {
+    let is_its = |name: &&str| name.split_once('/').is_some_and(|(name, _)| *name == *kind.kind);
+    let rows = TABLE.iter().filter(|(group, ..)| *group == &*kind.group);
+    rows.flat_map(|(_, _, namespaced, cluster)| namespaced.iter().chain(*cluster)).any(is_its)
+}
+
 impl Kinds {
     /// The stable kinds of a current Kubernetes.
     pub fn builtin() -> Self {
