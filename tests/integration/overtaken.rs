@@ -93,6 +93,33 @@ async fn a_newer_head_that_is_refused_does_not() {
     scene.deployed(last).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspension_is_seen_while_a_newer_head_is_at_its_gates() {
+    let cluster = Cluster::Own(ControlPlane::start(false).into());
+    let scene = Scene::in_env(TestEnv::on(cluster.clone(), "halt").await, "").await;
+    let first = scene.push([("many.yaml", many("1"))]);
+    let mut plumb = scene.run();
+    scene.deployed(first).await;
+    let second = scene.push([("many.yaml", many("2"))]);
+    scene.begun("2").await;
+    // The newer head's gates need the API server, and wait for it.
+    let control_plane = cluster.control_plane().unwrap();
+    control_plane.pause(Program::ApiServer);
+    let third = scene.push([("many.yaml", many("3"))]);
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    scene.define("suspend: true");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    control_plane.resume(Program::ApiServer);
+    assert_eq!(scene.ended(third).await.outcome, "Suspended");
+    assert_eq!(scene.with_value("3").await, 0, "written although the environment is suspended");
+    assert!(!plumb.log().iter().any(|line| line.contains("deployed") && line.contains(&short(second))));
+    // The head goes through its gates again when the environment goes on.
+    scene.define("");
+    scene.deployed(third).await;
+    plumb.terminate(SOON).await;
+    assert_eq!(scene.with_value("3").await, MANY);
+}
+
 #[tokio::test]
 async fn a_burst_of_pushes_ends_at_the_last() {
     let scene = Scene::new("burst").await;

@@ -56,6 +56,11 @@ impl Task {
             }
             for (head, failure) in refused {
                 self.refuse(head, failure).await;
+            if self.wanted.borrow().definition != self.reconciler.definition {
+                // It passed under another definition than the one that is in force now, which may suspend it.
+                self.course.forget_try(newer);
+                return self.course.restore_now(Instant::now());
+            }
             }
             let Some(newer) = newer else { return };
             // What the older commit wrote changes the plan: decided anew.
@@ -84,19 +89,27 @@ impl Task {
         let reconciler = self.reconciler.clone();
         let (halt, halted) = channel::channel(false);
         let mut writing = std::pin::pin!(reconciler.deploy(prepared, &halted));
+        let mut news = false;
         let (mut newest, mut parents, mut stop) = (self.wanted.clone(), self.parents.clone(), self.stop.clone());
+            // One at a time: of heads that come meanwhile, the newest is next.
+            if gating.is_empty() && newer.is_none() && std::mem::take(&mut news) {
+                let Wanted { definition, head, store, .. } = newest.borrow().clone();
+                let untried =
+                    |head: &CommitId| definition == reconciler.definition && self.course.tried() != Some(*head);
+                if let Some(head) = head.filter(untried) {
+                    self.course.trying(head);
+                    let (reconciler, confirmed) = (reconciler.clone(), reconciler.confirmed_prune());
+                    gating.push(async move { (head, reconciler.gates(&store, head, Mode::Commit, confirmed).await) });
+                }
+            }
         let (mut gating, mut refused, mut newer) = (FuturesUnordered::new(), Vec::new(), None);
         let (deployment, stopped) = loop {
             tokio::select! {
                 ended = &mut writing => break ended,
-                Ok(()) = newest.changed(), if gating.is_empty() && newer.is_none() => {
-                    let Wanted { definition, head, store, .. } = newest.borrow_and_update().clone();
-                    if definition.spec.suspend {
+                Ok(()) = newest.changed() => {
+                    news = true;
+                    if newest.borrow_and_update().definition.spec.suspend {
                         halt.send_replace(true);
-                    } else if let Some(head) = head.filter(|head| definition == reconciler.definition && self.course.tried() != Some(*head)) {
-                        self.course.trying(head);
-                        let (reconciler, confirmed) = (reconciler.clone(), reconciler.confirmed_prune());
-                        gating.push(async move { (head, reconciler.gates(&store, head, Mode::Commit, confirmed).await) });
                     }
                 }
                 Some((head, verdict)) = gating.next() => match verdict {

@@ -321,7 +321,6 @@ impl Task {
         let reconciler = self.reconciler.clone();
         let (halt, halted) = channel::channel(false);
         let (mut newest, mut parents, mut stop) = (self.wanted.clone(), self.parents.clone(), self.stop.clone());
-        newest.mark_unchanged();
         let mut writing = std::pin::pin!(async {
             match write {
                 Write::Back(restoring) => reconciler.put_back(restoring, &halted).await,
