@@ -255,7 +255,11 @@ impl Task {
             peers,
             drift: self.drift_is_seen(),
         };
-        self.course.next(&seen, jitter())
+        let job = self.course.next(&seen, jitter());
+        if seen.head.is_none() {
+            self.cancel_outdated_builds();
+        }
+        job
     }
 
     async fn carry_out(&mut self, job: Job) {
@@ -336,6 +340,9 @@ impl Task {
         if failure.awaited {
             self.waited = true;
             return debug!(environment = %self.reconciler.name, commit = %commit.short(), reason = %failure, "waiting");
+        }
+        if !failure.transient {
+            self.cancel_outdated_builds();
         }
         self.tell_refused(commit, failure).await;
     }

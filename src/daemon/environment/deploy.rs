@@ -30,9 +30,7 @@ impl Task {
         loop {
             let commit = current.desired.commit;
             self.course.passed(commit);
-            // The head's go on while an older commit is restored.
-            let wanted = [commit, self.course.tried().unwrap_or(commit)];
-            self.builds.only(&wanted);
+            self.cancel_outdated_builds();
             if let Some(took) = self.builds.took(commit) {
                 current.built_in(took);
             }
@@ -56,13 +54,13 @@ impl Task {
             }
             for (head, failure) in refused {
                 self.refuse(head, failure).await;
+            }
+            let Some(newer) = newer else { return };
             if self.wanted.borrow().definition != self.reconciler.definition {
                 // It passed under another definition than the one that is in force now, which may suspend it.
                 self.course.forget_try(newer);
                 return self.course.restore_now(Instant::now());
             }
-            }
-            let Some(newer) = newer else { return };
             // What the older commit wrote changes the plan: decided anew.
             match self.prepare(newer, Mode::Commit).await {
                 Some(Ok(Verdict::Passed(next))) => {
@@ -89,8 +87,10 @@ impl Task {
         let reconciler = self.reconciler.clone();
         let (halt, halted) = channel::channel(false);
         let mut writing = std::pin::pin!(reconciler.deploy(prepared, &halted));
-        let mut news = false;
         let (mut newest, mut parents, mut stop) = (self.wanted.clone(), self.parents.clone(), self.stop.clone());
+        let (mut gating, mut refused, mut newer) = (FuturesUnordered::new(), Vec::new(), None);
+        let mut news = false;
+        let (deployment, stopped) = loop {
             // One at a time: of heads that come meanwhile, the newest is next.
             if gating.is_empty() && newer.is_none() && std::mem::take(&mut news) {
                 let Wanted { definition, head, store, .. } = newest.borrow().clone();
@@ -102,8 +102,6 @@ impl Task {
                     gating.push(async move { (head, reconciler.gates(&store, head, Mode::Commit, confirmed).await) });
                 }
             }
-        let (mut gating, mut refused, mut newer) = (FuturesUnordered::new(), Vec::new(), None);
-        let (deployment, stopped) = loop {
             tokio::select! {
                 ended = &mut writing => break ended,
                 Ok(()) = newest.changed() => {
@@ -140,6 +138,7 @@ impl Task {
     pub(super) async fn unchanged(&mut self, commit: CommitId) {
         self.course.passed(commit);
         self.course.written(None, self.planned_beside, Instant::now(), jitter());
+        self.cancel_outdated_builds();
         // A failure that was told does not hold any more, nor that there is no branch; otherwise the cluster is not told, at no request at all.
         if self.missing.told || matches!(self.told, Some((_, Outcome::Failed(_)))) {
             return self.tell_ended(commit, Outcome::Unchanged).await;

@@ -58,8 +58,8 @@ impl Builds {
     }
 
     /// Cancels what was begun for other commits than these.
-    pub(super) fn only(&mut self, commits: &[CommitId]) {
-        self.running.retain(|running| commits.contains(&running.commit));
+    fn only(&mut self, commits: &[Option<CommitId>]) {
+        self.running.retain(|running| commits.contains(&Some(running.commit)));
     }
 
     /// The time that the images of this commit took, if they were built for it; it is told once.
@@ -114,11 +114,73 @@ impl Task {
         }
     }
 
+    /// Cancels what neither the head nor the target waits for. A head that lacks images itself may wait for what an older one began: see [`Self::build`].
+    pub(super) fn cancel_outdated_builds(&mut self) {
+        self.builds.only(&[self.course.tried(), self.course.target()]);
+    }
+
     /// Nothing is built any more.
     pub(super) fn cancel_builds(&mut self) {
         if self.builds.is_under_way() {
             log::builds_cancelled(&self.reconciler.name);
         }
         self.builds.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch as channel;
+
+    use super::*;
+    use crate::daemon::Settings;
+    use crate::daemon::environment::Wanted;
+    use crate::daemon::tests::{definition, repository, shared};
+    use crate::model::Stage;
+
+    /// What is deployed, a head that is being built, and the head after it.
+    const TARGET: CommitId = CommitId::new([1; 20]);
+    const BUILT: CommitId = CommitId::new([2; 20]);
+    const NEWER: CommitId = CommitId::new([3; 20]);
+
+    /// A task that builds for these commits, with the newer head at its gates.
+    fn building(commits: &[CommitId], wanted: channel::Receiver<Wanted>, stop: channel::Receiver<bool>) -> Task {
+        let mut task = Task::new(shared(), Settings::default(), wanted, stop);
+        task.course.inherit(Some(TARGET));
+        task.course.trying(NEWER);
+        for commit in commits {
+            let running = task.builds.tasks.spawn(std::future::pending());
+            task.builds.running.push(Running { commit: *commit, references: HashSet::new(), task: running });
+        }
+        task
+    }
+
+    fn running(task: &Task) -> Vec<CommitId> {
+        task.builds.running.iter().map(|running| running.commit).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_commit_does_not_need_is_not_built_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut wanted = Wanted::new(definition("dev"), None, Some(NEWER), repository(directory.path()));
+        let ((sender, receiver), (_stop, stop)) = (channel::channel(wanted.clone()), channel::channel(false));
+        let task = |commits| building(commits, receiver.clone(), stop.clone());
+
+        let mut unchanged = task(&[TARGET, BUILT]);
+        unchanged.unchanged(NEWER).await; // As a revert.
+        assert_eq!(running(&unchanged), []);
+        let mut refused = task(&[TARGET, BUILT]);
+        refused.refuse(NEWER, Failure::new(Stage::Render, "bad indentation")).await;
+        assert_eq!(running(&refused), [TARGET]);
+        // What may pass by itself says nothing of what the commit needs.
+        let mut later = task(&[TARGET, BUILT]);
+        later.refuse(NEWER, Failure::new(Stage::Plan, "the API server is away").transient()).await;
+        assert_eq!(running(&later), [TARGET, BUILT]);
+
+        wanted.head = None;
+        sender.send_replace(wanted);
+        let mut missing = task(&[TARGET, BUILT]);
+        missing.next();
+        assert_eq!(running(&missing), [TARGET]);
     }
 }
