@@ -51,6 +51,8 @@ pub(super) struct Departure {
     stop: channel::Receiver<bool>,
     changes: channel::Receiver<()>,
     removal: Removal,
+    /// This run has had the claim.
+    had: bool,
     /// The Environment as the last step found it.
     seen: Option<Outline>,
     /// The uids of the objects that were deleted; they may still be seen for a while.
@@ -96,6 +98,7 @@ impl Departure {
             stop,
             changes,
             removal,
+            had: false,
             seen: None,
             going,
             told,
@@ -136,8 +139,10 @@ impl Departure {
         let known = self.parents.borrow_and_update().environments.get(&*self.reconciler.name).cloned();
         let claim = known.as_ref().map(|known| marks::claim(known, me));
         self.seen = known.as_ref().map(|known| outline(known, me));
+        self.had |= claim == Some(Claim::Ours);
         let mut seen = Seen {
             policy: self.removal.definition.spec.deletion_policy,
+            had: self.had,
             released: known.as_ref().is_some_and(|known| marks::released_by(known, me)),
             told: known.as_ref().is_some_and(|known| is_told(known)),
             claim,

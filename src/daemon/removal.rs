@@ -76,6 +76,8 @@ pub(super) struct Seen {
     pub(super) policy: DeletionPolicy,
     /// Whose its Environment is; `None`: there is none.
     pub(super) claim: Option<Claim>,
+    /// This run has had the claim in the course of this removal.
+    pub(super) had: bool,
     /// Nobody's, and this installation was the last to have it.
     pub(super) released: bool,
     /// Its status says that it is removed.
@@ -117,6 +119,8 @@ pub(super) fn next(seen: &Seen) -> Act {
     match seen.policy {
         _ if seen.left == 0 && (ours || told_orphan) && !seen.doubtful => Act::Forget,
         _ if told_orphan => Act::Rest,
+        // Another run took it over: it must not be fought.
+        _ if seen.had && seen.claim == Some(Claim::OtherRun) => Act::Rest,
         _ if !ours => Act::Claim,
         DeletionPolicy::Delete if seen.left > 0 => Act::Delete,
         _ if !seen.told => Act::Tell,
@@ -131,7 +135,7 @@ mod tests {
     use super::*;
 
     fn seen(policy: DeletionPolicy) -> Seen {
-        Seen { policy, claim: Some(Claim::Ours), released: false, told: false, left: 2, doubtful: false }
+        Seen { policy, claim: Some(Claim::Ours), had: false, released: false, told: false, left: 2, doubtful: false }
     }
 
     #[test]
@@ -168,12 +172,30 @@ mod tests {
     }
 
     #[test]
+    fn what_another_run_took_over_is_not_taken_back() {
+        for policy in [DeletionPolicy::Orphan, DeletionPolicy::Delete] {
+            for left in [0, 2] {
+                let lost = Seen { claim: Some(Claim::OtherRun), had: true, left, ..seen(policy) };
+                assert_eq!(next(&lost), Act::Rest);
+                assert_eq!(next(&Seen { had: false, ..lost.clone() }), Act::Claim, "a restart goes on");
+                assert_eq!(
+                    next(&Seen { claim: Some(Claim::Free), released: true, ..lost }),
+                    Act::Claim,
+                    "it was given up"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn whatever_the_policy_nothing_is_done_to_an_environment_of_others() {
         for policy in [DeletionPolicy::Orphan, DeletionPolicy::Delete] {
             for claim in [None, Some(Claim::Theirs("x".to_owned())), Some(Claim::Free)] {
                 for (told, left) in [(false, 0), (true, 0), (false, 2), (true, 2)] {
-                    let seen = Seen { policy, claim: claim.clone(), released: false, told, left, doubtful: false };
-                    assert_eq!(next(&seen), Act::End, "{seen:?}");
+                    for had in [false, true] {
+                        let seen = Seen { claim: claim.clone(), had, told, left, ..seen(policy) };
+                        assert_eq!(next(&seen), Act::End, "{seen:?}");
+                    }
                 }
             }
         }
@@ -184,9 +206,10 @@ mod tests {
         let claims =
             [None, Some(Claim::Free), Some(Claim::Ours), Some(Claim::OtherRun), Some(Claim::Theirs("x".into()))];
         for policy in [DeletionPolicy::Orphan, DeletionPolicy::Delete] {
-            for (claim, bits) in claims.iter().flat_map(|claim| (0..16).map(move |bits| (claim.clone(), bits))) {
-                let (released, told, doubtful, left) = (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0, bits >> 3);
-                let seen = Seen { policy, claim, released, told, left, doubtful };
+            for (claim, bits) in claims.iter().flat_map(|claim| (0..32).map(move |bits| (claim.clone(), bits))) {
+                let (released, told, doubtful) = (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0);
+                let (had, left) = (bits & 8 > 0, bits >> 4);
+                let seen = Seen { policy, claim, had, released, told, left, doubtful };
                 match next(&seen) {
                     Act::Delete => assert!(policy == DeletionPolicy::Delete && seen.claim == Some(Claim::Ours)),
                     Act::Forget => {
