@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch as channel;
 
-use super::{Exit, open};
+use super::{Exit, open, run};
 use crate::config::{ClusterArgs, RepositoryArgs};
 use crate::daemon;
 use crate::model::Environment;
@@ -36,11 +36,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let held = |environment: &Environment| matches!(marks::claim(environment, &shared.instance), Claim::Theirs(_));
     open::enter_environments(&shared, &opened, |environment| !held(environment)).await?;
     let (stop, stopped) = channel::channel(false);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stop.send_replace(true);
-        }
-    });
+    run::stop_by_signal(stop)?;
     let settings = daemon::Settings { take_over: args.take_over, release: true, ..daemon::Settings::default() };
     let definition = Arc::clone(definition);
     let head = opened.heads.branches.get(&definition.spec.branch).copied();

@@ -10,7 +10,7 @@ use plumb::model::Environment;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Change, Plumb, eventually};
+use crate::harness::{Change, Cluster, ControlPlane, Plumb, Program, TestEnv, eventually};
 use crate::scene::{SOON, Scene, config_map, part_of, short};
 
 impl Scene {
@@ -85,6 +85,34 @@ async fn one_plumb_writes_to_an_environment() {
     let fifth = scene.push([("a.yaml", config_map("a", &[("x", "5")]))]);
     later.wait_for_log(|line| line.contains("deployed") && line.contains(&short(fifth)), SOON).await;
     assert!(!taker.log().iter().any(|line| line.contains(&short(fifth))));
+}
+
+/// A CI that cancels its job sends SIGTERM.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_apply_that_is_cancelled_gives_its_claim_up() {
+    let cluster = Cluster::Own(ControlPlane::start(false).into());
+    let scene = Scene::in_env(TestEnv::on(cluster.clone(), "cancel").await, "").await;
+    let many: Vec<_> = (0..400).map(|number| config_map(&format!("m-{number}"), &[("x", "1")])).collect();
+    scene.push([("many.yaml", many.join("---\n"))]);
+    for signal in [Signal::TERM, Signal::INT] {
+        let repository = scene.env.repository().path().to_owned();
+        let mut apply =
+            Plumb::spawn(scene.env.kubeconfig(), ["apply", &scene.name, "--repo", repository.to_str().unwrap()]);
+        eventually(SOON, || async {
+            ensure!(scene.holder().await.is_some(), "not claimed yet");
+            Ok(())
+        })
+        .await;
+        // The API server stands still, so that it can't be done before it is cancelled.
+        let control_plane = cluster.control_plane().unwrap();
+        control_plane.pause(Program::ApiServer);
+        apply.signal(signal);
+        apply.wait_for_log(|line| line.contains("stopping"), SOON).await;
+        control_plane.resume(Program::ApiServer);
+        assert_eq!(apply.wait(SOON).await.code(), Some(1));
+        assert!(apply.output().await.contains("stopped before the end"), "{:?}", apply.log());
+        assert_eq!(scene.holder().await, None);
+    }
 }
 
 #[tokio::test]
