@@ -85,6 +85,21 @@ async fn one_plumb_writes_to_an_environment() {
     let fifth = scene.push([("a.yaml", config_map("a", &[("x", "5")]))]);
     later.wait_for_log(|line| line.contains("deployed") && line.contains(&short(fifth)), SOON).await;
     assert!(!taker.log().iter().any(|line| line.contains(&short(fifth))));
+
+    // A new definition is written by the one that has it; the other knows only the old one, and keeps it to itself.
+    let (before, seen) = (later.log_len(), taker.log_len());
+    scene.define("resync: 1h");
+    let sixth = scene.push([("a.yaml", config_map("a", &[("x", "6")]))]);
+    later.wait_for_log(|line| line.contains("deployed") && line.contains(&short(sixth)), SOON).await;
+    scene.define("resync: 2h");
+    eventually(SOON, || async {
+        let resync = scene.environment().await.unwrap().spec.resync.get();
+        ensure!(resync == Duration::from_secs(7200), "{resync:?}");
+        Ok(())
+    })
+    .await;
+    let told: Vec<_> = taker.log().split_off(seen).into_iter().chain(later.log().split_off(before)).collect();
+    assert!(!told.iter().any(|line| line.contains("drift")), "{told:#?}");
 }
 
 /// A CI that cancels its job sends SIGTERM.

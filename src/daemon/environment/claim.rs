@@ -87,14 +87,11 @@ impl Task {
     }
 
     async fn claimed(&mut self, known: Option<Arc<Environment>>) -> Result<(), ClusterError> {
-        let (shared, name) = (Arc::clone(&self.reconciler.shared), Arc::clone(&self.reconciler.name));
+        let name = Arc::clone(&self.reconciler.name);
         let caller = self.reconciler.cluster.caller.clone();
         let parent = Parent { caller: &caller, name: &name };
-        if let Some(known) = &known
-            && let Claim::Theirs(holder) = marks::claim(known, &shared.instance)
-            && !self.settings.take_over
-        {
-            return Err(ClusterError::HeldBy { holder });
+        if let Some(known) = &known {
+            self.claim_of(known)?; // Before anything is written, or told.
         }
         let mut now = match known {
             Some(known) if stands(&known, &self.reconciler.definition, self.wanted.borrow().at.as_ref()) => known,
@@ -104,17 +101,24 @@ impl Task {
             }
         };
         self.stood = Some(Arc::clone(&self.reconciler.definition));
-        match marks::claim(&now, &shared.instance) {
-            Claim::Ours => {}
-            // This one had it, and another took it over: it must not be fought.
-            Claim::OtherRun | Claim::Theirs(_) if self.started => return Err(ClusterError::TakenOver),
-            _ => now = self.mark(parent, &now).await?,
+        if self.claim_of(&now)? != Claim::Ours {
+            now = self.mark(parent, &now).await?;
         }
         if !self.started {
             self.started = true;
             self.course.inherit(now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok()));
         }
         self.taken_up(parent, &now).await
+    }
+
+    /// Whose the Environment is; an error if it must be left alone.
+    fn claim_of(&self, environment: &Environment) -> Result<Claim, ClusterError> {
+        match marks::claim(environment, &self.reconciler.shared.instance) {
+            Claim::Theirs(holder) if !self.settings.take_over => Err(ClusterError::HeldBy { holder }),
+            // This one had it, and another took it over: it must not be fought.
+            Claim::OtherRun | Claim::Theirs(_) if self.started => Err(ClusterError::TakenOver),
+            claim => Ok(claim),
+        }
     }
 
     /// Defined again after it was removed: the status must not say any longer that it is.
