@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use crate::model::environment::HistoryEntry;
-use crate::model::{Commit, CommitId};
+use crate::model::{Commit, CommitId, Environment, Stage};
 
 /// One commit of an environment's branch, and how it ended there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -138,6 +138,17 @@ fn derived(outcome: &str, logged: &Logged) -> Line {
         took_ms: BTreeMap::new(),
         with: Vec::new(),
     }
+}
+
+/// The commit that was deployed last, if all of it was written, under the definition that stands now.
+pub fn deployed(environment: &Environment) -> Option<CommitId> {
+    let status = environment.status.as_ref().filter(|s| s.observed_generation == environment.metadata.generation)?;
+    let short = status.short_commit.as_deref()?;
+    let written = |entry: &&HistoryEntry| {
+        let rolled_out = matches!(entry.outcome.as_str(), "Deployed" | "Unchanged");
+        rolled_out || entry.stage.as_deref() == Some(Stage::Health.as_str())
+    };
+    status.history.iter().filter(written).find(|entry| entry.commit.starts_with(short))?.commit.parse().ok()
 }
 
 /// Where a roll-back goes that names no commit.

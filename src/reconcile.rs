@@ -24,6 +24,7 @@ pub mod collection;
 pub mod heal;
 mod health;
 pub mod images;
+mod jobs;
 mod look;
 mod memory;
 mod own;
@@ -131,6 +132,7 @@ impl Reconciler {
         self.shared.peers.rendered(&self.name, PEERS_WITHIN).await;
         self.watch_kinds(&desired, &known).await?;
         let strangers = self.look_around(&desired, &known).await?;
+        self.recall_jobs(store, &desired, &known).await;
         let planned = self.plan(&desired, &known, &strangers, mode, confirmed);
         clock.lap(Stage::Plan);
         let plan = accepted(planned)?;
@@ -161,6 +163,7 @@ impl Reconciler {
         let (desired, known) = self.discover_unknown(store, desired, known).await?;
         self.watch_kinds(&desired, &known).await?;
         let strangers = self.look_around(&desired, &known).await?;
+        self.recall_jobs(store, &desired, &known).await;
         match self.plan(&desired, &known, &strangers, Mode::Commit, confirmed) {
             Planned::Ready(plan) => {
                 Ok(Planned::Ready(self.dry_run(plan, &known, &Former::new(), Mode::Commit).await?.plan))
@@ -202,7 +205,12 @@ impl Reconciler {
         let failure = ended.err().or_else(|| Failure::first_of(std::mem::take(&mut done.failures)));
         let outcome = failure.map_or(Outcome::Deployed, Outcome::Failed);
         let settled = outcome == Outcome::Deployed && !done.stopped;
-        self.memory().settled = settled.then(|| prepared.desired.digest());
+        let mut memory = self.memory();
+        memory.settled = settled.then(|| prepared.desired.digest());
+        if settled {
+            memory.jobs.only(&prepared.desired);
+        }
+        drop(memory);
         (clock.deployment(prepared, &done, outcome), done.stopped)
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::environment::EnvironmentStatus;
 
 fn id(number: u8) -> CommitId {
     CommitId::new([number; 20])
@@ -150,5 +151,39 @@ fn a_commit_that_the_head_came_back_to_was_still_deployed() {
     assert_eq!(
         target(&line, &[(2, "Unchanged"), (3, "Failed"), (2, "Deployed")]),
         Previous::To { target: id(2), deployed: id(2) }
+    );
+}
+
+#[test]
+fn what_stands_is_the_last_commit_that_was_written_wholly_under_the_definition_in_force() {
+    let with = |short: u8, history: &[(u8, &str, Option<&str>)], generations: (i64, i64)| {
+        let entry = |(number, outcome, stage): &(u8, &str, Option<&str>)| HistoryEntry {
+            stage: stage.map(str::to_owned),
+            ..entry(*number, outcome)
+        };
+        let spec = serde_json::json!({"branch": "dev", "namespace": "n", "path": "."});
+        let mut environment = Environment::new("dev", serde_json::from_value(spec).unwrap());
+        environment.metadata.generation = Some(generations.0);
+        environment.status = Some(EnvironmentStatus {
+            short_commit: Some(id(short).short()),
+            observed_generation: Some(generations.1),
+            history: history.iter().map(entry).collect(),
+            ..EnvironmentStatus::default()
+        });
+        deployed(&environment)
+    };
+    assert_eq!(with(1, &[(2, "Failed", Some("dry-run")), (1, "Deployed", None)], (1, 1)), Some(id(1)));
+    assert_eq!(with(1, &[(1, "Suspended", None), (1, "Deployed", None)], (1, 1)), Some(id(1)));
+    assert_eq!(with(1, &[(1, "Failed", Some("health"))], (1, 1)), Some(id(1)), "all of it was written");
+    assert_eq!(with(1, &[(1, "Deployed", None)], (2, 1)), None, "another definition gives it other objects");
+    assert_eq!(with(1, &[(1, "Failed", Some("apply"))], (1, 1)), None, "tried again, and not to the end");
+    assert_eq!(with(1, &[(1, "SupersededBy", None)], (1, 1)), None);
+    assert_eq!(with(1, &[(2, "Deployed", None)], (1, 1)), None, "too long ago");
+    assert_eq!(
+        deployed(&Environment::new(
+            "dev",
+            serde_json::from_value(serde_json::json!({"branch": "dev", "namespace": "n", "path": "."})).unwrap()
+        )),
+        None
     );
 }

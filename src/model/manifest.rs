@@ -96,6 +96,21 @@ impl Manifest {
 
     /// `group/version`, or the version alone for core.
     pub fn api_version(&self) -> String {
+    /// Whether it is a Job that the API server's own controller deletes some time after it has ended: gone is then how it ought to be.
+    pub fn goes_by_itself(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Job {
+            spec: Spec,
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Spec {
+            ttl_seconds_after_finished: Option<serde::de::IgnoredAny>,
+        }
+        let job = || serde_json::from_str::<Job>(self.json.get()).ok();
+        self.key.kind.is("batch", "Job") && job().is_some_and(|job| job.spec.ttl_seconds_after_finished.is_some())
+    }
+
         let group = &self.key.kind.group;
         if group.is_empty() { self.version.to_string() } else { format!("{group}/{}", self.version) }
     }

@@ -222,6 +222,7 @@ fn decision(
         };
     }
     match (standing, claim) {
+        (Standing::Terminating(_), _) if (input.has_run)(manifest) => Decision::Step(Action::Keep, Reason::Ran),
         (Standing::Terminating(_), _) => Decision::Step(Action::Hold, Reason::Terminating),
         (Standing::Ours(live), claim) => {
             if let Claim::Environment(other) = claim {
@@ -256,6 +257,7 @@ fn decision(
         (Standing::Absent | Standing::Lost(_), _) if left_alone(manifest, input) => {
             Decision::Step(Action::Keep, Reason::Drifted)
         }
+        (Standing::Absent, _) if (input.has_run)(manifest) => Decision::Step(Action::Keep, Reason::Ran),
         (Standing::Absent, _) => Decision::Step(Action::Create, Reason::Absent),
         (Standing::Lost(_), _) => Decision::Step(Action::Update, Reason::Drifted),
         (Standing::Free(_), _) => Decision::Step(Action::Adopt, Reason::NotOurs),

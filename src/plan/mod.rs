@@ -120,6 +120,8 @@ pub enum Reason {
     Immutable,
     /// Content and ownership are as they were.
     Unchanged,
+    /// A Job that does not stand, since it has run: making it again would run it again.
+    Ran,
     /// The kind is not served.
     KindNotServed,
     /// It is being deleted: waited for.
@@ -145,6 +147,7 @@ impl Reason {
             Self::Moved => "moved between environments",
             Self::Immutable => "an immutable field changed",
             Self::Unchanged => "unchanged",
+            Self::Ran => "has run, and went by its ttlSecondsAfterFinished",
             Self::KindNotServed => "its kind is not served yet",
             Self::Terminating => "is being deleted",
             Self::NamespaceTerminating => "its namespace is being deleted",

@@ -80,6 +80,10 @@ impl Reconciler {
             for manifest in &target.objects {
                 let Some(touched) = changed.get(&manifest.key) else { continue };
                 let (key, live) = (manifest.key.clone(), members.get(&manifest.key));
+                if memory.jobs.have_run(manifest, live) {
+                    examined.stand.push(key);
+                    continue;
+                }
                 let baseline = match memory.baselines.get(&key) {
                     Some(baseline) if baseline.digest == manifest.digest => baseline,
                     other => {
@@ -124,8 +128,11 @@ impl Reconciler {
         }
         let strangers = self.look_around(&part, &known).await?;
         let mut plan = self.plan_restore(&part, &known, &strangers);
-        let unsure =
-            |step: &&mut Step| matches!(step.action, Action::Keep | Action::Update) && verify.contains(&step.key);
+        let unsure = |step: &&mut Step| {
+            matches!(step.action, Action::Keep | Action::Update)
+                && step.reason != Reason::Ran
+                && verify.contains(&step.key)
+        };
         for step in plan.steps.iter_mut().filter(unsure) {
             (step.action, step.reason) = (Action::Update, Reason::NotVerified); // The dry-run tells.
         }
@@ -202,7 +209,7 @@ impl Reconciler {
 
     /// Remembers what a dry-run found to be as it should be, without a write.
     pub fn remember_verified(&self, gated: &Gated) {
-        self.memory().baselines.extend(gated.verified.iter().cloned());
+        self.memory().know(&gated.verified);
     }
 
     /// Reads drifted objects as they are, and tells what differs and who wrote it.

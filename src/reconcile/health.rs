@@ -10,15 +10,22 @@ use crate::cluster::failure::redactor_of;
 use crate::health::environment::{Finding, Summary};
 use crate::model::scrub::scrub;
 use crate::model::secret::Redactor;
-use crate::model::{CommitId, Desired, ObjectKey};
+use crate::model::{CommitId, Desired, Live, ObjectKey};
 
 impl Reconciler {
     /// How the objects of the target stand at this second since the epoch, without a request. `None`: nothing was deployed in this life.
     pub fn health(&self, now: i64) -> Option<(CommitId, Summary)> {
-        let target = self.memory().target.clone()?;
+        let memory = self.memory();
+        let target = memory.target.clone()?;
+        let well = Live::default();
         let summary = self.cluster.inventory.with_members(&self.part_of, |members| {
-            Summary::of(target.objects.iter().map(|manifest| (&manifest.key, members.get(&manifest.key))), now)
+            let objects = target.objects.iter().map(|manifest| {
+                let live = members.get(&manifest.key);
+                (&manifest.key, if memory.jobs.have_run(manifest, live) { Some(&well) } else { live })
+            });
+            Summary::of(objects, now)
         });
+        drop(memory);
         let summary = match summary.is_current() {
             true => summary,
             false => {

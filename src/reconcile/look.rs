@@ -122,10 +122,14 @@ impl Reconciler {
             }
             let state = standing::namespace(writer, &namespace).await.map_err(planning)?;
             let mut memory = self.memory();
-            match state {
-                Some(state) => _ = memory.namespaces.insert(namespace, state),
-                None => _ = memory.namespaces.remove(&namespace),
-            }
+            let Some(state) = state else {
+                memory.namespaces.remove(&namespace);
+                let run_again = memory.jobs.forget_in(&namespace);
+                drop(memory);
+                self.cluster.inventory.change_again(&self.part_of, run_again.into_iter().map(|key| (key, None)));
+                continue;
+            };
+            memory.namespaces.insert(namespace, state);
         }
         let inventory = &self.cluster.inventory;
         standing::strangers(writer, inventory, desired, &self.part_of, &known.kinds).await.map_err(planning)
@@ -168,6 +172,7 @@ impl Reconciler {
                 desired,
                 kinds: &known.kinds,
                 baseline: &|key| memory.baselines.get(key),
+                has_run: &|manifest| memory.jobs.made(manifest),
                 members,
                 strangers,
                 peers: &peers,

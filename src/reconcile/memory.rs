@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 use super::images::Images;
+use super::jobs::Jobs;
 use super::peers::PeerBook;
 use super::removal::Doubts;
 use crate::cluster::Cluster;
@@ -111,6 +112,8 @@ pub struct Reconciler {
 pub(super) struct Memory {
     /// What was applied, and what the API server made of it.
     pub(super) baselines: HashMap<ObjectKey, Baseline>,
+    /// The Jobs that were made: some of them go by themselves.
+    pub(super) jobs: Jobs,
     /// The namespaces that were seen to stand.
     pub(super) namespaces: HashMap<Arc<str>, NamespaceState>,
     /// The newest resourceVersion written, by kind.
@@ -123,6 +126,14 @@ pub(super) struct Memory {
     pub(super) redactor: Option<(Arc<Desired>, Arc<Redactor>)>,
     /// The content that stands wholly; a commit with the same changes nothing.
     pub(super) settled: Option<Digest>,
+}
+
+impl Memory {
+    /// These were written, or found to stand as they would be written.
+    pub(super) fn know(&mut self, baselines: &[(ObjectKey, Baseline)]) {
+        self.jobs.note(baselines);
+        self.baselines.extend(baselines.iter().cloned());
+    }
 }
 
 impl Reconciler {
@@ -170,8 +181,9 @@ impl Reconciler {
     pub fn forget(&self) {
         let mut memory = self.memory();
         let (written, target) = (std::mem::take(&mut memory.written), memory.target.take());
+        let jobs = std::mem::take(&mut memory.jobs); // What has run has run.
         target.iter().for_each(|target| self.forget_images(target));
-        *memory = Memory { written, target, ..Memory::default() };
+        *memory = Memory { written, target, jobs, ..Memory::default() };
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -108,14 +108,14 @@ impl Reconciler {
                 None => failure,
             }
         }));
-        self.memory().baselines.extend(gated.verified.iter().cloned());
+        self.memory().know(&gated.verified);
         self.remember(done);
     }
 
     /// Remembers what was written.
     pub(super) fn remember(&self, done: &Done) {
         let mut memory = self.memory();
-        memory.baselines.extend(done.baselines.iter().cloned());
+        memory.know(&done.baselines);
         for (kind, version) in &done.written {
             let written = memory.written.entry(kind.clone()).or_default();
             *written = (*written).max(*version);
@@ -161,6 +161,7 @@ impl Reconciler {
         let mut memory = self.memory();
         for key in &done.pruned {
             memory.baselines.remove(key);
+            memory.jobs.forget(key);
         }
     }
 

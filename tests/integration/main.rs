@@ -28,6 +28,7 @@ mod heals;
 mod health;
 mod history;
 mod images;
+mod jobs;
 mod killed;
 mod leave_alone;
 mod node;

@@ -4,6 +4,7 @@ use std::slice::from_ref;
 use std::sync::Arc;
 
 use super::world::*;
+use crate::model::kinds::KindInfo;
 use crate::model::live::ApplyEntry;
 use crate::model::{LeftAlone, Live, ObjectKey};
 use crate::plan::show::PlanView;
@@ -38,6 +39,24 @@ fn ours_is_updated_for_the_reason_that_holds() {
 
     world.cluster.get_mut(&a).unwrap().uid = "made anew by somebody with our marks".into();
     assert_eq!(world.step(&a).reason, Reason::Drifted);
+}
+
+#[test]
+fn a_job_that_has_run_is_not_made_again_until_its_content_changes() {
+    let job = key("batch", "Job", "migrate");
+    let mut world = World::new([manifest(&job, 1)]);
+    world.kinds.add(job.kind.clone(), KindInfo { version: "v1".into(), plural: "jobs".into(), namespaced: true });
+    assert_eq!(world.action(&job), Action::Create);
+    world.ran.insert(job.clone(), manifest(&job, 1).digest);
+    assert_eq!((world.step(&job).action, world.step(&job).reason), (Action::Keep, Reason::Ran));
+    assert!(world.ready().is_settled());
+    // Its controller is deleting it.
+    world.cluster.insert(job.clone(), Live { terminating: true, ..owned_by("dev", "1") });
+    assert_eq!((world.step(&job).action, world.step(&job).reason), (Action::Keep, Reason::Ran));
+    world.objects = vec![manifest(&job, 2)];
+    assert_eq!(world.action(&job), Action::Hold);
+    world.cluster.clear();
+    assert_eq!(world.action(&job), Action::Create);
 }
 
 #[test]
