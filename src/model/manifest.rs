@@ -67,6 +67,8 @@ pub struct Manifest {
     pub digest: Digest,
     /// Whether the object says `plumb.dev/replace: immutable`.
     pub replace_immutable: bool,
+    /// Whether it is a Helm hook that Helm would delete and make again at each upgrade.
+    pub made_anew: bool,
     /// Fields that are others' business, and not in `json`.
     pub left_alone: Option<Arc<LeftAlone>>,
 }
@@ -94,8 +96,6 @@ impl Manifest {
         }
     }
 
-    /// `group/version`, or the version alone for core.
-    pub fn api_version(&self) -> String {
     /// Whether it is a Job that the API server's own controller deletes some time after it has ended: gone is then how it ought to be.
     pub fn goes_by_itself(&self) -> bool {
         #[derive(serde::Deserialize)]
@@ -111,6 +111,8 @@ impl Manifest {
         self.key.kind.is("batch", "Job") && job().is_some_and(|job| job.spec.ttl_seconds_after_finished.is_some())
     }
 
+    /// `group/version`, or the version alone for core.
+    pub fn api_version(&self) -> String {
         let group = &self.key.kind.group;
         if group.is_empty() { self.version.to_string() } else { format!("{group}/{}", self.version) }
     }
@@ -175,6 +177,7 @@ pub struct Desired {
     pub images: Vec<Image>,
     /// What was read.
     pub reads: Reads,
-    /// What a person should know of the definition beside this commit: `ignore` rules that are about nothing, images that nobody uses.
+    /// What a person should know of the definition beside this commit: `ignore` rules that are about nothing, Helm's hooks, images that
+    /// nobody uses.
     pub remarks: Vec<String>,
 }

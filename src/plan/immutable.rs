@@ -104,7 +104,7 @@ pub enum Escalation {
 /// Decides what an update becomes that the API server refused with these causes.
 ///
 /// Only what is ours already is ever replaced. Kinds whose deletion takes data or other objects along are replaced only if the object
-/// itself is annotated: the environment's policy does not reach them.
+/// itself is annotated: neither the environment's policy nor Helm's reaches them.
 pub fn escalate(step: &Step, policy: ReplacePolicy, causes: &[Cause]) -> Escalation {
     let (Some(fields), Some(manifest)) = (immutable_fields(causes), &step.manifest) else {
         return Escalation::NotImmutable;
@@ -120,7 +120,8 @@ pub fn escalate(step: &Step, policy: ReplacePolicy, causes: &[Cause]) -> Escalat
     if step.action != Action::Update {
         return refuse("it is not this environment's yet, so it is not replaced: delete it, or put the field back");
     }
-    let by_policy = policy == ReplacePolicy::Immutable && !ask_kinds::loses_with_it(&step.key.kind);
+    let by_policy = policy == ReplacePolicy::Immutable || manifest.made_anew;
+    let by_policy = by_policy && !ask_kinds::loses_with_it(&step.key.kind);
     if !(by_policy || manifest.replace_immutable) {
         return refuse(
             "put the field back, or annotate the object plumb.dev/replace: immutable to have it deleted and made again",
@@ -132,7 +133,7 @@ pub fn escalate(step: &Step, policy: ReplacePolicy, causes: &[Cause]) -> Escalat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ObjectKey;
+    use crate::model::{Kinds, Manifest, ObjectKey};
     use crate::plan::tests::world::{World, config_map, key, manifest, owned_by};
 
     fn invalid(field: &str, message: &str) -> Cause {
@@ -194,9 +195,15 @@ mod tests {
     }
 
     fn step_of(object: &ObjectKey, annotated: bool) -> Step {
+        step_with(object, |with| with.replace_immutable = annotated)
+    }
+
+    fn step_with(object: &ObjectKey, change: impl FnOnce(&mut Manifest)) -> Step {
         let mut with = (*manifest(object, 1)).clone();
-        with.replace_immutable = annotated;
-        World::new([with.into()]).with(object, owned_by("dev", "1")).step(object)
+        change(&mut with);
+        let mut world = World::new([with.into()]).with(object, owned_by("dev", "1"));
+        world.kinds = Kinds::builtin();
+        world.step(object)
     }
 
     #[test]
@@ -211,6 +218,18 @@ mod tests {
         assert!(!replaces(&step_of(&claim, false), ReplacePolicy::Immutable), "a policy loses no data");
         assert!(replaces(&step_of(&claim, true), ReplacePolicy::Never));
         assert!(replaces(&step_of(&key("apps", "StatefulSet", "db"), false), ReplacePolicy::Immutable));
+    }
+
+    #[test]
+    fn a_helm_hook_is_made_anew_as_helm_would() {
+        let causes = [invalid("spec.template", "{}: field is immutable")];
+        let replaces = |object: &ObjectKey, made_anew| {
+            let step = step_with(object, |with| with.made_anew = made_anew);
+            matches!(escalate(&step, ReplacePolicy::Never, &causes), Escalation::Replace(_))
+        };
+        let job = key("batch", "Job", "migrate");
+        assert!(replaces(&job, true) && !replaces(&job, false));
+        assert!(!replaces(&key("", "PersistentVolumeClaim", "data"), true), "its data is no hook's to lose");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct Plain {
     pub objects: Vec<Arc<Manifest>>,
     /// What the renderer read.
     pub reads: Reads,
-    /// Rules of the definition that are about nothing.
+    /// Rules of the definition that are about nothing, and hooks.
     pub remarks: Vec<String>,
 }
 

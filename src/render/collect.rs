@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::RenderError;
-use super::finish::{Defined, Draft, Finisher, Nulls, Words, defines, expand, is_definition, is_other_hook, leave};
+use super::finish::{
+    Defined, Draft, Finisher, Nulls, Words, defines, expand, is_definition, is_other_hook, leave, remark_on_hooks,
+};
 use super::request::Request;
 use super::yaml::Budget;
 use crate::model::{CommitId, GroupKind, Manifest, ObjectKey, Origin};
@@ -53,7 +55,7 @@ pub struct Collector<'a> {
 /// All that a render yielded.
 pub(super) struct Collected {
     pub objects: Vec<Arc<Manifest>>,
-    /// Rules of the definition that are about nothing.
+    /// Rules of the definition that are about nothing, and hooks.
     pub remarks: Vec<String>,
     pub files: Files,
     /// Whether every file was the same as in the last render, and none is gone.
@@ -141,7 +143,8 @@ impl<'a> Collector<'a> {
         }
         // Last, on all objects together: an autoscaler may stand in any file.
         let left = leave(objects, &self.request.spec.ignore)?;
-        Ok(Collected { objects: left.objects, remarks: left.remarks, files, same })
+        let remarks = left.remarks.into_iter().chain(remark_on_hooks(&left.objects)).collect();
+        Ok(Collected { objects: left.objects, remarks, files, same })
     }
 
     fn finish(&mut self, draft: Draft) -> Result<Arc<Manifest>, RenderError> {

@@ -138,6 +138,46 @@ spec:
 }
 
 #[tokio::test]
+async fn a_helm_hook_with_another_image_is_made_anew() {
+    let scene = Scene::new("hook").await;
+    let job = "apiVersion: batch/v1
+kind: Job
+metadata:
+  name: migrate
+  annotations: {helm.sh/hook: 'pre-install,pre-upgrade', helm.sh/hook-weight: '-5'}
+spec:
+  suspend: true
+  template:
+    spec: {restartPolicy: Never, containers: [{name: job, image: 'example.org/app:{{ .Values.tag }}'}]}
+";
+    let chart = "apiVersion: v2\nname: web\nversion: 0.1.0\n";
+    let a = config_map("a", &[("x", "{{ .Values.x }}")]);
+    let files = [
+        ("Chart.yaml", chart),
+        ("templates/job.yaml", job),
+        ("templates/a.yaml", &a),
+        ("values.yaml", "tag: one\nx: '1'\n"),
+    ];
+    let first = scene.push(files.map(|(file, text)| (file, text.to_owned())));
+    let _plumb = scene.run();
+    scene.deployed(first).await;
+    let api: Api<Job> = Api::namespaced(scene.env.admin(), &scene.namespace);
+    let uid = api.get("migrate").await.unwrap().uid();
+    // What changes nothing of it does not run it again.
+    let second = scene.push([("values.yaml", "tag: one\nx: '2'\n")]);
+    scene.deployed(second).await;
+    assert_eq!(api.get("migrate").await.unwrap().uid(), uid);
+    let third = scene.push([("values.yaml", "tag: two\nx: '2'\n")]);
+    scene.deployed(third).await;
+    let replaced = api.get("migrate").await.unwrap();
+    assert_ne!(replaced.uid(), uid);
+    let image = replaced.spec.unwrap().template.spec.unwrap().containers.remove(0).image;
+    assert_eq!(image.as_deref(), Some("example.org/app:two"));
+    let (code, output) = scene.verb(&["plan", &scene.name]).await;
+    assert!(code == Some(0) && output.contains("hooks are applied with the rest"), "{output}");
+}
+
+#[tokio::test]
 async fn what_is_being_deleted_is_waited_for() {
     let scene = Scene::new("finalizer").await;
     let first = scene.push([("a.yaml", config_map("a", &[("x", "1")])), ("b.yaml", config_map("b", &[("x", "1")]))]);

@@ -45,6 +45,7 @@ pub fn manifest_of(key: &ObjectKey, version: &str, json: serde_json::Value) -> A
         digest: Digest::of(text.as_bytes()),
         json: serde_json::value::RawValue::from_string(text).unwrap(),
         replace_immutable: false,
+        made_anew: false,
         left_alone: None,
     })
 }
@@ -117,9 +118,9 @@ pub struct World {
     pub objects: Vec<Arc<Manifest>>,
     pub cluster: HashMap<ObjectKey, Live>,
     pub baselines: HashMap<ObjectKey, Baseline>,
-    pub peers: OtherHeads,
     /// Jobs that have run, with this content.
     pub ran: HashMap<ObjectKey, Digest>,
+    pub peers: OtherHeads,
     pub namespaces: HashMap<Arc<str>, NamespaceState>,
     pub inventory_complete: bool,
     pub confirmed: Option<CommitId>,
@@ -158,8 +159,8 @@ impl World {
             objects: objects.into_iter().collect(),
             cluster: HashMap::new(),
             baselines: HashMap::new(),
-            peers: OtherHeads::default(),
             ran: HashMap::new(),
+            peers: OtherHeads::default(),
             namespaces: HashMap::from([("todo".into(), NamespaceState::Active)]),
             inventory_complete: true,
             confirmed: None,
@@ -214,8 +215,8 @@ impl World {
             desired: &desired,
             kinds: &self.kinds,
             baseline: &|key| self.baselines.get(key),
-            members: &members,
             has_run: &|manifest| self.ran.get(&manifest.key) == Some(&manifest.digest),
+            members: &members,
             strangers: &strangers,
             peers: &self.peers,
             namespaces: &self.namespaces,

@@ -1,10 +1,14 @@
 //! From documents to single objects: lists are taken apart, and what is no part of a deployment is left out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::model::{GroupKind, Origin};
+use crate::model::{GroupKind, Manifest, Origin};
+
+/// Of many hooks at most this many are named.
+const NAMED: usize = 3;
 
 /// An object as it was read, with its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,15 +53,41 @@ fn list_of(value: &Value) -> Option<Option<String>> {
 ///
 /// Install and upgrade hooks are ordinary objects here.
 pub fn is_other_hook(value: &Value) -> bool {
-    let Some(hook) = value.pointer("/metadata/annotations/helm.sh~1hook").and_then(Value::as_str) else { return false };
     let other = |event: &str| {
         matches!(
             event,
             "test" | "test-success" | "test-failure" | "pre-delete" | "post-delete" | "pre-rollback" | "post-rollback"
         )
     };
-    let mut events = hook.split(',').map(str::trim).filter(|event| !event.is_empty()).peekable();
+    let mut events = words(value, "/metadata/annotations/helm.sh~1hook").peekable();
     events.peek().is_some() && events.all(other)
+}
+
+/// Whether it is a hook that Helm deletes before it makes it again, which is its way unless told otherwise, or as soon as it has succeeded.
+pub(super) fn is_made_anew(value: &Value) -> bool {
+    let mut policies = words(value, "/metadata/annotations/helm.sh~1hook-delete-policy").peekable();
+    let is_deleted = policies.peek().is_none() || policies.any(|policy| policy != "hook-failed");
+    is_deleted && words(value, "/metadata/annotations/helm.sh~1hook").next().is_some()
+}
+
+/// The words of a list in an annotation.
+fn words<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a str> {
+    let list = value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// What there is to know of hooks that run something: Helm would wait for them, one after the other.
+pub fn remark_on_hooks(objects: &[Arc<Manifest>]) -> Option<String> {
+    let runs = |kind: &GroupKind| kind.is("batch", "Job") || kind.is("", "Pod");
+    let hooks =
+        objects.iter().filter(|object| runs(&object.key.kind) && object.json.get().contains("\"helm.sh/hook\":"));
+    let hooks: Vec<String> = hooks.map(|hook| hook.key.to_string()).collect();
+    let named = hooks.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = hooks.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!(", and {more} more"));
+    let more = more.unwrap_or_default();
+    (!hooks.is_empty()).then(|| {
+        format!("Helm's hooks are applied with the rest, in plumb's own order, and nothing waits for them to end: {named}{more}")
+    })
 }
 
 /// Whether it is one of plumb's own definitions: they are read from the configuration branch, not deployed.

@@ -1,6 +1,7 @@
 //! From an object as it was read to one that can be sent: checked, in its namespace, with the environment's label. Pure.
 //!
-//! Helm's install and upgrade hooks are kept as ordinary objects; hooks for tests, deletions and rollbacks are left out ([`expand`]).
+//! Helm's install and upgrade hooks are kept as ordinary objects, that may be made anew as Helm would; hooks for tests, deletions and rollbacks are left out
+//! ([`expand`]).
 
 mod containers;
 mod content;
@@ -21,7 +22,7 @@ use serde_json::{Map, Value};
 pub use containers::{Containers, rewrite};
 pub use content::Nulls;
 pub use error::{ObjectError, Problem};
-pub use expand::{Defined, Draft, defines, expand, is_definition, is_other_hook};
+pub use expand::{Defined, Draft, defines, expand, is_definition, is_other_hook, remark_on_hooks};
 pub use leave::leave;
 
 use crate::model::applyset::PART_OF;
@@ -108,10 +109,11 @@ impl Finisher<'_> {
                 return Err(Problem::Type { field, found: "another word", expected });
             }
         };
+        let made_anew = expand::is_made_anew(&value);
         let json = serialise(&value)?;
         let digest = Digest::of(json.get().as_bytes());
         let (key, origin) = (key.clone(), origin.clone());
-        Ok(Manifest { key, version, origin, json, digest, replace_immutable, left_alone: None })
+        Ok(Manifest { key, version, origin, json, digest, replace_immutable, made_anew, left_alone: None })
     }
 
     fn kind(&mut self, object: &Map<String, Value>) -> Result<(GroupKind, Arc<str>), Problem> {

@@ -250,6 +250,21 @@ fn hooks_of_other_moments_and_definitions_are_left_out() {
     let hook = |events: &str| is_other_hook(&json!({"metadata": {"annotations": {"helm.sh/hook": events}}}));
     assert!(hook("test") && hook("test-success, post-delete") && hook("pre-rollback"));
     assert!(!hook("pre-install") && !hook("test,post-upgrade") && !hook(""));
+    let anew = |annotations: Value| {
+        finish(object("v1", "ConfigMap", json!({"metadata": {"annotations": annotations}}))).unwrap().made_anew
+    };
+    let hook =
+        |policy: &str| anew(json!({"helm.sh/hook": "pre-install, pre-upgrade", "helm.sh/hook-delete-policy": policy}));
+    assert!(
+        anew(json!({"helm.sh/hook": "pre-upgrade"}))
+            && hook("before-hook-creation,hook-failed")
+            && hook("hook-succeeded")
+    );
+    assert!(
+        !hook("hook-failed")
+            && !anew(json!({"a": "b"}))
+            && !anew(json!({"helm.sh/hook-delete-policy": "hook-succeeded"}))
+    );
     assert!(is_definition(&json!({"apiVersion": "plumb.dev/v1alpha1", "kind": "Environment"})));
     assert!(!is_definition(&json!({"apiVersion": "other.dev/v1", "kind": "Environment"})));
 }

@@ -2,7 +2,8 @@
 //!
 //! The release has the environment's name and namespace, versions are those of the cluster, CRDs are part of the output, tests are not, and the
 //! chart is always rendered as if it were installed. The chart is rendered twice: a template with random output would write at every
-//! restart. One that may look at the clock is rendered in two different seconds. Install and upgrade hooks are ordinary objects.
+//! restart. One that may look at the clock is rendered in two different seconds. Install and upgrade hooks are ordinary objects, that are
+//! replaced where Helm would make them anew.
 
 mod chart;
 mod clock;

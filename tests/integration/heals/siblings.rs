@@ -61,6 +61,7 @@ fn manifest(scene: &Scene, yaml: &str) -> Manifest {
         digest: Digest::of(json.as_bytes()),
         json: serde_json::value::RawValue::from_string(json).unwrap(),
         replace_immutable: false,
+        made_anew: false,
         left_alone: None,
     }
 }
