@@ -149,15 +149,16 @@ impl Images {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether each stands. A node's own store is asked each time, since whoever makes room there does so without asking; unless it can't be, and all of
-    /// them were seen to stand. What is known of a registry costs no request.
+    /// Whether each stands. What is known costs no request. A node's own store is asked again for what no environment runs: whoever makes room there
+    /// removes such images without asking. If it can't be asked, what was seen to stand does.
     pub async fn stand(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
         let _none_goes = self.removing.read().await;
         let on_node = self.queue.builder().pull_policy() == PullPolicy::Never;
         let asked: Vec<String> = {
-            let known = self.known();
-            let is_asked = |reference: &&String| on_node || !known.stand.contains(*reference);
-            references.iter().filter(is_asked).cloned().collect()
+            let (known, claims) = (self.known(), self.claims());
+            let runs = |reference: &String| claims.values().any(|claims| claims.target.contains(reference));
+            let is_known = |reference: &String| known.stand.contains(reference) && (!on_node || runs(reference));
+            references.iter().filter(|reference| !is_known(reference)).cloned().collect()
         };
         let answer = if asked.is_empty() { Ok(Vec::new()) } else { self.queue.builder().present(&asked).await };
         let mut known = self.known();

@@ -1,7 +1,7 @@
 //! Before a builder that remembers names, and whose removals wait for the test.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -20,12 +20,15 @@ struct StandIn {
     present: Mutex<HashSet<String>>,
     removals: Semaphore,
     away: AtomicBool,
+    /// How often it was asked what stands.
+    asked: AtomicUsize,
 }
 
 impl StandIn {
     fn new(names: &[&str], removals: usize) -> Self {
         let present = names.iter().map(|name| reference::full(name)).collect();
-        Self { present: Mutex::new(present), removals: Semaphore::new(removals), away: AtomicBool::new(false) }
+        let (away, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self { present: Mutex::new(present), removals: Semaphore::new(removals), away, asked }
     }
 
     fn reached(&self) -> Result<(), BuildError> {
@@ -37,6 +40,7 @@ impl StandIn {
 #[async_trait]
 impl Builder for StandIn {
     async fn present(&self, references: &[String]) -> Result<Vec<bool>, BuildError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.reached()?;
         let present = self.present.lock().unwrap();
         Ok(references.iter().map(|reference| present.contains(&reference::full(reference))).collect())
@@ -136,6 +140,27 @@ async fn what_a_person_removed_from_the_node_is_missing_at_the_next_commit() {
     assert_eq!(lacking("1").await.unwrap().unwrap().references(), HashSet::from(["web:1".to_owned()]));
     behind.away.store(true, Ordering::Relaxed);
     assert!(lacking("1").await.is_err(), "and it is known that it was not");
+}
+
+#[tokio::test]
+async fn what_an_environment_runs_is_known_and_costs_no_request() {
+    let behind = Arc::new(StandIn::new(&["web:1", "web:2"], 0));
+    let reconciler = reconciler(Images::new(behind.clone()));
+    let (first, second) = (desired(&[("web", "1")]), desired(&[("web", "2")]));
+    assert!(reconciler.lacking(&first).await.unwrap().is_none());
+    reconciler.use_images(&first);
+    for _ in 0..3 {
+        assert!(reconciler.lacking(&first).await.unwrap().is_none());
+    }
+    assert_eq!(behind.asked.load(Ordering::Relaxed), 1, "commits with the same images ask nobody");
+    for next in [&second, &first] {
+        assert!(reconciler.lacking(next).await.unwrap().is_none());
+        reconciler.use_images(next);
+    }
+    assert_eq!(behind.asked.load(Ordering::Relaxed), 3, "a revert asks whether the old one still stands");
+    reconciler.forget_images(&first);
+    assert!(reconciler.lacking(&first).await.unwrap().is_none());
+    assert_eq!(behind.asked.load(Ordering::Relaxed), 4, "a resync asks again");
 }
 
 #[tokio::test]
