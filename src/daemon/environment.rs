@@ -160,6 +160,9 @@ impl Task {
     /// Works until it is stopped.
     pub(super) async fn run(mut self) {
         while !self.stopping() {
+            // Also while another run has the claim: as soon as that gives it up, the newest definition is written.
+            let definition = Arc::clone(&self.wanted.borrow().definition);
+            self.take_definition(definition);
             if !self.hold_claim().await {
                 continue; // It waited for a change.
             }
@@ -234,17 +237,23 @@ impl Task {
         self.reconciler.pulse.idle("waiting for events", event).await;
     }
 
-    /// Takes a new definition in, and decides what is to be done.
+    /// Takes a new definition in.
+    fn take_definition(&mut self, definition: Arc<Definition>) {
+        if definition == self.reconciler.definition {
+            return;
+        }
+        let spec = &definition.spec;
+        self.reconciler = self.reconciler.redefined(Arc::clone(&definition));
+        self.reconciler.shared.peers.enter(&self.reconciler.name, spec);
+        self.course.redefined(spec.resync.get());
+        self.health.rollout.redefined(spec.timeout.get());
+        self.look_again();
+    }
+
+    /// Decides what is to be done.
     fn next(&mut self) -> Option<Job> {
         let wanted = self.wanted.borrow_and_update().clone();
-        if wanted.definition != self.reconciler.definition {
-            let spec = &wanted.definition.spec;
-            self.reconciler = self.reconciler.redefined(Arc::clone(&wanted.definition));
-            self.reconciler.shared.peers.enter(&self.reconciler.name, spec);
-            self.course.redefined(spec.resync.get());
-            self.health.rollout.redefined(spec.timeout.get());
-            self.look_again();
-        }
+        self.take_definition(Arc::clone(&wanted.definition));
         let peers = *self.peers.borrow_and_update();
         let seen = Seen {
             now: Instant::now(),
