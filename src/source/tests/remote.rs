@@ -401,7 +401,10 @@ async fn a_file_that_memory_does_not_hold_is_fetched() {
         let mut settings = SourceSettings::new(file_url(&bare).parse().unwrap());
         settings.cache = Path::new(&root).join("cache");
         let mut watched = start_with(settings);
-        watched.until_at("dev", head(&bare, "dev")).await;
+        let fetched = watched.states.wait_for(|state| !matches!(**state, SourceState::Waiting { .. }));
+        // A large file takes its time on a loaded machine.
+        let state = tokio::time::timeout(LIVE * 12, fetched).await.unwrap().unwrap().clone();
+        assert_eq!(at(&state, "dev"), Some(head(&bare, "dev")), "{state:?}");
         return;
     }
     let scratch = Scratch::new();
