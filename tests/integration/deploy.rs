@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use serde::Deserialize as _;
 
-use crate::harness::{AuditLog, Change, Plumb, client, eventually};
+use crate::harness::{AuditLog, Change, Plumb, client};
 use crate::scene::{SOON, Scene, config_map};
 
 /// A file of `deploy/`.
@@ -45,11 +45,7 @@ async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does() {
     let patch = r#"{"data":{"x":"by hand"}}"#;
     scene.kubectl_ok(&["patch", "configmap", "a", "-n", &scene.namespace, "--patch", patch], "").await;
     plumb.wait_for_log(|line| line.contains("drift") && line.contains("ConfigMap"), SOON).await;
-    eventually(SOON, || async {
-        anyhow::ensure!(scene.data("a").await.as_deref() == Some("x=1"), "not put back yet");
-        Ok(())
-    })
-    .await;
+    scene.data_becomes("a", Some("x=1")).await;
     scene.kubectl_ok(&["delete", "secret", "s", "-n", &scene.namespace], "").await;
     plumb.wait_for_log(|line| line.contains("drift") && line.contains("Secret"), SOON).await;
 

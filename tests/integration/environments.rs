@@ -1,6 +1,6 @@
 //! Environments as branches: what a branch may say of its own environment, a branch that goes, a namespace that two want.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use kube::api::{Patch, PatchParams};
 use plumb::model::environment::Condition;
 use serde_json::json;
@@ -32,13 +32,7 @@ impl Scene {
 
     /// Waits until a condition has this status and reason.
     async fn says(&self, type_: &str, status: &str, reason: &str) -> Condition {
-        eventually(SOON, || async {
-            let found = self.environment().await.and_then(|environment| environment.status).context("no status")?;
-            let found = found.conditions.into_iter().find(|condition| condition.type_ == type_).context("none")?;
-            ensure!(found.status == status && found.reason == reason, "{found:?}");
-            Ok(found)
-        })
-        .await
+        self.condition(type_, |condition| condition.status == status && condition.reason == reason).await
     }
 }
 
@@ -162,11 +156,7 @@ async fn a_branch_that_vanishes_prunes_nothing_and_comes_back() {
     let version = scene.environment().await.unwrap().status;
     let edit = Patch::Merge(json!({"data": {"x": "edited"}}));
     scene.config_maps().patch("a", &PatchParams::default(), &edit).await.unwrap();
-    eventually(SOON, || async {
-        ensure!(scene.data("a").await.as_deref() == Some("x=1"), "not put back");
-        Ok(())
-    })
-    .await;
+    scene.data_becomes("a", Some("x=1")).await;
     scene.says("Synced", "Unknown", "BranchMissing").await;
     assert_eq!(version.unwrap().target, Some(first.to_string()));
     assert!(audit.since(mark).await.verb("delete").is_empty());

@@ -2,7 +2,7 @@
 //!
 //! The controllers are real; there is no node. Where a test says that it plays the kubelet it writes the status of pods as a kubelet would.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -13,7 +13,7 @@ use plumb::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
 use serde_json::{Value, json};
 
 use crate::harness::{Plumb, eventually};
-use crate::scene::{SOON, Scene, config_map, short};
+use crate::scene::{SOON, Scene, condition, config_map, short};
 
 fn deployment(name: &str, replicas: u8, version: u8) -> String {
     format!(
@@ -29,19 +29,12 @@ async fn status(scene: &Scene) -> EnvironmentStatus {
 
 /// The condition `Healthy`, as soon as it has this status and its message has all these texts.
 async fn healthy(scene: &Scene, is: &str, texts: &[&str]) -> Condition {
-    eventually(SOON, || async {
-        let status = status(scene).await;
-        let healthy = status.conditions.iter().find(|condition| condition.type_ == "Healthy");
-        let healthy = healthy.with_context(|| format!("no condition in {status:?}"))?;
-        ensure!(healthy.status == is && texts.iter().all(|text| healthy.message.contains(text)), "{healthy:?}");
-        Ok(healthy.clone())
-    })
-    .await
+    let so = |healthy: &Condition| healthy.status == is && texts.iter().all(|text| healthy.message.contains(text));
+    scene.condition("Healthy", so).await
 }
 
 async fn ready(scene: &Scene) -> Condition {
-    let conditions = status(scene).await.conditions;
-    conditions.into_iter().find(|condition| condition.type_ == "Ready").expect("a condition Ready")
+    condition(&status(scene).await, "Ready").cloned().expect("a condition Ready")
 }
 
 fn pods(scene: &Scene) -> Api<Pod> {
@@ -139,7 +132,7 @@ async fn a_rollout_is_followed_until_it_is_ready_with_the_test_as_kubelet() {
         }
     };
     let status = tokio::time::timeout(SOON, first_status).await.expect("a status of the second commit");
-    let healthy_then = status.conditions.iter().find(|condition| condition.type_ == "Healthy").unwrap();
+    let healthy_then = condition(&status, "Healthy").unwrap();
     assert_eq!(healthy_then.status, "Unknown", "{healthy_then:?}");
     healthy(&scene, "Unknown", &["1 of 2 replicas are updated"]).await;
 }

@@ -190,11 +190,7 @@ async fn what_is_being_deleted_is_waited_for() {
     let uid = scene.identity("a").await.0;
 
     let second = scene.push([("a.yaml", config_map("a", &[("x", "2")])), ("b.yaml", config_map("b", &[("x", "2")]))]);
-    eventually(SOON, || async {
-        ensure!(scene.data("b").await.as_deref() == Some("x=2"), "b waits for a");
-        Ok(())
-    })
-    .await;
+    scene.data_becomes("b", Some("x=2")).await; // It does not wait for a.
     let going = maps.get("a").await.unwrap();
     assert_eq!(going.data.unwrap()["x"], "1", "a terminating object was written to");
     maps.patch("a", &PatchParams::default(), &finalizers(json!(null))).await.unwrap();

@@ -47,15 +47,6 @@ impl Scene {
         let lines = history["deployments"].as_array().unwrap().iter();
         lines.map(|line| (text(line, "outcome"), text(line, "subject"))).collect()
     }
-
-    async fn until_data(&self, expected: &str) {
-        eventually(SOON, || async {
-            let data = self.data("a").await;
-            anyhow::ensure!(data.as_deref() == Some(expected), "it is {data:?}");
-            Ok(())
-        })
-        .await;
-    }
 }
 
 fn objects(repository: &Repository) -> usize {
@@ -104,14 +95,14 @@ async fn a_roll_back_deploys_what_stood_before() {
     assert!(said.contains(&format!("Branch dev is at {}", short(back))), "{said}");
     assert_eq!(scene.subject("dev"), "Revert \"test: a change\"");
     assert_eq!(scene.deployed(back).await.applied, 1);
-    scene.until_data("x=2").await;
+    scene.data_becomes("a", Some("x=2")).await;
     assert_eq!(scene.history().await[0], ("Deployed".to_owned(), "Revert \"test: a change\"".to_owned()));
 
     // Once more is one more step back, not there and back again.
     scene.say(0, &["rollback", name, "--squash"]).await;
     assert_eq!(scene.subject("dev"), format!("Roll {name} back to {}", short(first)));
     scene.deployed(scene.head("dev")).await;
-    scene.until_data("x=1").await;
+    scene.data_becomes("a", Some("x=1")).await;
     let at_first = scene.head("dev");
     let said = scene.say(1, &["rollback", name]).await;
     assert!(said.contains("--to"), "there is nothing before the first: {said}");
@@ -129,7 +120,7 @@ async fn a_roll_back_deploys_what_stood_before() {
     // And forward again, by name: ordinary commits, like any.
     scene.say(0, &["rollback", name, "--to", "HEAD~1"]).await;
     scene.deployed(scene.head("dev")).await;
-    scene.until_data("x=2").await;
+    scene.data_becomes("a", Some("x=2")).await;
 }
 
 #[tokio::test]
@@ -148,7 +139,7 @@ async fn a_failed_head_is_rolled_back_to_the_last_good_one() {
     scene.ended(scene.head("dev")).await;
     let outcomes: Vec<_> = scene.history().await.into_iter().map(|(outcome, _)| outcome).collect();
     assert_eq!(outcomes, ["Unchanged", "Failed", "Unchanged", "Deployed"], "the README's commit is known from git");
-    scene.until_data("x=1").await;
+    scene.data_becomes("a", Some("x=1")).await;
 }
 
 #[tokio::test]
@@ -226,7 +217,7 @@ async fn a_branch_that_moves_meanwhile_wins() {
     assert!(said.contains("moved meanwhile; nothing was written"), "{said}");
     assert_eq!(scene.head("dev"), newer);
     scene.deployed(newer).await;
-    scene.until_data("x=3").await;
+    scene.data_becomes("a", Some("x=3")).await;
 }
 
 #[tokio::test]
@@ -253,7 +244,7 @@ async fn a_remote_repository_is_rolled_back_too() {
     let back = repository.find_commit(scene.head("dev")).unwrap();
     assert_eq!((back.parent_id(0).unwrap(), back.author().name().unwrap()), (second, "grace@example.org"));
     scene.deployed(back.id()).await;
-    scene.until_data("x=1").await;
+    scene.data_becomes("a", Some("x=1")).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{CustomResourceExt as _, ResourceExt as _};
-use plumb::model::environment::HistoryEntry;
+use plumb::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
 use plumb::model::{Environment, applyset};
 
 use crate::harness::{Audit, Change, Plumb, TestEnv, eventually};
@@ -36,6 +36,11 @@ pub fn config_map(name: &str, data: &[(&str, &str)]) -> String {
     let mut text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n");
     data.iter().for_each(|(key, value)| text.push_str(&format!("  {key}: {value:?}\n")));
     text
+}
+
+/// A condition of a status.
+pub fn condition<'a>(status: &'a EnvironmentStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 /// The first seven digits of a commit, as the log has it.
@@ -212,6 +217,27 @@ impl Scene {
         }
         let data = object.data.unwrap_or_default();
         Some(data.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Waits until that is so.
+    pub async fn data_becomes(&self, name: &str, data: Option<&str>) {
+        eventually(SOON, || async {
+            let now = self.data(name).await;
+            ensure!(now.as_deref() == data, "{name} has {now:?}, not {data:?}");
+            Ok(())
+        })
+        .await;
+    }
+
+    /// A condition of the Environment, as soon as it is so.
+    pub async fn condition(&self, type_: &str, so: impl Fn(&Condition) -> bool) -> Condition {
+        eventually(SOON, || async {
+            let status = self.environment().await.and_then(|environment| environment.status).context("no status")?;
+            let found = condition(&status, type_).with_context(|| format!("no condition {type_} in {status:?}"))?;
+            ensure!(so(found), "{found:?}");
+            Ok(found.clone())
+        })
+        .await
     }
 
     /// The uid and resourceVersion of a ConfigMap.

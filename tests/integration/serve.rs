@@ -319,7 +319,7 @@ async fn it_listens_at_what_it_was_told_and_at_nothing_by_itself() {
     drop(silent);
     let served = Served::run(&scene, &scene.env.repository().path(), &scene.instance()).await;
     served.ready().await;
-    assert_eq!(served.plumb.listening(), [served.address.clone()]);
+    assert_eq!(served.plumb.listening(), std::slice::from_ref(&served.address));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use kube::api::Api;
 
-use crate::harness::{Audit, Change, eventually};
+use crate::harness::{Audit, Change};
 use crate::scene::{SOON, Scene, config_map, part_of, short};
 
 #[tokio::test]
@@ -70,12 +70,8 @@ async fn a_forced_push_is_deployed_and_told_as_a_rewind() {
         line.contains(&format!("from={}", short(second))) && line.contains(&format!("to={}", short(first))),
         "{line}"
     );
-    eventually(SOON, || async {
-        anyhow::ensure!(scene.data("a").await.as_deref() == Some("x=1"), "a is still the newer one");
-        anyhow::ensure!(scene.data("b").await.is_none(), "b still stands");
-        Ok(())
-    })
-    .await;
+    scene.data_becomes("a", Some("x=1")).await;
+    scene.data_becomes("b", None).await;
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@ use plumb::drift::ownership;
 use plumb::model::environment::EnvironmentStatus;
 use serde_json::{Value, json};
 
-use super::stand::{Stand, condition, deployment, kubectl};
+use super::stand::{Stand, deployment, kubectl};
 use crate::harness::eventually;
-use crate::scene::{SOON, config_map};
+use crate::scene::{SOON, condition, config_map};
 
 const FOREIGN: (&str, &str) = ("class", "foreign-addition");
 const CONTAINER: &str = "spec.template.spec.containers[name=web]";

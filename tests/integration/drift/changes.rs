@@ -74,7 +74,7 @@ async fn table(name: &str, rows: Vec<Row>) {
         assert!(events.len() == 1 && events[0].contains(line.field("field")), "{events:?} {line:?}");
     }
     let status = stand.status(|status| status.drift == Some(0)).await;
-    assert_eq!(super::stand::condition(&status, "Drifted").map(|drifted| &*drifted.status), Some("False"));
+    assert_eq!(crate::scene::condition(&status, "Drifted").map(|drifted| &*drifted.status), Some("False"));
 }
 
 #[tokio::test]

@@ -14,10 +14,10 @@ use plumb::model::environment::EnvironmentStatus;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::stand::{Line, Stand, condition, deployment};
+use super::stand::{Line, Stand, deployment};
 use super::unseen::Policy;
 use crate::harness::eventually;
-use crate::scene::{SOON, config_map};
+use crate::scene::{SOON, condition, config_map};
 
 /// So long they fight.
 const FIGHT: Duration = Duration::from_secs(40);

@@ -7,9 +7,9 @@ use kube::api::{Api, DeleteParams, ListParams};
 use plumb::model::applyset::PART_OF;
 use serde_json::{Value, json};
 
-use super::stand::{Line, Stand, condition, deployment};
+use super::stand::{Line, Stand, deployment};
 use crate::harness::eventually;
-use crate::scene::{SOON, config_map, part_of};
+use crate::scene::{SOON, condition, config_map, part_of};
 use rustix::process::Signal;
 
 fn map(name: &str) -> String {

@@ -7,9 +7,9 @@ use plumb::model::environment::EnvironmentStatus;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::stand::{Stand, condition};
+use super::stand::Stand;
 use crate::harness::{AuditMark, Change};
-use crate::scene::{SOON, Scene, config_map};
+use crate::scene::{SOON, Scene, condition, config_map};
 
 fn files() -> [(&'static str, String); 4] {
     let map = |name: &str| config_map(name, &[("x", "1"), ("z", "1")]);

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use git2::Oid;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use plumb::model::environment::{Condition, EnvironmentStatus};
+use plumb::model::environment::EnvironmentStatus;
 use serde_json::{Value, json};
 
 use crate::harness::{Audit, AuditMark, Plumb, eventually};
@@ -199,12 +199,7 @@ impl Stand {
 
     /// The data of a ConfigMap, as soon as it is this; `None`: it does not stand.
     pub async fn data_becomes(&self, name: &str, data: Option<&str>) {
-        eventually(SOON, || async {
-            let now = self.scene.data(name).await;
-            ensure!(now.as_deref() == data, "it is {now:?}");
-            Ok(())
-        })
-        .await;
+        self.scene.data_becomes(name, data).await;
     }
 
     /// The Environment's status, as soon as it is so.
@@ -248,11 +243,6 @@ impl Stand {
 pub async fn kubectl(scene: &Scene, args: &[&str], stdin: &str) -> String {
     let args: Vec<&str> = ["-n", &*scene.namespace].into_iter().chain(args.iter().copied()).collect();
     scene.kubectl_ok(&args, stdin).await
-}
-
-/// A condition of a status.
-pub fn condition<'a>(status: &'a EnvironmentStatus, type_: &str) -> Option<&'a Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 /// A Deployment of one container without pods, with an environment variable `A=1`, and more lines of its spec.

@@ -22,11 +22,8 @@ async fn in_a_namespace_that_is_being_deleted_it_waits_and_then_everything_is_ba
     let namespaces: Api<Namespace> = Api::all(scene.env.admin());
     let uid = namespaces.get(&scene.namespace).await.unwrap().uid();
     namespaces.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
-    eventually(SOON, || async {
-        ensure!(scene.data("a").await.is_none() && scene.data("b").await.is_none(), "not deleted yet");
-        Ok(())
-    })
-    .await;
+    scene.data_becomes("a", None).await;
+    scene.data_becomes("b", None).await;
     let second = scene.push(files("2"));
     let message = scene.failed(second).await;
     assert!(message.contains("its namespace is being deleted"), "{message}");
@@ -44,13 +41,11 @@ async fn in_a_namespace_that_is_being_deleted_it_waits_and_then_everything_is_ba
     eventually(SOON, || async {
         let namespace = namespaces.get_opt(&scene.namespace).await?.context("no namespace")?;
         ensure!(namespace.uid() != again, "still the old one");
-        ensure!(
-            scene.data("a").await.as_deref() == Some("x=2") && scene.data("b").await.as_deref() == Some("x=2"),
-            "not back yet"
-        );
         Ok(())
     })
     .await;
+    scene.data_becomes("a", Some("x=2")).await;
+    scene.data_becomes("b", Some("x=2")).await;
 }
 
 #[tokio::test]
@@ -67,21 +62,10 @@ async fn an_object_with_a_finalizer_is_left_while_it_goes_and_made_again_by_a_re
     maps.delete("a", &DeleteParams::default()).await.unwrap();
     let going = scene.identity("a").await;
     // A namespace's metadata is read at each look around: three of them, and not one write.
-    eventually(SOON, || async {
-        let environment = scene.environment().await.context("no Environment")?;
-        let condition = environment.status.context("no status")?.conditions.into_iter().find(|c| c.type_ == "Synced");
-        let message = condition.context("no condition")?.message;
-        ensure!(message.contains("is being deleted"), "{message}");
-        Ok(())
-    })
-    .await;
+    scene.condition("Synced", |synced| synced.message.contains("is being deleted")).await;
     assert_eq!(scene.identity("a").await, going);
     assert!(scene.member_writes(&audit.since(mark).await).is_empty(), "a terminating object was written to");
     maps.patch("a", &PatchParams::default(), &finalizers(json!(null))).await.unwrap();
-    eventually(SOON, || async {
-        ensure!(scene.data("a").await.as_deref() == Some("x=1"), "not back yet");
-        ensure!(scene.identity("a").await.0 != going.0, "still the old one");
-        Ok(())
-    })
-    .await;
+    scene.data_becomes("a", Some("x=1")).await;
+    assert_ne!(scene.identity("a").await.0, going.0, "still the old one");
 }

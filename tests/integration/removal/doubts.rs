@@ -95,11 +95,7 @@ async fn nothing_is_deleted_on_doubt() {
     scene.push_to("renamed", [("a.yaml", config_map("a", &[("x", "3")])), ("b.yaml", "# none\n".to_owned())]);
     scene.is_gone(&scene.name).await;
     assert_eq!(scene.data("b").await, None);
-    eventually(SOON, || async {
-        ensure!(scene.data("a").await.as_deref() == Some("x=3"), "not handed over");
-        Ok(())
-    })
-    .await;
+    scene.data_becomes("a", Some("x=3")).await;
 }
 
 /// A commit without a parent that defines another environment.

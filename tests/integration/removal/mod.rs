@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::harness::{Change, Plumb, eventually};
-use crate::scene::{SOON, Scene, config_map, part_of, short};
+use crate::scene::{SOON, Scene, condition, config_map, part_of, short};
 
 mod doubts;
 
@@ -55,21 +55,9 @@ impl Scene {
         self.env.repository().commit("main", [(file_of(from), Change::Remove), (file_of(to), text.into())])
     }
 
-    /// A condition of the Environment: its status, reason and message.
-    async fn condition(&self, type_: &str) -> Option<(String, String, String)> {
-        let status = self.environment().await?.status?;
-        let found = status.conditions.into_iter().find(|condition| condition.type_ == type_)?;
-        Some((found.status, found.reason, found.message))
-    }
-
     /// Waits until the Environment is not ready for this reason, and gives the message.
     async fn not_ready(&self, reason: &str) -> String {
-        eventually(SOON, || async {
-            let (status, why, message) = self.condition("Ready").await.context("no status")?;
-            ensure!(status == "False" && why == reason, "{status} {why}: {message}");
-            Ok(message)
-        })
-        .await
+        self.condition("Ready", |ready| ready.status == "False" && ready.reason == reason).await.message
     }
 
     async fn is_gone(&self, environment: &str) {
@@ -115,7 +103,8 @@ async fn an_orphan_is_left_alone_and_taken_up_again() {
     let undefined = scene.undefine(&scene.name);
     let message = scene.not_ready("Removed").await;
     assert!(message.contains(&short(undefined)) && message.contains("its objects stay"), "{message}");
-    assert_eq!(scene.condition("Synced").await.unwrap().0, "Unknown");
+    let status = scene.environment().await.unwrap().status.unwrap();
+    assert_eq!(condition(&status, "Synced").unwrap().status, "Unknown");
     let shown = scene.kubectl_ok(&["get", "env", &scene.name], "").await;
     assert!(shown.contains("Unknown"), "{shown}");
     eventually(SOON, || async {
@@ -212,12 +201,8 @@ async fn a_deletion_asks_spares_what_a_prune_spares_and_ends_with_the_environmen
     let names: Vec<&str> = deletes.0.iter().map(|event| &*event.object_ref.name).collect();
     assert_eq!(names.len(), 5, "{names:?}");
     assert_eq!(names[0], "web", "workloads first");
-    let message = eventually(SOON, || async {
-        let (_, _, message) = scene.condition("Ready").await.context("a condition")?;
-        ensure!(message.contains("1 object stays") && message.contains("kept"), "{message}");
-        Ok(message)
-    })
-    .await;
+    let stays = |message: &str| message.contains("1 object stays") && message.contains("kept");
+    let message = scene.condition("Ready", |ready| stays(&ready.message)).await.message;
     assert!(message.contains("plumb.dev/prune: disabled"), "{message}");
 
     let gone = Patch::Merge(json!({"metadata": {"finalizers": null}}));
