@@ -262,6 +262,9 @@ impl Task {
         let (now, observed) = (Instant::now(), self.observes());
         self.reconciler.remember_verified(&restoring.gated);
         restoring.gated.verified.iter().for_each(|(key, _)| self.stands(key));
+        // What others have added meanwhile, or taken back, is looked at now that the rest stands.
+        let verified = restoring.gated.verified.iter().map(|(key, _)| (key.clone(), None));
+        self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, verified);
         let (mut heals, mut news, mut told) = (HashSet::new(), HashSet::new(), Vec::new());
         for found in &restoring.found {
             let advice = self.drifts.book.found(found, now);

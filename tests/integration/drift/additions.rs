@@ -1,10 +1,12 @@
 //! Fields that others add inside plumb's objects: told once, or taken out; and what controllers and tools leave in objects of others, which is neither.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
-use kube::api::Api;
+use kube::api::{Api, Patch, PatchParams};
 use plumb::drift::ownership;
 use plumb::model::environment::EnvironmentStatus;
 use serde_json::{Value, json};
@@ -177,6 +179,27 @@ async fn a_port_that_others_add_is_told_and_stays() {
     assert_eq!(status.drift_by_class, [("foreign-addition".to_owned(), 2)].into());
     stand.becomes("svc", "svc", "/spec/ports/1/port", &json!(81)).await;
     stand.becomes("deploy", "web", &format!("{ports}/1/containerPort"), &json!(81)).await;
+}
+
+/// Whether somebody's writes without a trace changed anything is asked about after a pause. What is added or taken back meanwhile is told after the answer.
+#[tokio::test]
+async fn what_is_added_while_an_object_waits_to_be_asked_about_is_told() {
+    let Some(stand) = Stand::new("d-added-busy", "", files()).await else { return };
+    stand.fence().await;
+    let busy = async || {
+        for beat in 0..60 {
+            let beat = Patch::Merge(json!({"metadata": {"annotations": {"beat": beat.to_string()}}}));
+            stand.scene.config_maps().patch("a", &PatchParams::default(), &beat).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    busy().await;
+    stand.kubectl(&["label", "cm", "a", "theirs=1"]).await;
+    stand.drift_with("ConfigMap/a", &[("field", "metadata.labels.theirs")]).await.says(&[FOREIGN]);
+    busy().await;
+    stand.kubectl(&["label", "cm", "a", "theirs-"]).await;
+    assert_eq!(stand.line("no longer drifted").await.field("object"), stand.object("ConfigMap/a"));
+    stand.status(|status| status.drift == Some(0)).await;
 }
 
 /// Additions that stand at a start or a new commit are found without a change.
