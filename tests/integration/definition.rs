@@ -12,7 +12,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use crate::harness::{Plumb, eventually};
-use crate::scene::{SOON, Scene, config_map, short};
+use crate::scene::{SOON, Scene, config_map, file_of, short};
 
 #[tokio::test]
 async fn the_checked_in_crd_is_the_one_that_init_prints() {
@@ -171,7 +171,7 @@ async fn a_first_definition_is_written_validated_rendered_and_taken() {
     let mut bad = init(["init", "No_Name"].map(str::to_owned).to_vec());
     assert_eq!(bad.wait(SOON).await.code(), Some(1));
 
-    let file = format!("environments/{name}/environment.yaml");
+    let file = file_of(&name);
     let text = std::fs::read_to_string(work.path().join(&file)).unwrap();
     scene.kubectl_ok(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &text).await;
     scene.env.repository().commit("main", [(file.as_str(), text)]);

@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde::Deserialize as _;
 
 use crate::harness::{AuditLog, Change, Plumb, client};
-use crate::scene::{SOON, Scene, config_map};
+use crate::scene::{SOON, Scene, config_map, file_of};
 
 /// A file of `deploy/`.
 fn file(name: &str) -> String {
@@ -49,7 +49,7 @@ async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does() {
     scene.kubectl_ok(&["delete", "secret", "s", "-n", &scene.namespace], "").await;
     plumb.wait_for_log(|line| line.contains("drift") && line.contains("Secret"), SOON).await;
 
-    let definition = format!("environments/{}/environment.yaml", scene.name);
+    let definition = file_of(&scene.name);
     let undefined = scene.env.repository().commit("main", [(definition, Change::Remove)]);
     plumb.wait_for_log(|line| line.contains("its objects are not deleted"), SOON).await;
     let approval = format!("plumb.dev/confirm-prune={undefined}");

@@ -1,25 +1,16 @@
 //! Environments as branches: what a branch may say of its own environment, a branch that goes, a namespace that two want.
 
-use anyhow::ensure;
 use kube::api::{Patch, PatchParams};
 use plumb::model::environment::Condition;
 use serde_json::json;
 
-use crate::harness::{Change, Plumb, eventually};
-use crate::scene::{SOON, Scene, config_map};
-
-fn file_of(environment: &str) -> String {
-    format!("environments/{environment}/environment.yaml")
-}
+use crate::harness::{Change, Plumb};
+use crate::scene::{SOON, Scene, config_map, definition, file_of};
 
 impl Scene {
     /// The text of a definition of the scene's environment.
     fn definition(&self, spec: &str) -> String {
-        let more: String = spec.lines().map(|line| format!("  {line}\n")).collect();
-        format!(
-            "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {}}}\nspec:\n  branch: dev\n  namespace: {}\n  path: manifests\n{more}",
-            self.name, self.namespace
-        )
+        definition(&self.name, "dev", &self.namespace, "manifests", spec)
     }
 
     /// Commits a definition on the environment's own branch, with a new value in an object, so that there is something to deploy.
@@ -132,14 +123,7 @@ async fn a_branch_that_vanishes_prunes_nothing_and_comes_back() {
     let synced = scene.says("Synced", "Unknown", "BranchMissing").await;
     assert!(synced.message.contains("no branch dev"), "{synced:?}");
     assert_ne!(scene.says("Ready", "Unknown", "BranchMissing").await.message, "");
-    // The Event comes after the status.
-    eventually(SOON, || async {
-        let of = format!("involvedObject.name={}", scene.name);
-        let events = scene.kubectl_ok(&["get", "events", "-n", "default", "--field-selector", &of], "").await;
-        ensure!(events.contains("BranchMissing"), "{events}");
-        Ok(())
-    })
-    .await;
+    scene.told("BranchMissing", &["there is no branch dev"]).await;
     assert!(scene.member_writes(&audit.since(mark).await).is_empty());
 
     // The same commit pushed again: nothing to do, and the status says so.
@@ -174,12 +158,10 @@ async fn a_namespace_that_two_environments_claim_is_an_error_of_both() {
     let home = scene.env.name("home");
     let (infra, lives) = (scene.env.name("infra"), scene.env.name("lives"));
     let define = |name: &str, namespace: &str, more: &str| {
-        let text = format!(
-            "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {name}}}\nspec: {{branch: {name}, namespace: {namespace}, path: manifests{more}}}\n"
-        );
+        let text = definition(name, name, namespace, "manifests", more);
         scene.env.repository().commit("main", [(file_of(name), text)])
     };
-    define(&infra, &scene.namespace, ", allow: {clusterScoped: [Namespace]}");
+    define(&infra, &scene.namespace, "allow: {clusterScoped: [Namespace]}");
     define(&lives, &home, "");
     let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {home}}}\n");
     let wrong = scene.push_to(&infra, [("n.yaml", namespace.clone()), ("a.yaml", config_map("a", &[("x", "1")]))]);
@@ -225,11 +207,7 @@ async fn two_plumbs_under_one_name_do_not_remove_each_others_environments() {
     // Another repository, and the same one with another configuration branch.
     let other = crate::harness::ScratchRepository::new();
     let stranger = scene.env.name("stranger");
-    let text = |name: &str| {
-        format!(
-            "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {name}}}\nspec: {{branch: none, namespace: {name}, path: p}}\n"
-        )
-    };
+    let text = |name: &str| definition(name, "none", name, "p", "");
     other.commit("main", [(file_of(&stranger), text(&stranger))]);
     let ops = scene.env.name("ops");
     scene.env.repository().set_branch("ops", scene.env.repository().open().refname_to_id("refs/heads/main").unwrap());

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use rustix::process::Signal;
 
 use crate::harness::{Change, Plumb, eventually};
-use crate::scene::{SOON, Scene, config_map, part_of};
+use crate::scene::{SOON, Scene, config_map, file_of, part_of};
 
 /// Environments `one` and `two`, on branches of these names.
 struct Two {
@@ -19,7 +19,7 @@ impl Two {
     async fn new(name: &str) -> Self {
         let scene = Scene::new(name).await;
         let (one, two) = (scene.env.name("one"), scene.env.name("two"));
-        let nothing = format!("environments/{}/environment.yaml", scene.name);
+        let nothing = file_of(&scene.name);
         scene.env.repository().commit("main", [(nothing, Change::Remove)]);
         scene.define_other(&one, "one", "manifests", "");
         scene.define_other(&two, "two", "manifests", "");

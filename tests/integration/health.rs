@@ -79,22 +79,6 @@ async fn line(plumb: &mut Plumb, texts: &[&str]) -> String {
     plumb.wait_for_log(|line| texts.iter().all(|text| line.contains(text)), SOON).await
 }
 
-async fn told(scene: &Scene, reason: &str, texts: &[&str]) {
-    let events: Api<Event> = Api::namespaced(scene.env.admin(), "default");
-    let of = ListParams::default().fields(&format!("involvedObject.name={},reason={reason}", scene.name));
-    eventually(SOON, || async {
-        let found = events.list(&of).await?.items;
-        let message = |event: &Event| event.message.clone().unwrap_or_default();
-        ensure!(
-            found.iter().any(|event| texts.iter().all(|text| message(event).contains(text))),
-            "no Event {reason} has {texts:?}: {:?}",
-            found.iter().map(message).collect::<Vec<_>>()
-        );
-        Ok(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_rollout_is_followed_until_it_is_ready_with_the_test_as_kubelet() {
     let scene = Scene::new("rollout").await;
@@ -112,7 +96,7 @@ async fn a_rollout_is_followed_until_it_is_ready_with_the_test_as_kubelet() {
     healthy(&scene, "True", &["all 2 objects are ready"]).await;
     assert_eq!(ready(&scene).await.status, "True");
     line(&mut plumb, &["INFO healthy", &format!("commit={}", short(first)), "took="]).await;
-    told(&scene, "Healthy", &[&short(first)]).await;
+    scene.told("Healthy", &[&short(first)]).await;
     let entry = scene.deployed(first).await;
     assert!(entry.took_ms.contains_key("health"), "{entry:?}");
 
@@ -151,7 +135,7 @@ async fn a_rollout_costs_no_request_but_its_status_and_what_is_at_rest_none_with
         report_ready(&scene, pod).await;
     }
     healthy(&scene, "True", &[]).await;
-    told(&scene, "Healthy", &[&short(first)]).await;
+    scene.told("Healthy", &[&short(first)]).await;
     let requests = audit.since(mark).await.writes();
     let on = |resource: &str, subresource: &str| {
         let object = |event: &crate::harness::AuditEvent| {
@@ -205,7 +189,7 @@ async fn a_rollout_that_runs_out_of_time_fails_and_says_why_with_the_test_as_kub
     let is = healthy(&scene, "False", &["not ready within 10s"]).await;
     assert_eq!(is.reason, "TimedOut");
     let line = line(&mut plumb, &["ERROR failed", "stage=health", "object=Deployment/"]).await;
-    told(&scene, "DeploymentFailed", &[&short(commit), "failed at health"]).await;
+    scene.told("DeploymentFailed", &[&short(commit), "failed at health"]).await;
     let why =
         format!("Pod {}: CrashLoopBackOff: container app ended with exit code 3: •••••• is wrong", pod.name_any());
     let event = "FailedMount: MountVolume.SetUp failed";
@@ -269,7 +253,7 @@ async fn an_object_that_fails_is_told_before_the_time_is_over_with_the_test_as_k
     let why = ["Job has reached the specified backoff limit", "container app ended with exit code 3: no such table"];
     assert_eq!(healthy(&scene, "False", &why).await.reason, "ObjectFailed");
     line(&mut plumb, &["WARN unhealthy", "object=Job/", why[0], why[1]]).await;
-    told(&scene, "Unhealthy", &[why[0]]).await;
+    scene.told("Unhealthy", &[why[0]]).await;
     assert_eq!(scene.deployed(commit).await.outcome, "Deployed", "it may still be mended within its time");
 }
 

@@ -9,7 +9,7 @@ use kube::api::Api;
 use serde_json::Value;
 
 use crate::harness::{Plumb, eventually};
-use crate::scene::{SOON, Scene, config_map, short};
+use crate::scene::{SOON, Scene, config_map, definition, file_of, short};
 
 impl Scene {
     /// Says who writes commits in this repository.
@@ -147,10 +147,8 @@ async fn what_is_promoted_is_deployed_in_the_other_environment() {
     let scene = Scene::new("promote").await;
     scene.sign();
     let (staging, namespace) = (scene.env.name("staging"), scene.env.name("ns2"));
-    let definition = format!(
-        "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {staging}}}\nspec: {{branch: staging, namespace: {namespace}, path: manifests}}\n"
-    );
-    scene.env.repository().commit("main", [(format!("environments/{staging}/environment.yaml"), definition)]);
+    let text = definition(&staging, "staging", &namespace, "manifests", "");
+    scene.env.repository().commit("main", [(file_of(&staging), text)]);
     let there: Api<ConfigMap> = Api::namespaced(scene.env.admin(), &namespace);
     let value = async |name: &str| there.get(name).await.unwrap().data.unwrap()["x"].clone();
     let (from, to) = (&*scene.name, &*staging);

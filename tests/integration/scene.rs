@@ -43,6 +43,19 @@ pub fn condition<'a>(status: &'a EnvironmentStatus, type_: &str) -> Option<&'a C
     status.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
+/// Where git has an environment's definition.
+pub fn file_of(environment: &str) -> String {
+    format!("environments/{environment}/environment.yaml")
+}
+
+/// A definition, with more lines in its spec (YAML, not indented).
+pub fn definition(name: &str, branch: &str, namespace: &str, path: &str, spec: &str) -> String {
+    let more: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {name}}}\nspec:\n  branch: {branch}\n  namespace: {namespace}\n  path: {path}\n{more}"
+    )
+}
+
 /// The first seven digits of a commit, as the log has it.
 pub fn short(commit: Oid) -> String {
     commit.to_string().chars().take(7).collect()
@@ -75,12 +88,8 @@ impl Scene {
 
     /// Commits the definition of another environment in the same namespace.
     pub fn define_other(&self, name: &str, branch: &str, path: &str, spec: &str) -> Oid {
-        let more: String = spec.lines().map(|line| format!("  {line}\n")).collect();
-        let text = format!(
-            "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {name}}}\nspec:\n  branch: {branch}\n  namespace: {}\n  path: {path}\n{more}",
-            self.namespace
-        );
-        self.env.repository().commit("main", [(format!("environments/{name}/environment.yaml"), text)])
+        let text = definition(name, branch, &self.namespace, path, spec);
+        self.env.repository().commit("main", [(file_of(name), text)])
     }
 
     /// Commits files below `manifests/` on the environment's branch: a push.
@@ -238,6 +247,20 @@ impl Scene {
             Ok(found.clone())
         })
         .await
+    }
+
+    /// Waits for an Event on the Environment with this reason and all these texts.
+    pub async fn told(&self, reason: &str, texts: &[&str]) {
+        let events: Api<Event> = Api::namespaced(self.env.admin(), "default");
+        let of = ListParams::default().fields(&format!("involvedObject.name={},reason={reason}", self.name));
+        eventually(SOON, || async {
+            let found = events.list(&of).await?.items;
+            let messages: Vec<String> = found.into_iter().filter_map(|event| event.message).collect();
+            let told = messages.iter().any(|message| texts.iter().all(|text| message.contains(text)));
+            ensure!(told, "no Event {reason} has {texts:?}: {messages:?}");
+            Ok(())
+        })
+        .await;
     }
 
     /// The uid and resourceVersion of a ConfigMap.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harness::{Change, Cluster, ControlPlane, Plumb, Program, TestEnv, eventually};
-use crate::scene::{SOON, Scene, config_map};
+use crate::scene::{SOON, Scene, config_map, file_of};
 
 const CANARY: &str = "canary-that-nobody-scrapes";
 
@@ -206,7 +206,7 @@ async fn who_is_held_or_broken_is_named_and_who_left_has_no_series() {
     scene.deployed(commit).await;
     let said = held.ready().await;
     assert!(said.starts_with(&format!("ready\nenvironment {broken} is not written to: ")), "{said}");
-    assert!(said.contains(&format!("environments/{broken}/environment.yaml")) && said.contains("nonsense"), "{said}");
+    assert!(said.contains(&file_of(&broken)) && said.contains("nonsense"), "{said}");
 
     let second = Served::run(&scene, &repository, "two").await;
     let said = second.ready().await;
@@ -217,7 +217,7 @@ async fn who_is_held_or_broken_is_named_and_who_left_has_no_series() {
     assert_eq!(second.metrics().await.0[&deployments(&scene.name, "Deployed")], 0.0);
 
     held.until(&deployments(&other, "Failed"), 1.0).await;
-    let gone = [(format!("environments/{other}/environment.yaml"), Change::Remove)];
+    let gone = [(file_of(&other), Change::Remove)];
     scene.env.repository().commit("main", gone);
     eventually(SOON, || async {
         let left = held.metrics().await.0.keys().filter(|series| series.contains(&other)).count();

@@ -24,7 +24,7 @@ const MEMORY: u64 = 256 << 20;
 async fn a_broken_commit_changes_nothing_and_says_what_to_do() {
     // Without controllers: no resourceVersion moves unless plumb moves it.
     let env = TestEnv::on(Cluster::Own(ControlPlane::start(false).into()), "bad").await;
-    stand::install_crd(&env).await;
+    crate::scene::install_crd(&env).await;
     let Some(audit) = env.audit() else { return };
     let cases = cases::all();
     let mut subjects: Vec<Subject> = cases.into_iter().map(|case| Subject::new(&env, case)).collect();
@@ -132,7 +132,10 @@ impl Told<'_> {
         let (stage, said) = (stage.unwrap_or_default(), said.unwrap_or_default());
         check(synced == "False", format!("Synced is {synced} ({reason})"));
         check(stage == subject.case.stage, format!("it failed at {stage:?}, not at {:?}: {said}", subject.case.stage));
-        check(self.status.0.short_commit == Some(stand::short(subject.good)), "another commit is shown".to_owned());
+        check(
+            self.status.0.short_commit == Some(crate::scene::short(subject.good)),
+            "another commit is shown".to_owned(),
+        );
         check(self.status.0.target == Some(subject.good.to_string()), "another commit is the target".to_owned());
         for text in says {
             for (place, words) in

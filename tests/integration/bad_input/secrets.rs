@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::api::{Api, ListParams};
 use plumb::model::Environment;
 
-use super::stand::{self, PATIENCE, definition, definition_file, wait_ended};
+use super::stand::{PATIENCE, definition, definition_file, wait_ended};
 use crate::harness::{Change, Plumb, TestEnv};
 
 /// Looked for as it is, and in base64 at any offset.
@@ -95,7 +95,7 @@ fn assert_silent(place: &str, text: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_error_shows_a_secret() {
     let env = TestEnv::new("canary").await;
-    stand::install_crd(&env).await;
+    crate::scene::install_crd(&env).await;
     let file = PathBuf::from("deploy/credentials.yaml");
     let changes = |rest: &str| [(file.clone(), Change::from(manifest(rest)))];
     // Each twice: as the first commit, which is applied object by object, and as a later one, which passes the gates.

@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use git2::Oid;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
-use kube::{CustomResourceExt as _, ResourceExt as _};
+use kube::ResourceExt as _;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use plumb::model::Environment;
 use plumb::model::environment::{EnvironmentStatus, HistoryEntry};
 
 use super::case::{BYSTANDER, Base, Case, Content, ENV};
 use crate::harness::{Change, Plumb, TestEnv, eventually};
+use crate::scene::short;
 
 /// Nothing here takes long; a loaded machine may.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -57,15 +57,6 @@ pub struct Subject {
     pub good: Oid,
     /// The commit that must fail.
     pub blamed: Oid,
-}
-
-/// Installs plumb's own definition, as `plumb init --crd | kubectl apply` does, and waits until it is served.
-pub async fn install_crd(env: &TestEnv) {
-    let api: Api<CustomResourceDefinition> = Api::all(env.admin());
-    let params = PatchParams::apply("plumb-test").force();
-    api.patch(Environment::crd_name(), &params, &Patch::Apply(Environment::crd())).await.expect("the definition");
-    let environments: Api<Environment> = Api::all(env.admin());
-    eventually(PATIENCE, || async { Ok(environments.list(&ListParams::default()).await?) }).await;
 }
 
 /// A definition with what is needed, and further lines of its spec.
@@ -158,11 +149,6 @@ impl Subject {
     pub fn says(&self, bystander: &str) -> Vec<String> {
         self.case.says.iter().map(|text| self.filled(text, bystander)).collect()
     }
-}
-
-/// The seven digits that people see.
-pub fn short(commit: Oid) -> String {
-    commit.to_string().chars().take(7).collect()
 }
 
 /// An Environment's status and how it stands with a commit.

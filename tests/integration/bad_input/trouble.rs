@@ -9,8 +9,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, PostParams};
 use serde_json::json;
 
-use super::stand::{self, PATIENCE, definition, definition_file, settings, short, statuses, wait_ended, wait_value};
+use super::stand::{self, PATIENCE, definition, definition_file, settings, statuses, wait_ended, wait_value};
 use crate::harness::{Change, Cluster, ControlPlane, Program, TestEnv, eventually};
+use crate::scene::short;
 
 /// An environment of this name on a branch and in a namespace of the same, of these files below `deploy`.
 fn define(env: &TestEnv, suffix: &str, spec: &str, files: &[(&str, String)]) -> (String, git2::Oid) {
@@ -53,7 +54,7 @@ async fn an_api_server_that_is_away_is_waited_for() {
     let line = plumb.wait_for_log(|line| line.contains("has no environments.plumb.dev"), PATIENCE).await;
     assert_says(&line, &["ERROR", "waiting for it", "plumb init --crd | kubectl apply"]);
 
-    stand::install_crd(&env).await;
+    crate::scene::install_crd(&env).await;
     wait_value(&env, &name, "1").await;
 
     control_plane.stop(Program::ApiServer);
@@ -78,7 +79,7 @@ async fn an_api_server_that_is_away_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_right_is_named_and_its_grant_is_enough() {
     let env = TestEnv::new("rights").await;
-    stand::install_crd(&env).await;
+    crate::scene::install_crd(&env).await;
     let namespace = env.create_namespace("dev").await;
     let account = "  serviceAccount: deployer\n";
     let (name, first) = define(&env, "dev", account, &[("settings.yaml", settings("1"))]);
@@ -132,7 +133,7 @@ async fn a_missing_right_is_named_and_its_grant_is_enough() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_custom_resource_waits_alone_for_its_definition() {
     let env = TestEnv::new("gadgets").await;
-    stand::install_crd(&env).await;
+    crate::scene::install_crd(&env).await;
     let group = format!("{}.example.org", env.name("g"));
     let gadget = format!("apiVersion: {group}/v1\nkind: Gadget\nmetadata: {{name: one}}\nspec: {{size: 3}}\n");
     let files = [("a-gadget.yaml", gadget), ("settings.yaml", settings("1"))];
@@ -196,7 +197,7 @@ async fn a_head_that_is_seen_before_its_commit_is_tried_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_poison_object_among_a_hundred_fails_alone() {
     let env = TestEnv::new("poison").await;
-    stand::install_crd(&env).await;
+    crate::scene::install_crd(&env).await;
     let many: String = (0..99).map(|n| settings("1").replace("settings", &format!("c{n}")) + "---\n").collect();
     let poison = |port| {
         format!("apiVersion: v1\nkind: Service\nmetadata: {{name: poison}}\nspec: {{ports: [{{port: {port}}}]}}\n")

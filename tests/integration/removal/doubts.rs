@@ -6,9 +6,9 @@ use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::{file_of, has_looked, many};
+use super::{has_looked, many};
 use crate::harness::{Change, eventually};
-use crate::scene::{SOON, Scene, config_map, part_of};
+use crate::scene::{SOON, Scene, config_map, definition, file_of, part_of};
 
 #[tokio::test]
 async fn nothing_is_deleted_on_doubt() {
@@ -101,13 +101,11 @@ async fn nothing_is_deleted_on_doubt() {
 /// A commit without a parent that defines another environment.
 fn unrelated(scene: &Scene) -> Oid {
     let repository = scene.env.repository().open();
-    let text = format!(
-        "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {0}}}\nspec: {{branch: none, namespace: {0}, path: p}}\n",
-        scene.env.name("stranger")
-    );
+    let name = scene.env.name("stranger");
+    let text = definition(&name, "none", &name, "p", "");
     let blob = repository.blob(text.as_bytes()).unwrap();
     let mut tree = git2::build::TreeUpdateBuilder::new();
-    tree.upsert(file_of(&scene.env.name("stranger")), blob, git2::FileMode::Blob);
+    tree.upsert(file_of(&name), blob, git2::FileMode::Blob);
     let empty = repository.odb().unwrap().write(git2::ObjectType::Tree, &[]).unwrap();
     let tree = tree.create_updated(&repository, &repository.find_tree(empty).unwrap()).unwrap();
     let author = git2::Signature::now("A Tester", "tester@example.org").unwrap();

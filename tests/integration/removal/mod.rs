@@ -10,17 +10,13 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::harness::{Change, Plumb, eventually};
-use crate::scene::{SOON, Scene, condition, config_map, part_of, short};
+use crate::scene::{SOON, Scene, condition, config_map, definition, file_of, part_of, short};
 
 mod doubts;
 
 /// Files with one ConfigMap each.
 fn many(names: &[&'static str]) -> Vec<(&'static str, String)> {
     names.iter().map(|name| (*name, config_map(name.trim_end_matches(".yaml"), &[("x", "1")]))).collect()
-}
-
-fn file_of(environment: &str) -> String {
-    format!("environments/{environment}/environment.yaml")
 }
 
 impl Scene {
@@ -34,9 +30,7 @@ impl Scene {
     /// Defines an environment that has nothing to do with the scene's namespace, and no branch.
     fn define_elsewhere(&self, name: &str) -> String {
         let name = self.env.name(name);
-        let text = format!(
-            "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {name}}}\nspec: {{branch: none, namespace: {name}, path: p}}\n"
-        );
+        let text = definition(&name, "none", &name, "p", "");
         self.env.repository().commit("main", [(file_of(&name), text)]);
         name
     }
@@ -48,10 +42,7 @@ impl Scene {
 
     /// Renames the environment in one commit: the same definition under another name.
     fn rename(&self, from: &str, to: &str, spec: &str) -> Oid {
-        let text = format!(
-            "apiVersion: plumb.dev/v1alpha1\nkind: Environment\nmetadata: {{name: {to}}}\nspec: {{branch: dev, namespace: {}, path: manifests, {spec}}}\n",
-            self.namespace
-        );
+        let text = definition(to, "dev", &self.namespace, "manifests", spec);
         self.env.repository().commit("main", [(file_of(from), Change::Remove), (file_of(to), text.into())])
     }
 
