@@ -59,6 +59,8 @@ pub(super) struct Course {
     refused_beside: Option<u64>,
     /// The commit that last passed the gates: what is restored.
     target: Option<CommitId>,
+    /// It passed them under the definition that is in force.
+    holds: bool,
     /// Nothing went through the gates in this life, and the definition is the one that was found.
     fresh: bool,
     head_retry: Retry,
@@ -105,6 +107,7 @@ impl Course {
             tried: None,
             refused_beside: None,
             target: None,
+            holds: false,
             fresh: true,
             head_retry: Retry::default(),
             target_retry: Retry::default(),
@@ -128,12 +131,12 @@ impl Course {
 
     /// The target that an earlier life left in the status.
     pub(super) fn inherit(&mut self, target: Option<CommitId>) {
-        self.target = target;
+        (self.target, self.holds) = (target, true);
     }
 
     /// The definition changed: the head goes through the gates anew, and another resync period counts from the last resync.
     pub(super) fn redefined(&mut self, resync: Duration) {
-        (self.resync, self.tried, self.fresh) = (resync, None, false);
+        (self.resync, self.tried, self.fresh, self.holds) = (resync, None, false, false);
         self.head_retry = Retry::default();
     }
 
@@ -188,9 +191,10 @@ impl Course {
         }
         let fresh = std::mem::take(&mut self.fresh);
         (self.tried, self.refused_beside) = (Some(head), None);
-        // A first sync has nothing to protect; the head that an earlier life deployed has passed its gates.
-        let passed = fresh && self.target.is_none_or(|target| target == head);
-        Some(if passed { Job::Restore(head) } else { Job::Commit(head) })
+        // A first sync has nothing to protect. What has passed its gates, in this life or an earlier one, and is only tried again, has nothing to prove.
+        let begins = fresh && self.target.is_none();
+        let again = (fresh || !new) && self.holds && self.target == Some(head);
+        Some(if begins || again { Job::Restore(head) } else { Job::Commit(head) })
     }
 
     fn resync_at(&self) -> Instant {
@@ -241,6 +245,7 @@ impl Course {
         if self.target != Some(commit) {
             (self.target, self.target_retry) = (Some(commit), Retry::default());
         }
+        self.holds = true;
         self.target_retry.at = None;
         if self.tried == Some(commit) {
             self.head_retry = Retry::default();

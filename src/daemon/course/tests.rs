@@ -78,6 +78,33 @@ fn a_first_sync_and_a_restart_on_the_same_head_go_object_by_object() {
 }
 
 #[test]
+fn what_has_passed_is_tried_again_object_by_object() {
+    let passing = failure(Stage::DryRun, true);
+    let retried = |world: &mut World| {
+        world.refuse(id(1), &passing);
+        world.later(2);
+        world.next()
+    };
+    let mut world = at_rest(1.0);
+    world.later(600);
+    assert_eq!(world.next(), Some(Job::Resync(id(1))));
+    assert_eq!(retried(&mut world), Some(Job::Restore(id(1))));
+    let mut world = World::new();
+    world.course.inherit(Some(id(1)));
+    assert_eq!(world.next(), Some(Job::Restore(id(1))));
+    assert_eq!(retried(&mut world), Some(Job::Restore(id(1))), "after a restart");
+    // Under another definition it is another commit.
+    world.deploy(id(1));
+    world.course.redefined(RESYNC);
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+    assert_eq!(retried(&mut world), Some(Job::Commit(id(1))));
+    world.deploy(id(1));
+    world.later(600);
+    assert_eq!(world.next(), Some(Job::Resync(id(1))));
+    assert_eq!(retried(&mut world), Some(Job::Restore(id(1))));
+}
+
+#[test]
 fn a_new_definition_sends_the_same_head_through_the_gates() {
     let mut world = World::new();
     world.next();
@@ -308,11 +335,11 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     /// Whatever happens: when there is nothing to do, no timer lies in the past (a task that waits for it would spin), and the head that is seen
-    /// was taken up.
+    /// was taken up. What passed its gates under this definition is tried again object by object, and nothing else is but a first sync.
     #[test]
     fn nothing_spins_and_no_head_is_lost(events in prop::collection::vec(event(), 1..60)) {
         let mut world = World::new();
-        let mut job = None;
+        let (mut job, mut passed, mut first) = (None, None, true);
         for event in events {
             match event {
                 Event::Head(head) => world.seen.head = head.map(id),
@@ -321,22 +348,35 @@ proptest! {
                 Event::Approve(commit) => world.seen.approved = Some(id(commit)),
                 Event::Peers => world.seen.peers += 1,
                 Event::Drift => world.seen.drift = true,
-                Event::Redefine(resync) => world.course.redefined(Duration::from_secs(resync)),
+                Event::Redefine(resync) => {
+                    world.course.redefined(Duration::from_secs(resync));
+                    passed = None;
+                }
                 Event::Wait(seconds) => world.later(seconds),
                 Event::Refuse(transient) => {
-                    if let Some(Job::Commit(commit) | Job::Restore(commit)) = job.take() {
+                    if let Some(Job::Commit(commit) | Job::Restore(commit) | Job::Resync(commit)) = job.take() {
                         world.refuse(commit, &failure(Stage::Plan, transient));
                     }
                 }
                 Event::Write(incomplete) => {
-                    if let Some(Job::Commit(commit) | Job::Restore(commit)) = job.take() {
+                    if let Some(Job::Commit(commit) | Job::Restore(commit) | Job::Resync(commit)) = job.take() {
                         world.course.passed(commit);
                         world.written(incomplete);
+                        passed = Some(commit);
                     }
                 }
             }
             let mut taken = 0;
-            while let Some(next) = world.next() {
+            loop {
+                let repaired = world.seen.broken.is_none() && world.course.told_broken.is_some();
+                let (tried, target) = (world.course.tried().filter(|_| !repaired), world.course.target());
+                let Some(next) = world.next() else { break };
+                match next {
+                    Job::Commit(head) => prop_assert!(tried != Some(head) || passed != Some(head), "strictly again: {head}"),
+                    Job::Restore(commit) => prop_assert!(first || target == Some(commit), "{commit} has not passed"),
+                    _ => {}
+                }
+                first &= !matches!(next, Job::Commit(_) | Job::Restore(_) | Job::Suspended(_));
                 if world.seen.suspended {
                     prop_assert!(matches!(next, Job::Suspended(_) | Job::Broken(_) | Job::Heal), "{next:?} while suspended");
                 }
