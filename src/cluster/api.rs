@@ -128,12 +128,14 @@ impl Caller {
             if code == 429 && attempt < PATIENCE {
                 let pause = retry_after.unwrap_or(Duration::from_secs(1));
                 if pause <= LONGEST_PAUSE {
-                    self.limiter.throttled(pause).await;
+                    self.limiter.throttled(pause);
                     self.telemetry.metrics.concurrency(self.limiter.allowed());
                     continue;
                 }
             }
-            self.limiter.succeeded();
+            if code != 429 {
+                self.limiter.succeeded();
+            }
             self.telemetry.metrics.concurrency(self.limiter.allowed());
             if !(200..300).contains(&code) {
                 return Err(ClusterError::Refused { what: what(), status: Box::new(status_of(code, &text)) });
