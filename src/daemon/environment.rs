@@ -74,7 +74,7 @@ pub(super) struct Task {
     settings: Settings,
     wanted: channel::Receiver<Wanted>,
     parents: channel::Receiver<Known>,
-    /// Counts how often the other environments changed what they ask for.
+    /// Wakes when any environment is rendered.
     peers: channel::Receiver<u64>,
     stop: channel::Receiver<bool>,
     /// Wakes when an object of the environment changed.
@@ -85,7 +85,7 @@ pub(super) struct Task {
     /// Images that are built.
     builds: Builds,
     course: Course,
-    /// The count of `peers` that was last planned beside.
+    /// How often the others had changed what they ask for when a plan was last begun.
     planned_beside: u64,
     /// How the last commit ended, so that the same is not told twice.
     told: Option<(CommitId, Outcome)>,
@@ -254,14 +254,14 @@ impl Task {
     fn next(&mut self) -> Option<Job> {
         let wanted = self.wanted.borrow_and_update().clone();
         self.take_definition(Arc::clone(&wanted.definition));
-        let peers = *self.peers.borrow_and_update();
+        self.peers.mark_unchanged();
         let seen = Seen {
             now: Instant::now(),
             head: wanted.head,
             broken: wanted.broken.as_ref().map(|(commit, _)| *commit),
             suspended: wanted.definition.spec.suspend,
             approved: self.reconciler.confirmed_prune(),
-            peers,
+            peers: self.changes_beside(),
             drift: self.drift_is_seen(),
         };
         let job = self.course.next(&seen, jitter());
@@ -269,6 +269,11 @@ impl Task {
             self.cancel_outdated_builds();
         }
         job
+    }
+
+    /// How often the other environments changed what they ask for.
+    fn changes_beside(&self) -> u64 {
+        self.reconciler.shared.peers.changes_beside(&self.reconciler.name)
     }
 
     async fn carry_out(&mut self, job: Job) {
@@ -360,7 +365,7 @@ impl Task {
     async fn prepare(&mut self, commit: CommitId, mode: Mode) -> Option<Result<Verdict, Failure>> {
         let store = self.wanted.borrow().store.clone();
         let mut stop = self.stop.clone();
-        self.planned_beside = *self.peers.borrow();
+        self.planned_beside = self.changes_beside();
         let confirmed = self.reconciler.confirmed_prune();
         let verdict = async {
             // Restoring what was deployed before is not the time to ask; a first deployment is.

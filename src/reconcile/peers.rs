@@ -27,6 +27,8 @@ struct Peer {
     /// What the render of its head asks for; `None` before its first render in this life.
     claims: Option<HashSet<ObjectKey>>,
     standing: Standing,
+    /// How often its own claims changed.
+    changes: u64,
 }
 
 /// How far an environment's claims can be trusted.
@@ -83,9 +85,10 @@ impl PeerBook {
     /// An environment exists; what it asks for is not known yet, unless it was.
     pub fn enter(&self, environment: &str, spec: &EnvironmentSpec) {
         let mut peers = self.peers();
+        let former = peers.remove(environment);
+        let changes = former.as_ref().map_or(0, |former| former.changes);
         // One that was removed asked for nothing; defined again, it may ask for anything.
-        let former = peers.remove(environment).filter(|former| former.standing != Standing::Removed);
-        let claims = former.and_then(|former| former.claims);
+        let claims = former.filter(|former| former.standing != Standing::Removed).and_then(|former| former.claims);
         // The definition decides what is rendered, so it is rendered anew.
         let standing = Standing::Moved;
         let namespaces = spec.allow.namespaces.iter().chain([&spec.namespace]).cloned().collect();
@@ -97,6 +100,7 @@ impl PeerBook {
             cluster_scoped: spec.allow.cluster_scoped.clone(),
             claims,
             standing,
+            changes,
         };
         peers.insert(environment.into(), peer);
     }
@@ -177,8 +181,15 @@ impl PeerBook {
         let same = peer.claims.as_ref().is_some_and(|claims| *claims == new);
         peer.claims = Some(new);
         peer.standing = Standing::Known;
-        drop(peers);
+        peer.changes += u64::from(!same);
         self.changed.send_modify(|count| *count += u64::from(!same));
+    }
+
+    /// How often the others changed what they ask for, seen from one environment.
+    pub fn changes_beside(&self, environment: &str) -> u64 {
+        let peers = self.peers();
+        let own = peers.get(environment).map_or(0, |peer| peer.changes);
+        self.changed.borrow().saturating_sub(own)
     }
 
     /// Wakes when any environment is rendered; the value moves when its claims changed.

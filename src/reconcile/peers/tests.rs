@@ -61,3 +61,20 @@ fn who_may_make_namespaces_is_waited_for_by_all() {
     assert!(!book.awaited("dev", |_| ()), "qa may not");
     assert_eq!(book.seen_from("infra").lives_in("qa"), Some("qa".into()));
 }
+
+/// A commit that was refused beside the others is looked at again when they change, not because of what it asks for itself.
+#[test]
+fn what_an_environment_asks_for_is_no_change_beside_it() {
+    let book = PeerBook::default();
+    for name in ["dev", "prod"] {
+        book.enter(name, &spec("todo", &[]));
+    }
+    let before = (book.changes_beside("dev"), book.changes_beside("prod"));
+    asks_for(&book, "dev");
+    assert_eq!((book.changes_beside("dev"), book.changes_beside("prod")), (before.0, before.1 + 1));
+    asks_for(&book, "dev");
+    book.enter("dev", &spec("todo", &[]));
+    assert_eq!((book.changes_beside("dev"), book.changes_beside("prod")), (before.0, before.1 + 1), "the same again");
+    asks_for(&book, "prod");
+    assert_eq!((book.changes_beside("dev"), book.changes_beside("prod")), (before.0 + 1, before.1 + 1));
+}
