@@ -16,6 +16,9 @@ const ABSENT: &str = "(absent)";
 /// What stands for more than a value that others added.
 const ADDED: &str = "(added)";
 
+/// Entries of these are of writers that the API server does not tell apart any more (beyond ten that update, the oldest), or never knew.
+const NOBODY: [&str; 2] = ["ancient-changes", "before-first-apply"];
+
 /// A drift, ready to be told. No secret value is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
@@ -165,7 +168,7 @@ fn label() -> FieldSet {
     FieldSet::from_value(&path).unwrap_or_default()
 }
 
-/// The last writer of these paths among those that are not plumb: its name, and when.
+/// The last writer of these paths among those that are not plumb: its name, and when, as far as that is recorded.
 fn writer(paths: &FieldSet, live: &Value) -> Option<(Option<String>, Option<i64>)> {
     let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array)?;
     let entries = entries.iter().filter_map(|entry| serde_json::from_value::<ManagedFieldsEntry>(entry.clone()).ok());
@@ -177,6 +180,9 @@ fn writer(paths: &FieldSet, live: &Value) -> Option<(Option<String>, Option<i64>
     let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0.as_second());
     // An entry of the scale subresource has no time: it is the newest that can be.
     let last = entries.filter(wrote).max_by_key(|entry| time(entry).unwrap_or(i64::MAX))?;
+    if last.manager.as_deref().is_some_and(|manager| NOBODY.contains(&manager)) {
+        return Some((None, None));
+    }
     let since = time(&last);
     let subresource = last.subresource.filter(|name| !name.is_empty());
     let name = last.manager.map(|name| match subresource {
@@ -212,6 +218,20 @@ mod tests {
         let drift = Drift::describe(&found(&key, json!({"f:spec": {"f:replicas": {}}})), &manifest, Some(&live));
         assert_eq!(texts(&drift), ["spec.replicas 2 5"]);
         assert_eq!((drift.manager.as_deref(), drift.since), (Some("kubectl/scale"), None));
+    }
+
+    #[test]
+    fn a_writer_that_is_no_longer_told_apart_is_not_known() {
+        let key = world::key("", "Secret", "s");
+        let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "aGVsbG8="}}));
+        for nobody in NOBODY {
+            let live = json!({"metadata": {"managedFields": [
+                {"manager": nobody, "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {"f:a": {}}}},
+            ]}});
+            let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live));
+            assert_eq!((drift.manager.as_deref(), drift.since), (None, None), "{nobody}");
+            assert_eq!(texts(&drift), [format!("data.a {MASK} {MASK}")], "somebody has set it nevertheless");
+        }
     }
 
     #[test]
