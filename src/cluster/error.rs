@@ -4,6 +4,19 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+/// How the API server begins to say that it can't merge what is applied (apimachinery `util/managedfields/internal`: `structuredmerge.go` and
+/// `skipnonapplied.go`; structured-merge-diff `merge/update.go`). What a conversion webhook has to do with begins so too.
+const UNMERGEABLE: [&str; 8] = [
+    "failed to create typed ",
+    "failed to create manager for existing fields",
+    "failed to convert ",
+    "failed to update ManagedFields",
+    "failed to merge config",
+    "failed to get field set",
+    "failed to prune fields",
+    "failed to compare objects",
+];
+
 /// A request that did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -127,13 +140,18 @@ impl ClusterError {
         self.status().map_or(0, |status| status.code)
     }
 
+    /// Whether the server answers so, with 500, because it can't merge the object: for ever, until somebody changes it.
+    pub fn is_unmergeable(&self) -> bool {
+        let Some(status) = self.status().filter(|status| status.code == 500) else { return false };
+        let merging = UNMERGEABLE.iter().any(|beginning| status.message.starts_with(beginning));
+        merging && !status.message.contains("webhook")
+    }
+
     /// Whether trying again later may help without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            // A server-side apply that it can't merge answers 500 for ever; a webhook or etcd that is away does not.
-            Self::Refused { status, .. } if status.code == 500 => {
-                status.message.contains("failed calling webhook") || status.message.contains("etcdserver:")
-            }
+            // Any other 500 is a trouble of the server or of what it asks: etcd, a webhook, the quota. Nobody can list those.
+            Self::Refused { status, .. } if status.code == 500 => !self.is_unmergeable(),
             Self::Refused { status, .. } => matches!(status.code, 401 | 403 | 404 | 409 | 429 | 502 | 503 | 504),
             Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Incomplete { .. } | Self::NoCrd => true,
             Self::HeldBy { .. }
@@ -144,6 +162,42 @@ impl ClusterError {
             Self::NoConfig(_) | Self::Ownership(_) | Self::Unbuildable { .. } | Self::BlankImpersonation { .. } => {
                 false
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(message: &str) -> ClusterError {
+        let status = Box::new(Status { code: 500, message: message.to_owned(), ..Status::default() });
+        ClusterError::Refused { what: "apply ConfigMap/n/a".to_owned(), status }
+    }
+
+    #[test]
+    fn of_what_is_answered_with_500_only_what_cannot_be_merged_lasts() {
+        for message in [
+            // A key given twice, in git and in the cluster; a value of another type; an entry of a version that is gone.
+            r#"failed to create typed patch object (n/web; apps/v1, Kind=Deployment): errors:\n  .spec.template.spec.containers[name="web"].env: duplicate entries for key [name="A"]"#,
+            "failed to create typed patch object (n/a; /v1, Kind=ConfigMap): .data.a: expected string, got &value.valueUnstructured{Value:1}",
+            r#"failed to create manager for existing fields: failed to convert new object (n/a; /v1, Kind=Service) to smd typed: .spec.ports: duplicate entries for key [port=80,protocol="TCP"]"#,
+            "failed to prune fields: failed add back owned items: failed to convert pruned object at version example.org/v1alpha1: request to convert CR to an invalid group/version: example.org/v1alpha1",
+        ] {
+            assert!(!answer(message).is_transient(), "{message}");
+        }
+        for message in [
+            r#"Internal error occurred: failed calling webhook "v.example.org": failed to call webhook: Post "https://v": dial tcp: refused"#,
+            "etcdserver: leader changed",
+            "rpc error: code = Unavailable desc = transport is closing",
+            "rpc error: code = Unavailable desc = error reading from server: EOF",
+            "context deadline exceeded",
+            "conversion webhook for example.org/v1, Kind=Widget failed: Post \"https://c\": context deadline exceeded",
+            "failed to convert live object (n/w; example.org/v1, Kind=Widget) to proper version: conversion webhook for example.org/v1, Kind=Widget failed: EOF",
+            "Internal error occurred: resource quota evaluation timed out",
+            "",
+        ] {
+            assert!(answer(message).is_transient(), "{message}");
         }
     }
 }

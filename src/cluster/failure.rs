@@ -40,7 +40,9 @@ fn hint(error: &ClusterError) -> Option<String> {
         413 => "the object is larger than the API server takes (3 MiB a request)",
         400 | 422 => "correct the object in git",
         500 if is_of_no_such_type(error) => "correct the object in git",
-        500 => "the API server can't merge the object; a list key given twice is the usual cause",
+        500 if error.is_unmergeable() => {
+            "the API server can't merge the object; a list key given twice is the usual cause"
+        }
         _ => return None,
     };
     Some(hint.to_owned())
