@@ -86,6 +86,12 @@ pub enum ClusterError {
     /// The Environment's spec is changed as soon as it is put back.
     #[error("the Environment's spec is changed again as soon as it is put back; a webhook or another writer is at it")]
     Contested,
+    /// An object was deleted to be replaced, and somebody else has taken its name.
+    #[error("{object} was deleted to be made anew, and somebody else has made one of that name meanwhile")]
+    MadeAgain {
+        /// The object.
+        object: String,
+    },
     /// The custom resource definition is not installed.
     #[error(
         "the API server has no environments.plumb.dev; install the definition with `plumb init --crd | kubectl apply --server-side -f -`"
@@ -157,6 +163,7 @@ impl ClusterError {
             Self::HeldBy { .. }
             | Self::TakenOver
             | Self::Contested
+            | Self::MadeAgain { .. }
             | Self::Unreadable { .. }
             | Self::NotServed { .. } => true,
             Self::NoConfig(_) | Self::Ownership(_) | Self::Unbuildable { .. } | Self::BlankImpersonation { .. } => {

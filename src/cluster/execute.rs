@@ -146,8 +146,7 @@ impl Executor<'_> {
             (Action::Replace, Some(precondition)) => {
                 self.delete(step, info, precondition).await?;
                 self.wait_gone(manifest, info, &precondition.uid).await?;
-                let made = self.writer.apply(&manifest.as_made(), info, None, true).await?;
-                self.give_away(manifest, info, made).await?
+                self.make(step, manifest, info).await?
             }
             (_, Some(precondition)) => self.apply_standing(step, manifest, info, kinds, &precondition.uid).await?,
             (_, None) => self.make(step, manifest, info).await?,
@@ -252,13 +251,15 @@ impl Executor<'_> {
         Ok(live.entry(self.writer.manager).map(|entry| FieldSet::parse(&entry.fields)).transpose()?.unwrap_or_default())
     }
 
+    /// Waits until the object with this uid does not stand any more. Where another stands by then, somebody else was faster: whose it is has to be decided anew.
     async fn wait_gone(&self, manifest: &Manifest, info: &KindInfo, uid: &str) -> Result<(), ClusterError> {
         let gone = async {
             let mut pause = Duration::from_millis(20);
             loop {
                 match self.writer.metadata(&manifest.key, info).await? {
+                    None => return Ok(()),
                     Some(object) if object.metadata.uid.as_deref() == Some(uid) => {}
-                    _ => return Ok(()),
+                    Some(_) => return Err(ClusterError::MadeAgain { object: manifest.key.to_string() }),
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(2));

@@ -59,6 +59,47 @@ async fn an_immutable_field_is_refused_unless_a_replacement_is_allowed() {
     assert_eq!(scene.data("a").await.as_deref(), Some("x=2"));
 }
 
+/// An operator that makes an object again as soon as it is deleted keeps it: a replacement is no way around the question whose it is.
+#[tokio::test]
+async fn what_somebody_makes_again_before_its_replacement_is_not_taken_over() {
+    let scene = Scene::with("replaced-first", "replace: immutable").await;
+    let Some(audit) = scene.env.audit() else { return };
+    let api: Api<Deployment> = Api::namespaced(scene.env.admin(), &scene.namespace);
+    let first = scene.push([("web.yaml", deployment("a", "a", ""))]);
+    let mut plumb = scene.run();
+    scene.deployed(first).await;
+    let finalizers = |value: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": value}}));
+    api.patch("web", &PatchParams::default(), &finalizers(json!(["example.org/hold"]))).await.unwrap();
+
+    let mark = audit.mark().await;
+    let second = scene.push([("web.yaml", deployment("b", "b", ""))]);
+    // plumb looks after growing pauses whether it is gone; by now they are longer than what is done here between two of them.
+    eventually(SOON, || async {
+        let looks = audit.since(mark).await.of("deployments").only(|event| event.verb == "get");
+        ensure!(looks.len() >= 8, "{looks:#?}");
+        Ok(())
+    })
+    .await;
+    let theirs: Deployment = serde_json::from_value(json!({
+        "metadata": {"name": "web", "annotations": {"argocd.argoproj.io/tracking-id": "web:apps/Deployment:x/web"}},
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "b"}}, "template": {
+            "metadata": {"labels": {"app": "b"}}, "spec": {"containers": [{"name": "web", "image": "example.org/theirs"}]},
+        }},
+    }))
+    .unwrap();
+    api.patch("web", &PatchParams::default(), &finalizers(json!(null))).await.unwrap();
+    let theirs = api.create(&PostParams::default(), &theirs).await.unwrap();
+
+    plumb.wait_for_log(|line| line.contains("somebody else has made one of that name"), SOON).await;
+    plumb.wait_for_log(|line| line.contains("belongs to the Argo CD application web"), SOON).await;
+    assert!(scene.failed(second).await.contains("belongs to the Argo CD application web"));
+    let now = api.get("web").await.unwrap();
+    assert_eq!((now.uid(), &now.spec), (theirs.uid(), &theirs.spec));
+    let ours =
+        now.managed_fields().iter().filter(|entry| entry.manager.as_ref().is_some_and(|m| m.starts_with("plumb")));
+    assert_eq!(ours.count(), 0, "{:#?}", now.managed_fields());
+}
+
 #[tokio::test]
 async fn a_policy_replaces_jobs_but_never_by_what_the_api_server_would_refuse() {
     let scene = Scene::with("policy", "replace: immutable").await;
