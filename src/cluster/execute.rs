@@ -2,7 +2,7 @@
 //!
 //! After each write it looks whether it should stop; a write under way is never cut. What was done so far is always in the result, so that nothing is forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -22,8 +22,7 @@ use crate::drift::ownership;
 use crate::model::applyset;
 use crate::model::environment::Propagation;
 use crate::model::kinds::{KindInfo, Kinds, Lookup};
-use crate::model::live::ResourceVersion;
-use crate::model::{Failure, GroupKind, Live, Manifest, ObjectKey, Stage};
+use crate::model::{Failure, Live, Manifest, ObjectKey, Stage};
 use crate::plan::{Action, Plan, Precondition, Step, order, propagation};
 
 /// How long it is waited, in milliseconds, for an API server to take a definition up.
@@ -57,8 +56,6 @@ pub struct Done {
     pub failures: Vec<Failure>,
     /// Stopped before the end.
     pub stopped: bool,
-    /// The newest resourceVersion written, by kind.
-    pub written: BTreeMap<GroupKind, ResourceVersion>,
 }
 
 impl Done {
@@ -66,8 +63,6 @@ impl Done {
         if let Some(baseline) = Baseline::of(manifest.digest, live, manager) {
             self.baselines.push((manifest.key.clone(), baseline));
         }
-        let written = self.written.entry(manifest.key.kind.clone()).or_default();
-        *written = (*written).max(live.resource_version);
     }
 }
 

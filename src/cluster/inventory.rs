@@ -5,7 +5,7 @@
 //! objects share are kept once.
 //! The plan borrows an environment's members in place; nothing is copied.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,15 +65,27 @@ struct State {
 }
 
 struct Watched {
+    /// Where: one version's collection.
+    path: String,
     /// The first list is done, and no relist is under way.
     listed: bool,
+    /// It was listed once.
+    stood: bool,
     /// The newest resourceVersion that a list, an event or a bookmark delivered.
     seen: ResourceVersion,
+    /// The newest resourceVersion that we wrote.
+    written: ResourceVersion,
     /// Why the watch can't go on at the moment.
     trouble: Option<String>,
     /// Because the right is missing: no use in waiting.
     forbidden: bool,
     task: AbortHandle,
+}
+
+impl Watched {
+    fn begun(path: String, task: AbortHandle) -> Self {
+        Self { path, listed: false, stood: false, seen: 0, written: 0, trouble: None, forbidden: false, task }
+    }
 }
 
 impl Inventory {
@@ -85,29 +97,43 @@ impl Inventory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts watching these kinds, as far as they aren't watched yet. Must be called within a tokio runtime.
+    /// Starts watching these kinds, as far as they aren't watched yet, or only in vain in another version. Must be called within a tokio runtime.
     pub fn ensure<'a>(&self, kinds: impl IntoIterator<Item = (&'a GroupKind, &'a KindInfo)>) {
         let mut state = self.state();
         for (kind, info) in kinds {
-            if state.kinds.contains_key(kind) {
-                continue;
-            }
             let path = DynamicObject::url_path(&resource(kind, info), None);
-            let sink = KindSink::new(self, kind, path);
+            match state.kinds.get(kind) {
+                Some(watched) if watched.path == path || watched.listed || watched.trouble.is_none() => continue,
+                Some(watched) => watched.task.abort(),
+                None => {}
+            }
+            let sink = KindSink::new(self, kind, path.clone());
             let task = tokio::spawn(super::watch::run(self.caller.clone(), sink));
-            let watched =
-                Watched { listed: false, seen: 0, trouble: None, forbidden: false, task: task.abort_handle() };
-            state.kinds.insert(kind.clone(), watched);
+            state.kinds.insert(kind.clone(), Watched::begun(path, task.abort_handle()));
         }
     }
 
-    /// Waits until each kind's first list is done and it has delivered at least the given resourceVersion.
-    pub async fn complete(&self, kinds: &[(GroupKind, ResourceVersion)], limit: Duration) -> Result<(), ClusterError> {
+    /// Waits until each kind's first list is done.
+    pub async fn listed(&self, kinds: &BTreeSet<GroupKind>, limit: Duration) -> Result<(), ClusterError> {
+        let kinds: Vec<_> = kinds.iter().map(|kind| (kind, 0)).collect();
+        self.complete(&kinds, limit).await
+    }
+
+    /// The same, and each has delivered what was written by now.
+    pub async fn caught_up(&self, kinds: &BTreeSet<GroupKind>, limit: Duration) -> Result<(), ClusterError> {
+        let written = |kind| self.state().kinds.get(kind).map_or(0, |watched| watched.written);
+        let kinds: Vec<_> = kinds.iter().map(|kind| (kind, written(kind))).collect();
+        self.complete(&kinds, limit).await
+    }
+
+    async fn complete(&self, kinds: &[(&GroupKind, ResourceVersion)], limit: Duration) -> Result<(), ClusterError> {
         let mut progress = self.progress.subscribe();
         let missing = || -> Vec<String> {
             let state = self.state();
             let behind = kinds.iter().filter(|(kind, version)| {
-                state.kinds.get(kind).is_none_or(|watched| !watched.listed || watched.seen < *version)
+                // What was written before the API server was set back, it has never delivered.
+                let lacks = |watched: &Watched| watched.seen < watched.written.min(*version);
+                state.kinds.get(kind).is_none_or(|watched| !watched.listed || lacks(watched))
             });
             let named =
                 behind.map(|(kind, _)| match state.kinds.get(kind).and_then(|watched| watched.trouble.as_ref()) {
@@ -200,6 +226,9 @@ impl Inventory {
     pub fn wrote(&self, kind: &GroupKind, object: &PartialObjectMeta<DynamicObject>) -> Live {
         let mut state = self.state();
         let live = reduce(&object.metadata, &mut state.interner);
+        if let Some(watched) = state.kinds.get_mut(kind) {
+            watched.written = watched.written.max(live.resource_version);
+        }
         let delivered = |watched: &Watched| watched.listed && watched.seen >= live.resource_version;
         if !state.kinds.get(kind).is_some_and(delivered) {
             // The answer has no status: what the write makes of the object, the watch will show.

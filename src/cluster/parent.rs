@@ -164,6 +164,15 @@ impl Sink for ParentSink {
         self.parents.known.send_if_modified(|known| known.trouble.take().is_some());
     }
 
+    /// 1 is older than what any list says, and a version that nothing is written on.
+    fn rewound(&mut self) {
+        self.parents.known.send_modify(|known| {
+            for environment in known.environments.values_mut() {
+                Arc::make_mut(environment).metadata.resource_version = Some("1".to_owned());
+            }
+        });
+    }
+
     fn unserved(&mut self) -> bool {
         false
     }

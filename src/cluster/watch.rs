@@ -1,12 +1,15 @@
 //! One kind's watch: list, then follow, for ever. A dropped connection resumes where it was, an expired resourceVersion lists anew, and a stream that is silent
 //! for longer than bookmarks allow is taken for dead.
+//!
+//! An etcd that was restored from a backup is behind what was seen of it, and the API server keeps a watch from the future open without a word. So whatever
+//! interrupted a watch, and silence too, makes it ask first how far the server is: one small request, and none where all is well.
 
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use http::Request;
 use kube::core::params::{ListParams, WatchParams};
-use kube::core::{ObjectList, Request as Paths, WatchEvent, request};
+use kube::core::{ObjectList, PartialObjectMeta, Request as Paths, WatchEvent, request};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -45,6 +48,8 @@ pub(super) trait Sink: Send + 'static {
     fn listed(&mut self, at: ResourceVersion);
     /// An event or a bookmark delivered this resourceVersion.
     fn delivered(&mut self, version: ResourceVersion);
+    /// The list that has begun is of an older state than what is known: versions can't be compared with those that are known, and the list holds.
+    fn rewound(&mut self);
     /// The kind is not served any more. True: the watch ends; false: it is waited for.
     fn unserved(&mut self) -> bool;
     /// It can't go on at the moment; it will try again.
@@ -57,7 +62,7 @@ pub(super) trait Sink: Send + 'static {
 enum End {
     /// It can be taken up again from here.
     Resume(String),
-    /// The server no longer has the history from there on (410).
+    /// The server no longer has the history from there on (410), or does not have it yet.
     Expired,
 }
 
@@ -66,20 +71,25 @@ pub(super) async fn run<S: Sink>(caller: Caller, mut sink: S) {
     let pulse = caller.telemetry().pulses.enter(format!("watch of {}", sink.kind()), pulse::BOUND);
     let (caller, metrics) = (caller.clone().with_pulse(pulse.clone()), caller.telemetry().metrics.clone());
     let mut from: Option<String> = None;
+    let (mut seen, mut interrupted) = (0, false);
     let mut pause = SHORTEST_PAUSE;
     loop {
         let began = Instant::now();
-        let step = match &from {
+        if let Some(version) = &from {
+            seen = number(version);
+        }
+        let step = match &mut from {
             None => {
                 pulse.step("listing");
                 metrics.listing();
-                list(&caller, &mut sink).await
+                list(&caller, &mut sink, seen).await
             }
             Some(version) => {
                 pulse.step("following");
-                follow(&caller, &mut sink, version).await
+                follow_on(&caller, &mut sink, version, interrupted).await
             }
         };
+        interrupted = step.is_err();
         match step {
             Ok(End::Resume(version)) => {
                 if from.is_some() && began.elapsed() < Duration::from_secs(1) {
@@ -109,7 +119,35 @@ pub(super) async fn run<S: Sink>(caller: Caller, mut sink: S) {
     }
 }
 
-async fn list<S: Sink>(caller: &Caller, sink: &mut S) -> Result<End, ClusterError> {
+/// Follows from here, which it moves on; after an interruption only if the server has come as far.
+async fn follow_on<S: Sink>(
+    caller: &Caller,
+    sink: &mut S,
+    at: &mut String,
+    interrupted: bool,
+) -> Result<End, ClusterError> {
+    if interrupted && is_behind(newest(caller, sink).await?, number(at)) {
+        return Ok(End::Expired);
+    }
+    follow(caller, sink, at).await
+}
+
+/// The resourceVersion that the server is at; 0 if it does not say.
+async fn newest<S: Sink>(caller: &Caller, sink: &S) -> Result<ResourceVersion, ClusterError> {
+    let params =
+        ListParams { limit: Some(1), label_selector: sink.selector().map(str::to_owned), ..ListParams::default() };
+    let (request, kind) = (Paths::new(sink.path()).list_metadata(&params), sink.kind());
+    let what = || format!("ask how far {kind} is");
+    let list: ObjectList<PartialObjectMeta> = caller.call(&what, As::Plumb, request).await?;
+    Ok(number(&list.metadata.resource_version.unwrap_or_default()))
+}
+
+/// Whether a server is behind what it has shown before; one that has no versions says nothing.
+fn is_behind(now: ResourceVersion, seen: ResourceVersion) -> bool {
+    (1..seen).contains(&now)
+}
+
+async fn list<S: Sink>(caller: &Caller, sink: &mut S, seen: ResourceVersion) -> Result<End, ClusterError> {
     sink.relisting();
     let mut params =
         ListParams { limit: Some(PAGE), label_selector: sink.selector().map(str::to_owned), ..ListParams::default() };
@@ -122,11 +160,20 @@ async fn list<S: Sink>(caller: &Caller, sink: &mut S) -> Result<End, ClusterErro
             Err(error) if error.code() == 410 => return Ok(End::Expired),
             other => other?,
         };
+        let version = page.metadata.resource_version.unwrap_or_default();
+        if params.continue_token.is_none() && is_behind(number(&version), seen) {
+            warn!(
+                kind,
+                now = version,
+                seen,
+                "the API server is behind what it has shown before, as after a restored backup"
+            );
+            sink.rewound();
+        }
         page.items.into_iter().for_each(|object| sink.observe(object));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
             None => {
-                let version = page.metadata.resource_version.unwrap_or_default();
                 sink.listed(number(&version));
                 return Ok(End::Resume(version));
             }
@@ -143,10 +190,10 @@ fn watch_request<S: Sink>(sink: &S, from: &str) -> Result<Request<Vec<u8>>, requ
     if sink.metadata_only() { paths.watch_metadata(&params, from) } else { paths.watch(&params, from) }
 }
 
-async fn follow<S: Sink>(caller: &Caller, sink: &mut S, from: &str) -> Result<End, ClusterError> {
+async fn follow<S: Sink>(caller: &Caller, sink: &mut S, at: &mut String) -> Result<End, ClusterError> {
     let kind = sink.kind();
     let what = || format!("watch {kind}");
-    let request = watch_request(sink, from).map_err(|source| ClusterError::Unbuildable { what: what(), source })?;
+    let request = watch_request(sink, at).map_err(|source| ClusterError::Unbuildable { what: what(), source })?;
     let silent = |_| ClusterError::TimedOut { what: what(), after: SILENCE };
     let opening = caller.client().request_events::<S::Object>(request);
     let opened = timeout(SILENCE, opening).await;
@@ -158,14 +205,13 @@ async fn follow<S: Sink>(caller: &Caller, sink: &mut S, from: &str) -> Result<En
         Err(source) => return Err(ClusterError::Unreachable { what: what(), source }),
     };
     let mut stream = std::pin::pin!(stream);
-    let mut at = from.to_owned();
     loop {
         let event = match timeout(SILENCE, stream.try_next()).await.map_err(silent)? {
             Ok(Some(event)) => event,
-            Ok(None) => return Ok(End::Resume(at)),
+            Ok(None) => return Ok(End::Resume(at.clone())),
             Err(error) => {
                 debug!(kind, %error, "watch stream broke, resuming");
-                return Ok(End::Resume(at));
+                return Ok(End::Resume(at.clone()));
             }
         };
         let version = match event {
@@ -185,7 +231,7 @@ async fn follow<S: Sink>(caller: &Caller, sink: &mut S, from: &str) -> Result<En
         };
         caller.pulse().beat();
         sink.delivered(number(&version));
-        at = version;
+        *at = version;
     }
 }
 

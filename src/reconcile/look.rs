@@ -12,7 +12,6 @@ use crate::cluster::gates::{Former, Gate, Gated};
 use crate::cluster::standing::{self, Strangers};
 use crate::cluster::{ClusterError, failure};
 use crate::model::kinds::{KindInfo, Lookup};
-use crate::model::live::ResourceVersion;
 use crate::model::{CommitId, Desired, Failure, GroupKind, Stage};
 use crate::plan::{self, Input, Plan, Planned};
 use crate::render::{Request, render, source_failure};
@@ -84,9 +83,12 @@ impl Reconciler {
     /// Has every kind watched that the commit asks for or that the environment ever had, and waits for their first lists.
     pub(super) async fn watch_kinds(&self, desired: &Desired, known: &Known) -> Result<(), Failure> {
         self.pulse.step(format!("waiting for the first lists of what {} needs", desired.commit.short()));
-        let watched: Vec<(GroupKind, ResourceVersion)> =
-            self.watched_kinds(desired, known).into_iter().map(|kind| (kind, 0)).collect();
-        self.cluster.inventory.complete(&watched, INVENTORY_WITHIN).await.map_err(planning)
+        let listed = self.cluster.inventory.listed(&self.watched_kinds(desired, known), INVENTORY_WITHIN).await;
+        if listed.is_err() {
+            // A version that is known may be served no more; nothing else would ask.
+            self.cluster.discovered.refresh(&self.cluster.caller, known.generation).await.ok();
+        }
+        listed.map_err(planning)
     }
 
     /// The kinds that are watched for this environment; starts the watches that are missing.

@@ -1,6 +1,6 @@
 //! A reconciler and what it remembers between commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,10 +16,9 @@ use crate::cluster::apply::Writer;
 use crate::cluster::parent::Parents;
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::Baseline;
-use crate::model::live::ResourceVersion;
 use crate::model::marks::{self, Claim, Instance};
 use crate::model::secret::Redactor;
-use crate::model::{CommitId, Configuration, Desired, Digest, GroupKind, ObjectKey, applyset};
+use crate::model::{CommitId, Configuration, Desired, Digest, ObjectKey, applyset};
 use crate::plan::NamespaceState;
 use crate::render::{Cache, Definition, Tools};
 use crate::telemetry::{Pulse, Telemetry, Turns};
@@ -116,8 +115,6 @@ pub(super) struct Memory {
     pub(super) jobs: Jobs,
     /// The namespaces that were seen to stand.
     pub(super) namespaces: HashMap<Arc<str>, NamespaceState>,
-    /// The newest resourceVersion written, by kind.
-    pub(super) written: BTreeMap<GroupKind, ResourceVersion>,
     /// What the commit asks for that passed its gates last: what drift restores.
     pub(super) target: Option<Arc<Desired>>,
     /// What of other managers' fields inside an object is an addition, as far as that was asked: by the text of all of them.
@@ -180,10 +177,10 @@ impl Reconciler {
     /// Forgets what was verified, so that the next deployment applies everything.
     pub fn forget(&self) {
         let mut memory = self.memory();
-        let (written, target) = (std::mem::take(&mut memory.written), memory.target.take());
+        let target = memory.target.take();
         let jobs = std::mem::take(&mut memory.jobs); // What has run has run.
         target.iter().for_each(|target| self.forget_images(target));
-        *memory = Memory { written, target, jobs, ..Memory::default() };
+        *memory = Memory { target, jobs, ..Memory::default() };
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {

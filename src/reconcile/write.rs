@@ -116,10 +116,6 @@ impl Reconciler {
     pub(super) fn remember(&self, done: &Done) {
         let mut memory = self.memory();
         memory.know(&done.baselines);
-        for (kind, version) in &done.written {
-            let written = memory.written.entry(kind.clone()).or_default();
-            *written = (*written).max(*version);
-        }
         if done.failures.iter().any(|failure| failure.transient) {
             memory.namespaces.clear(); // One of them may be what went away.
         }
@@ -167,16 +163,8 @@ impl Reconciler {
 
     async fn decide_deletions(&self, prepared: &Prepared) -> Result<Plan, Failure> {
         let Prepared { desired, known, strangers, mode, confirmed, .. } = prepared;
-        let written = self.memory().written.clone();
-        let kinds: Vec<_> = self
-            .watched_kinds(desired, known)
-            .into_iter()
-            .map(|kind| {
-                let version = written.get(&kind).copied().unwrap_or(0);
-                (kind, version)
-            })
-            .collect();
-        self.cluster.inventory.complete(&kinds, PATIENCE).await.map_err(planning)?;
+        let kinds = self.watched_kinds(desired, known);
+        self.cluster.inventory.caught_up(&kinds, PATIENCE).await.map_err(planning)?;
         accepted(self.plan(desired, known, strangers, *mode, *confirmed))
     }
 }

@@ -82,7 +82,7 @@ impl Sink for KindSink {
         state.interner.sweep();
         drop(state);
         self.with_kind(|watched| {
-            watched.listed = true;
+            (watched.listed, watched.stood) = (true, true);
             (watched.trouble, watched.forbidden) = (None, false);
             watched.seen = watched.seen.max(at);
         });
@@ -97,10 +97,22 @@ impl Sink for KindSink {
         self.inventory.progress.send_modify(|count| *count += 1);
     }
 
+    /// Whatever the list says is newer than what is known, and what was written before need not be waited for.
+    fn rewound(&mut self) {
+        let mut state = self.inventory.state();
+        for members in state.members.values_mut() {
+            let of_kind = members.iter_mut().filter(|(key, _)| key.kind == self.kind);
+            of_kind.for_each(|(_, live)| live.resource_version = 0);
+        }
+        if let Some(watched) = state.kinds.get_mut(&self.kind) {
+            (watched.listed, watched.seen, watched.written) = (false, 0, 0);
+        }
+    }
+
     /// A definition that was deleted took its objects with it. Served again, the kind is watched anew.
     fn unserved(&mut self) -> bool {
         let mut state = self.inventory.state();
-        if state.kinds.get(&self.kind).is_none_or(|watched| watched.seen == 0) {
+        if state.kinds.get(&self.kind).is_none_or(|watched| !watched.stood) {
             return false; // Defined a moment ago.
         }
         state.remove_all(|key, _| key.kind == self.kind);

@@ -11,15 +11,19 @@ use super::*;
 use crate::cluster::inventory::Inventory;
 use crate::cluster::limiter::Limiter;
 use crate::model::applyset::PART_OF;
+use crate::model::kinds::KindInfo;
 use crate::model::{GroupKind, Kinds};
 
 /// Longer than any of this takes.
 const SOON: Duration = Duration::from_secs(30);
 
+/// A version that is not served; requests of it are not noted.
+const GONE: &str = "v1beta1";
+
 /// An answer of one request, with its HTTP status.
 type Answer = (u16, String);
 
-/// Gives these answers in their order, and then none any more. What was asked is noted: `list`, or `watch` and from where.
+/// Gives these answers in their order, and then none any more. What was asked is noted: `list`, `look` for the version alone, or `watch` and from where.
 struct Scripted {
     asked: Mutex<Vec<String>>,
     answers: Mutex<VecDeque<Answer>>,
@@ -49,15 +53,58 @@ impl Scripted {
             head.push(connection.read_u8().await.ok()?);
         }
         let head = String::from_utf8(head).unwrap();
+        if head.contains(GONE) {
+            connection.write_all(b"HTTP/1.1 404 X\r\nconnection: close\r\n\r\nno such version").await.unwrap();
+            return None;
+        }
         let query: Vec<&str> = head.split_whitespace().nth(1).unwrap().split(['?', '&']).skip(1).collect();
         let from = query.iter().find_map(|pair| pair.strip_prefix("resourceVersion="));
-        let asked = if query.contains(&"watch=true") { format!("watch {}", from.unwrap()) } else { "list".to_owned() };
+        let asked = match () {
+            () if query.contains(&"watch=true") => format!("watch {}", from.unwrap()),
+            () if query.contains(&"limit=1") => "look".to_owned(),
+            () => "list".to_owned(),
+        };
         self.asked.lock().unwrap().push(asked);
         let Some((code, body)) = self.answers.lock().unwrap().pop_front() else { return Some(connection) };
         let head = format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n");
         connection.write_all((head + &body).as_bytes()).await.unwrap();
         None
     }
+}
+
+/// Waits until all of this was asked, and nothing else.
+async fn asks(scripted: &Scripted, asked: &[&str]) {
+    let all = tokio::time::timeout(SOON, async {
+        while scripted.asked.lock().unwrap().len() < asked.len() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    all.await.unwrap_or_else(|_| panic!("{:?}", scripted.asked.lock().unwrap()));
+    assert_eq!(*scripted.asked.lock().unwrap(), asked);
+}
+
+/// The inventory of ConfigMaps, followed by the environment `dev`.
+fn watching(caller: Caller) -> Inventory {
+    let kind = GroupKind::new("", "ConfigMap");
+    let inventory = Inventory::new(caller);
+    let _ = inventory.follow(&Arc::from("dev"));
+    inventory.ensure([(&kind, Kinds::builtin().preferred(&kind).unwrap())]);
+    inventory
+}
+
+fn standing(inventory: &Inventory) -> Vec<(String, ResourceVersion)> {
+    inventory.with_members("dev", |members| {
+        let mut standing: Vec<_> =
+            members.iter().map(|(key, live)| (key.name.to_string(), live.resource_version)).collect();
+        standing.sort_unstable();
+        standing
+    })
+}
+
+fn changed(inventory: &Inventory) -> Vec<String> {
+    let mut changed: Vec<String> = inventory.take_changed("dev").into_keys().map(|key| key.name.to_string()).collect();
+    changed.sort_unstable();
+    changed
 }
 
 fn object(name: &str, version: &str) -> Value {
@@ -102,27 +149,64 @@ async fn nothing_is_missed_over_dropped_connections_bookmarks_and_histories_that
         listed("40", &[object("b", "35"), object("d", "36")]),
     ])
     .await;
-    let (kind, part_of) = (GroupKind::new("", "ConfigMap"), Arc::from("dev"));
-    let inventory = Inventory::new(caller);
-    let _follower = inventory.follow(&part_of);
-    inventory.ensure([(&kind, Kinds::builtin().preferred(&kind).unwrap())]);
-    inventory.complete(&[(kind.clone(), 40)], SOON).await.unwrap();
+    let inventory = watching(caller);
+    asks(&scripted, &["list", "watch 10", "watch 20", "list", "watch 30", "watch 31", "list", "watch 40"]).await;
+    assert_eq!(standing(&inventory), [("b".to_owned(), 35), ("d".to_owned(), 36)]);
+    assert_eq!(changed(&inventory), ["a", "b", "c", "d"], "who came, changed and went");
+    inventory.stop();
+}
 
-    inventory.with_members("dev", |members| {
-        let mut standing: Vec<_> = members.iter().map(|(key, live)| (&*key.name, live.resource_version)).collect();
-        standing.sort_unstable();
-        assert_eq!(standing, [("b", 35), ("d", 36)]);
-    });
-    let mut changed: Vec<String> = inventory.take_changed("dev").into_keys().map(|key| key.name.to_string()).collect();
-    changed.sort_unstable();
-    assert_eq!(changed, ["a", "b", "c", "d"], "who came, changed and went");
-    let last_watch = tokio::time::timeout(SOON, async {
-        while scripted.asked.lock().unwrap().len() < 8 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    });
-    last_watch.await.unwrap();
-    let asked = ["list", "watch 10", "watch 20", "list", "watch 30", "watch 31", "list", "watch 40"];
-    assert_eq!(*scripted.asked.lock().unwrap(), asked);
+/// A restored etcd begins anew from an older revision: what was made since is gone, and what was changed since is as it was.
+#[tokio::test]
+async fn what_an_api_server_shows_that_was_set_back_holds() {
+    let away = || (500, json!({"apiVersion": "v1", "kind": "Status", "code": 500, "metadata": {}}).to_string());
+    let (scripted, caller) = Scripted::serve([
+        listed("1100", &[object("a", "900"), object("b", "1000")]),
+        events(&[
+            ("MODIFIED", object("b", "1150")),
+            ("ADDED", object("phantom", "1160")),
+            ("BOOKMARK", object("", "1200")),
+        ]),
+        // Any interruption: it is looked how far the server is, and gone on from there.
+        away(),
+        listed("1200", &[]),
+        events(&[("BOOKMARK", object("", "1210"))]),
+        away(),
+        away(),
+        listed("1005", &[]),
+        listed("1006", &[object("a", "900"), object("b", "1000")]),
+        events(&[("MODIFIED", object("a", "1007"))]),
+    ])
+    .await;
+    let (inventory, kind) = (watching(caller), GroupKind::new("", "ConfigMap"));
+    inventory.wrote(&kind, &serde_json::from_value(object("mine", "1199")).unwrap());
+    let asked =
+        ["list", "watch 1100", "watch 1200", "look", "watch 1200", "watch 1210", "look", "look", "list", "watch 1006"];
+    asks(&scripted, &[&asked[..], &["watch 1007"]].concat()).await;
+    assert_eq!(standing(&inventory), [("a".to_owned(), 1007), ("b".to_owned(), 1000)]);
+    assert_eq!(changed(&inventory), ["a", "b", "mine", "phantom"]);
+    // What was written before is not waited for: nobody will ever deliver it.
+    inventory.caught_up(&[kind].into(), SOON).await.unwrap();
+    inventory.stop();
+}
+
+#[tokio::test]
+async fn a_watch_in_vain_gives_way_to_one_of_another_version() {
+    let (scripted, caller) = Scripted::serve([listed("5", &[])]).await;
+    let (kind, inventory) = (GroupKind::new("example.org", "Widget"), Inventory::new(caller));
+    let kinds = [kind.clone()].into();
+    let ensure = |version: &str| {
+        let info = KindInfo { version: version.into(), plural: "widgets".into(), namespaced: true };
+        inventory.ensure([(&kind, &info)]);
+    };
+    ensure(GONE);
+    let error = inventory.listed(&kinds, Duration::from_secs(1)).await.unwrap_err().to_string();
+    assert!(error.contains("Widget.example.org") && error.contains("404"), "{error}");
+    ensure(GONE);
+    ensure("v1");
+    inventory.listed(&kinds, SOON).await.unwrap();
+    // Somebody who has not heard of it yet does not bring it back.
+    ensure(GONE);
+    asks(&scripted, &["list", "watch 5"]).await;
     inventory.stop();
 }

@@ -8,7 +8,7 @@ use plumb::model::applyset;
 use serde_json::json;
 
 use crate::harness::eventually;
-use crate::scene::{SOON, Scene};
+use crate::scene::{SOON, Scene, config_map};
 
 /// The definition of Widgets of a group, with a list of its spec and versions, the last of which is stored.
 fn definition(group: &str, list: &str, versions: &[&str]) -> String {
@@ -112,4 +112,27 @@ async fn objects_are_applied_anew_when_a_list_becomes_one_of_single_elements() {
     api.patch("w", &PatchParams::default(), &Patch::Json::<()>(theirs)).await.unwrap();
     let foreign = ownership::foreign(api.get("w").await.unwrap().managed_fields());
     assert_eq!(foreign.unwrap().paths(), ["spec.list[name=b]", "spec.list[name=b].name"]);
+}
+
+/// A definition that somebody else has ceases to serve a version: nobody tells plumb, but that the watch of it ends.
+#[tokio::test]
+async fn a_version_that_is_served_no_more_blocks_nothing_that_git_asks_for_in_another() {
+    let scene = Scene::new("version-unserved").await;
+    let group = format!("{}.example.org", scene.env.name("g"));
+    let both = definition(&group, "", &["v1beta1", "v1"]);
+    scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], &both).await;
+    let widgets = scene.objects(&group, "v1", "Widget");
+    eventually(SOON, || async { Ok(widgets.list(&Default::default()).await?) }).await;
+    let first = scene.push([("w.yaml", widget(&group, "v1beta1", "w", 1)), ("a.yaml", config_map("a", &[("x", "1")]))]);
+    let mut plumb = scene.run();
+    scene.deployed(first).await;
+
+    let one = both.replace("name: v1beta1, served: true", "name: v1beta1, served: false");
+    scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], &one).await;
+    let unserved = |line: &str| line.contains("watch interrupted") && line.contains("Widget");
+    plumb.wait_for_log(unserved, SOON).await; // The watch that began anew in the same version.
+    let second = scene.push([("w.yaml", widget(&group, "v1", "w", 2)), ("a.yaml", config_map("a", &[("x", "2")]))]);
+    scene.deployed(second).await;
+    assert_eq!(widgets.get("w").await.unwrap().data["spec"]["size"], 2);
+    assert_eq!(scene.data("a").await.as_deref(), Some("x=2"));
 }
