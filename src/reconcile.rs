@@ -13,9 +13,10 @@ use crate::cluster::discovery::Known;
 use crate::cluster::execute::Done;
 use crate::cluster::gates::{Former, Gated};
 use crate::cluster::standing::Strangers;
+use crate::drift::fingerprint::Found;
 use crate::model::marks::confirmed_prune;
 use crate::model::{CommitId, Deployment, Desired, Failure, Outcome, Stage};
-use crate::plan::Planned;
+use crate::plan::{Planned, Reason};
 use crate::source::Store;
 
 pub mod additions;
@@ -70,7 +71,8 @@ pub struct Prepared {
     confirmed: Option<CommitId>,
     known: Known,
     strangers: Strangers,
-    manager: Arc<str>,
+    /// What of it does not stand any more, if it was deployed before.
+    pub drifted: Vec<Found>,
     /// What an earlier life of plumb deployed, if that was another commit and this life has applied nothing yet.
     former: Former,
     stages: Vec<(Stage, Duration)>,
@@ -140,10 +142,10 @@ impl Reconciler {
         let gated =
             self.dry_run(plan, &known, &former, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
-        let desired = Arc::new(desired);
-        let (manager, stages) = (Arc::clone(&self.manager), clock.laps);
+        let (desired, drifted) = (Arc::new(desired), heal::drifted(&gated, &strangers, &self.manager));
+        let stages = clock.laps;
         let mut prepared =
-            Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, manager, former, stages });
+            Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, drifted, former, stages });
         if !self.definition.spec.self_heal && self.deployed_target().is_some() {
             prepared.leave_drifted();
         }
@@ -198,6 +200,9 @@ impl Reconciler {
         {
             let mut memory = self.memory();
             (memory.settled, memory.target) = (None, Some(Arc::clone(&prepared.desired)));
+            let left =
+                prepared.gated.plan.steps.iter().filter(|step| step.reason == Reason::Drifted && !step.action.writes());
+            memory.leave(&prepared.desired, left.filter_map(|step| step.manifest.as_ref()));
         }
         self.use_images(&prepared.desired);
         let mut done = Done::default();

@@ -254,7 +254,7 @@ fn decision(
             Decision::Step(Action::Hold, Reason::OwnerNotRendered(Arc::clone(owner)))
         }
         (Standing::Peer(_, owner), _) => Decision::Step(Action::TakeOver { from: Arc::clone(owner) }, Reason::Moved),
-        (Standing::Absent | Standing::Lost(_), _) if left_alone(manifest, input) => {
+        (Standing::Absent | Standing::Lost(_) | Standing::Free(_), _) if left_alone(manifest, input) => {
             Decision::Step(Action::Keep, Reason::Drifted)
         }
         (Standing::Absent, _) if (input.has_run)(manifest) => Decision::Step(Action::Keep, Reason::Ran),
@@ -284,6 +284,7 @@ fn home_of(manifest: &Manifest, input: &Input<'_>) -> Option<Arc<str>> {
 /// An object of ours costs a request only if what we sent or what became of it is no longer what it was.
 fn ours(manifest: &Manifest, live: &Live, input: &Input<'_>) -> Decision {
     let (action, reason) = match ((input.baseline)(&manifest.key), live.entry(input.manager)) {
+        (None, _) if left_alone(manifest, input) => (Action::Keep, Reason::Drifted),
         (None, _) => (Action::Update, Reason::NotVerified),
         (Some(baseline), _) if baseline.digest != manifest.digest => (Action::Update, Reason::Changed),
         (Some(baseline), Some(entry)) if baseline.uid == live.uid && baseline.matches(entry) => {
@@ -297,5 +298,6 @@ fn ours(manifest: &Manifest, live: &Live, input: &Input<'_>) -> Decision {
 
 /// Whether the object stays as it is although it drifted: git has not changed it, and the definition says `selfHeal: false`.
 fn left_alone(manifest: &Manifest, input: &Input<'_>) -> bool {
-    !input.spec.self_heal && (input.baseline)(&manifest.key).is_some_and(|baseline| baseline.digest == manifest.digest)
+    let deployed = (input.baseline)(&manifest.key).map(|baseline| &baseline.digest);
+    !input.spec.self_heal && deployed.or_else(|| input.left?.get(&manifest.key)) == Some(&manifest.digest)
 }

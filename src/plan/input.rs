@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::drift::fingerprint::Baseline;
-use crate::model::{CommitId, Desired, EnvironmentSpec, Kinds, Live, Manifest, ObjectKey};
+use crate::model::{CommitId, Desired, Digest, EnvironmentSpec, Kinds, Live, Manifest, ObjectKey};
 
 /// All that a plan is made from, at one moment.
 pub struct Input<'a> {
@@ -24,6 +24,8 @@ pub struct Input<'a> {
     pub baseline: &'a dyn Fn(&ObjectKey) -> Option<&'a Baseline>,
     /// Whether this is a Job that was made with just this content, and that goes by itself once it has run: then it need not stand.
     pub has_run: &'a dyn Fn(&Manifest) -> bool,
+    /// What was deployed with this content before and is not known to stand: `selfHeal: false` leaves it as it is. `None`: all is looked at anew.
+    pub left: Option<&'a HashMap<ObjectKey, Digest>>,
     /// Every live object with our part-of label: the inventory.
     pub members: &'a HashMap<ObjectKey, Live>,
     /// The live metadata of desired objects that the inventory does not have, as read for adoption. An object in neither map does not stand.

@@ -173,10 +173,13 @@ impl Reconciler {
         done
     }
 
-    /// Takes a commit that was deployed before for what stands, without a write: what of it differs stays as it is.
+    /// Takes a commit that was deployed before for what stands, without a write: what of it differs stays as it is, also when another commit comes.
     pub fn settle_for(&self, prepared: &Prepared) {
         self.remember_verified(&prepared.gated);
-        self.memory().target = Some(Arc::clone(&prepared.desired));
+        let mut memory = self.memory();
+        memory.leave(&prepared.desired, &prepared.desired.objects);
+        memory.target = Some(Arc::clone(&prepared.desired));
+        drop(memory);
         self.use_images(&prepared.desired);
     }
 
@@ -240,6 +243,11 @@ impl Reconciler {
     }
 }
 
+/// What of a commit that was deployed before does not stand any more, as a start or a resync finds it.
+pub(super) fn drifted(gated: &Gated, strangers: &Strangers, manager: &str) -> Vec<Found> {
+    gated.differing.iter().cloned().chain(absent(&gated.plan, strangers, manager)).collect()
+}
+
 /// What a plan makes or adopts, of objects that were deployed before: they are gone, or no longer ours.
 fn absent<'a>(plan: &'a Plan, strangers: &'a Strangers, manager: &'a str) -> impl Iterator<Item = Found> + 'a {
     plan.steps.iter().filter_map(move |step| {
@@ -257,16 +265,10 @@ fn absent<'a>(plan: &'a Plan, strangers: &'a Strangers, manager: &'a str) -> imp
 }
 
 impl Prepared {
-    /// What of a commit that was deployed before does not stand any more, as a start or a resync finds it.
-    pub fn drifted(&self) -> Vec<Found> {
-        let gone = absent(&self.gated.plan, &self.strangers, &self.manager);
-        self.gated.differing.iter().cloned().chain(gone).collect()
-    }
-
-    /// The same of the commit that was deployed before this one. What both somebody and this commit changed can't be told apart, and is not told.
+    /// What does not stand any more of the commit that was deployed before this one. What both somebody and this commit changed can't be told apart, and is not told.
     pub fn drifted_since_former(&self) -> Vec<Found> {
         let same = self.same_as_former();
-        let mut found = self.drifted();
+        let mut found = self.drifted.clone();
         found.retain(|found| match found.class {
             Class::Deleted | Class::OwnershipLost => self.former.contains_key(&found.key),
             _ => same.contains(&found.key),
@@ -285,7 +287,7 @@ impl Prepared {
     /// Leaves alone what drifted and the commit did not change.
     pub(super) fn leave_drifted(&mut self) {
         let same: HashSet<ObjectKey> = self.same_as_former().into_iter().cloned().collect();
-        let found: HashSet<ObjectKey> = self.drifted().into_iter().map(|found| found.key).collect();
+        let found: HashSet<&ObjectKey> = self.drifted.iter().map(|found| &found.key).collect();
         let left = |step: &&mut Step| same.contains(&step.key) && found.contains(&step.key);
         for step in self.gated.plan.steps.iter_mut().filter(left) {
             (step.action, step.reason) = (Action::Keep, Reason::Drifted);

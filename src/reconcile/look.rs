@@ -146,12 +146,18 @@ impl Reconciler {
         mode: Mode,
         confirmed: Option<CommitId>,
     ) -> Planned {
+        if mode == Mode::Restore && self.deployed_target() == Some(desired.commit) {
+            // Of what was deployed wholly all is looked at anew: what differs is told, and not written then.
+            let anew = |input: &Input<'_>| plan::plan(&Input { left: None, ..*input });
+            return self.decide(desired, known, strangers, mode, confirmed, anew);
+        }
         self.decide(desired, known, strangers, mode, confirmed, plan::plan)
     }
 
     /// The same for a part of a commit's objects, that is put back.
     pub(super) fn plan_restore(&self, part: &Desired, known: &Known, strangers: &Strangers) -> Plan {
-        self.decide(part, known, strangers, Mode::Restore, None, plan::restore)
+        let anew = |input: &Input<'_>| plan::restore(&Input { left: None, ..*input });
+        self.decide(part, known, strangers, Mode::Restore, None, anew)
     }
 
     fn decide<R>(
@@ -175,6 +181,7 @@ impl Reconciler {
                 kinds: &known.kinds,
                 baseline: &|key| memory.baselines.get(key),
                 has_run: &|manifest| memory.jobs.made(manifest),
+                left: Some(&memory.left),
                 members,
                 strangers,
                 peers: &peers,

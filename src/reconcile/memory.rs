@@ -1,6 +1,6 @@
 //! A reconciler and what it remembers between commits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::Baseline;
 use crate::model::marks::{self, Claim, Instance};
 use crate::model::secret::Redactor;
-use crate::model::{CommitId, Configuration, Desired, Digest, ObjectKey, applyset};
+use crate::model::{CommitId, Configuration, Desired, Digest, Manifest, ObjectKey, applyset};
 use crate::plan::NamespaceState;
 use crate::render::{Cache, Definition, Tools};
 use crate::telemetry::{Pulse, Telemetry, Turns};
@@ -113,6 +113,8 @@ pub(super) struct Memory {
     pub(super) baselines: HashMap<ObjectKey, Baseline>,
     /// The Jobs that were made: some of them go by themselves.
     pub(super) jobs: Jobs,
+    /// What was deployed with this content before, and is not known to stand. Where drift is not put back, it stays as it is until git changes it.
+    pub(super) left: HashMap<ObjectKey, Digest>,
     /// The namespaces that were seen to stand.
     pub(super) namespaces: HashMap<Arc<str>, NamespaceState>,
     /// What the commit asks for that passed its gates last: what drift restores.
@@ -129,7 +131,21 @@ impl Memory {
     /// These were written, or found to stand as they would be written.
     pub(super) fn know(&mut self, baselines: &[(ObjectKey, Baseline)]) {
         self.jobs.note(baselines);
-        self.baselines.extend(baselines.iter().cloned());
+        for (key, baseline) in baselines {
+            self.left.remove(key);
+            self.baselines.insert(key.clone(), baseline.clone());
+        }
+    }
+
+    /// These objects of what is asked for now do not, or nobody knows; what is not asked for any more is forgotten.
+    pub(super) fn leave<'a>(&mut self, desired: &Desired, left: impl IntoIterator<Item = &'a Arc<Manifest>>) {
+        let asked: HashSet<&ObjectKey> = desired.objects.iter().map(|manifest| &manifest.key).collect();
+        self.left.retain(|key, _| asked.contains(key));
+        for manifest in left {
+            if !self.baselines.contains_key(&manifest.key) {
+                self.left.insert(manifest.key.clone(), manifest.digest);
+            }
+        }
     }
 }
 
@@ -177,10 +193,11 @@ impl Reconciler {
     /// Forgets what was verified, so that the next deployment applies everything.
     pub fn forget(&self) {
         let mut memory = self.memory();
-        let target = memory.target.take();
+        let (target, mut left) = (memory.target.take(), std::mem::take(&mut memory.left));
         let jobs = std::mem::take(&mut memory.jobs); // What has run has run.
         target.iter().for_each(|target| self.forget_images(target));
-        *memory = Memory { target, jobs, ..Memory::default() };
+        left.extend(memory.baselines.drain().map(|(key, baseline)| (key, baseline.digest)));
+        *memory = Memory { target, left, jobs, ..Memory::default() };
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -20,7 +20,7 @@ impl Reconciler {
         let Verdict::Passed(prepared) = self.prepare(store, commit, Mode::Restore, None).await? else {
             return Ok(Survey::default());
         };
-        let mut found = prepared.drifted();
+        let mut found = prepared.drifted.clone();
         self.settle_for(&prepared);
         found.extend(self.additions(self.with_additions()).await.found);
         let mut drifts = self.describe(&found, |key| prepared.manifest(key)).await;

@@ -108,7 +108,7 @@ impl Reconciler {
                 None => failure,
             }
         }));
-        self.memory().know(&gated.verified);
+        self.remember_verified(gated);
         self.remember(done);
     }
 
@@ -158,6 +158,7 @@ impl Reconciler {
         for key in &done.pruned {
             memory.baselines.remove(key);
             memory.jobs.forget(key);
+            memory.left.remove(key);
         }
     }
 

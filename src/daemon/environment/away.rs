@@ -33,7 +33,7 @@ impl Task {
 
     /// What a start or a resync found to have drifted of a commit that was deployed before: told, and put back unless the definition says otherwise.
     pub(super) async fn restore(&mut self, prepared: Box<Prepared>, noticed: Noticed, quiet: bool) {
-        let (commit, found) = (prepared.desired.commit, prepared.drifted());
+        let (commit, found) = (prepared.desired.commit, prepared.drifted.clone());
         let Some(action) = self.observes() else { return self.deploy_over(prepared, found, noticed, quiet).await };
         self.reconciler.settle_for(&prepared);
         prepared.gated.verified.iter().for_each(|(key, _)| self.stands(key));

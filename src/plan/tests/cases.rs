@@ -68,6 +68,26 @@ fn another_writing_of_the_same_set_is_no_drift() {
     assert_eq!(world.action(&a), Action::Keep);
 }
 
+/// Whatever was forgotten of it: what is known is only that it was deployed so.
+#[test]
+fn without_self_heal_what_was_left_stays_until_git_changes_it() {
+    let a = config_map("a");
+    let unmarked = Live { part_of: None, ..owned_by("dev", "1") };
+    for live in [None, Some(owned_by("dev", "1")), Some(unmarked), Some(bare("made anew"))] {
+        let mut world = World::new([manifest(&a, 1)]);
+        world.cluster.extend(live.map(|live| (a.clone(), live)));
+        world.left.insert(a.clone(), manifest(&a, 1).digest);
+        assert!(world.action(&a).writes(), "with self-heal");
+        world.spec.self_heal = false;
+        assert_eq!((world.step(&a).action, world.step(&a).reason), (Action::Keep, Reason::Drifted));
+        world.objects = vec![manifest(&a, 2)];
+        assert!(world.action(&a).writes(), "git changed it");
+        world.left.clear();
+        world.objects = vec![manifest(&a, 1)];
+        assert!(world.action(&a).writes(), "it was never deployed");
+    }
+}
+
 #[test]
 fn what_stands_already_is_adopted_never_created() {
     let a = config_map("a");

@@ -120,6 +120,7 @@ pub struct World {
     pub baselines: HashMap<ObjectKey, Baseline>,
     /// Jobs that have run, with this content.
     pub ran: HashMap<ObjectKey, Digest>,
+    pub left: HashMap<ObjectKey, Digest>,
     pub peers: OtherHeads,
     pub namespaces: HashMap<Arc<str>, NamespaceState>,
     pub inventory_complete: bool,
@@ -160,6 +161,7 @@ impl World {
             cluster: HashMap::new(),
             baselines: HashMap::new(),
             ran: HashMap::new(),
+            left: HashMap::new(),
             peers: OtherHeads::default(),
             namespaces: HashMap::from([("todo".into(), NamespaceState::Active)]),
             inventory_complete: true,
@@ -216,6 +218,7 @@ impl World {
             kinds: &self.kinds,
             baseline: &|key| self.baselines.get(key),
             has_run: &|manifest| self.ran.get(&manifest.key) == Some(&manifest.digest),
+            left: Some(&self.left),
             members: &members,
             strangers: &strangers,
             peers: &self.peers,

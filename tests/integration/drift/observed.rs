@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use kube::api::{Patch, PatchParams};
 use plumb::model::environment::EnvironmentStatus;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::stand::Stand;
-use crate::harness::{AuditMark, Change};
+use crate::harness::{AuditMark, Change, eventually};
 use crate::scene::{SOON, Scene, condition, config_map};
 
 fn files() -> [(&'static str, String); 4] {
@@ -84,6 +85,68 @@ async fn without_self_heal_drift_is_told_once_and_counted_and_nothing_is_written
     stand.scene.define("");
     stand.data_becomes("b", Some("x=1 z=1")).await;
     stand.status(|status| status.drift == Some(0)).await;
+}
+
+/// What is left alone is left alone after a resync and a restart too, in which all that was remembered of it is forgotten: until git changes it.
+#[tokio::test]
+async fn without_self_heal_what_was_left_stays_over_resyncs_restarts_and_commits() {
+    let Some(stand) = Stand::new("d-off-long", "selfHeal: false\nresync: 3s", files()).await else { return };
+    tamper(&stand).await;
+    told_once(&stand, "none, selfHeal is false").await;
+    let resynced = async |stand: &Stand| {
+        let mark = stand.mark().await;
+        eventually(SOON, || async {
+            // Each resync asks about what stands, and so about `d`.
+            let of_d = stand.asked(mark).await.dry_runs().only(|event| event.object_ref.name == "d");
+            ensure!(of_d.len() >= 2, "no resync yet");
+            Ok(())
+        })
+        .await;
+    };
+    let stays = async |stand: &Stand, x: &str| {
+        let commit = stand.scene.push([("d.yaml", config_map("d", &[("x", x)]))]);
+        stand.scene.deployed(commit).await;
+        assert_eq!(stand.scene.data("d").await, Some(format!("x={x}")));
+        assert_eq!(stand.scene.data("a").await.as_deref(), Some("x=2 z=1"));
+        assert_eq!(stand.scene.data("b").await, None);
+        let labels = stand.scene.config_maps().get("c").await.unwrap().metadata.labels.unwrap_or_default();
+        assert!(!labels.contains_key(plumb::model::applyset::PART_OF), "{labels:?}");
+        stand.status(|status| status.drift == Some(3)).await;
+    };
+    resynced(&stand).await;
+    stays(&stand, "2").await;
+    resynced(&stand).await;
+    stays(&stand, "3").await;
+
+    // Started again on the same head, and on another one.
+    let restarted = async |stand: Stand, x: Option<&str>| {
+        let Stand { scene, plumb, .. } = stand;
+        drop(plumb);
+        let commit = x.map(|x| scene.push([("d.yaml", config_map("d", &[("x", x)]))]));
+        let plumb = scene.run();
+        if let Some(commit) = commit {
+            scene.deployed(commit).await;
+        }
+        let stand = Stand::running(scene, plumb);
+        for (object, class) in CLASSES {
+            stand.drift(object).await.says(&[("class", class), ("noticed", "while plumb was away")]);
+        }
+        stand
+    };
+    let stand = restarted(stand, None).await;
+    stays(&stand, "4").await;
+    stays(&stand, "5").await;
+    let stand = restarted(stand, Some("6")).await;
+    stays(&stand, "7").await;
+    resynced(&stand).await;
+    stays(&stand, "8").await;
+
+    // What git changes is git's.
+    let commit =
+        stand.scene.push([("a.yaml", config_map("a", &[("x", "3")])), ("b.yaml", config_map("b", &[("x", "3")]))]);
+    stand.scene.deployed(commit).await;
+    stand.data_becomes("a", Some("x=3")).await;
+    stand.data_becomes("b", Some("x=3")).await;
 }
 
 #[tokio::test]
