@@ -34,6 +34,10 @@ pub struct Drift {
     pub since: Option<i64>,
     /// All values are git's again: only somebody else has written them. Nothing to tell.
     pub values_stand: bool,
+    /// They may be, or may not: the object has more or less than git says, which defaults may account for. What an apply would make of it tells.
+    pub unsure: bool,
+    /// What others put into fields that git has empty: the API server keeps no such field, and gives it to whoever fills it.
+    pub added: FieldSet,
     /// It was not read, since it is one of too many at once.
     pub one_of_many: bool,
 }
@@ -52,9 +56,17 @@ pub struct Field {
 impl Drift {
     /// A drift of which nothing more is known.
     pub fn undescribed(found: &Found) -> Self {
-        let (fields, manager, since) = (Vec::new(), None, None);
-        let (values_stand, one_of_many) = (false, false);
-        Self { key: found.key.clone(), class: found.class, fields, manager, since, values_stand, one_of_many }
+        Self {
+            key: found.key.clone(),
+            class: found.class,
+            fields: Vec::new(),
+            manager: None,
+            since: None,
+            values_stand: false,
+            unsure: false,
+            added: FieldSet::default(),
+            one_of_many: false,
+        }
     }
 
     /// The same of one of too many at once to read each object.
@@ -89,6 +101,10 @@ impl Drift {
                 _ => false,
             };
             drift.values_stand = fields.iter().all(stands);
+            let gone = |found: &lookup::Found<'_>| found.one.is_some_and(fields::is_empty) && found.other.is_none();
+            let alike = fields.iter().all(|found| found.one == found.other);
+            drift.unsure =
+                drift.class == Class::ValueChanged && !alike && fields.iter().all(|found| stands(found) || gone(found));
             let told = fields.into_iter().filter(|found| !stands(found));
             let added = drift.class == Class::ForeignAddition;
             drift.fields = told
@@ -103,6 +119,22 @@ impl Drift {
                 .collect();
         }
         (drift.manager, drift.since) = writer.unwrap_or_default();
+        drift
+    }
+
+    /// Describes a drift of which the values alone don't tell, by what an apply would make of the object.
+    pub fn compared(found: &Found, manifest: &Manifest, live: &Value, applied: &Value) -> Self {
+        let want: Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
+        let (differing, mut drift) = (found.paths.differing(live, applied), Self::undescribed(found));
+        (drift.manager, drift.since) = writer(&found.paths, live).unwrap_or_default();
+        drift.values_stand = differing.is_empty();
+        if drift.values_stand {
+            let empty = found.paths.empty_in(&want);
+            let others = foreign(live).map(|(_, fields)| fields.under(&empty));
+            drift.added = others.fold(FieldSet::default(), |all, fields| all.union(&fields));
+        }
+        let fields = differing.lookup(&want, live).into_iter();
+        drift.fields = fields.map(|found| field(found.path, found.one, found.other)).collect();
         drift
     }
 }
@@ -168,18 +200,23 @@ fn label() -> FieldSet {
     FieldSet::from_value(&path).unwrap_or_default()
 }
 
+/// The entries that are not plumb's, with their fields.
+fn foreign(live: &Value) -> impl Iterator<Item = (ManagedFieldsEntry, FieldSet)> {
+    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
+    let entries = entries.filter_map(|entry| serde_json::from_value::<ManagedFieldsEntry>(entry.clone()).ok());
+    entries.filter_map(|entry| {
+        let foreign = !entry.manager.as_deref().unwrap_or_default().starts_with("plumb-");
+        let fields = FieldSet::parse(&entry.fields_v1.as_ref().filter(|_| foreign)?.0.to_string()).ok()?;
+        Some((entry, fields))
+    })
+}
+
 /// The last writer of these paths among those that are not plumb: its name, and when, as far as that is recorded.
 fn writer(paths: &FieldSet, live: &Value) -> Option<(Option<String>, Option<i64>)> {
-    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array)?;
-    let entries = entries.iter().filter_map(|entry| serde_json::from_value::<ManagedFieldsEntry>(entry.clone()).ok());
-    let wrote = |entry: &ManagedFieldsEntry| {
-        let foreign = !entry.manager.as_deref().unwrap_or_default().starts_with("plumb-");
-        let fields = entry.fields_v1.as_ref().and_then(|fields| FieldSet::parse(&fields.0.to_string()).ok());
-        foreign && fields.is_some_and(|fields| fields.touches(paths))
-    };
+    let wrote = foreign(live).filter(|(_, fields)| fields.touches(paths)).map(|(entry, _)| entry);
     let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0.as_second());
     // An entry of the scale subresource has no time: it is the newest that can be.
-    let last = entries.filter(wrote).max_by_key(|entry| time(entry).unwrap_or(i64::MAX))?;
+    let last = wrote.max_by_key(|entry| time(entry).unwrap_or(i64::MAX))?;
     if last.manager.as_deref().is_some_and(|manager| NOBODY.contains(&manager)) {
         return Some((None, None));
     }
@@ -258,6 +295,50 @@ mod tests {
         let drift = Drift::describe(&found(&key, set), &manifest, Some(&live));
         assert_eq!(texts(&drift), ["env[name=A] {\"name\":\"A\",\"value\":\"1\"} (there 2 times)"]);
         assert!(!drift.values_stand);
+    }
+
+    /// `covers` can't tell what others put into an empty field from a default in it.
+    #[test]
+    fn where_git_has_something_empty_an_apply_tells() {
+        let key = world::config_map("a");
+        let manifest = world::manifest_of(&key, "v1", json!({"data": {}, "spec": {"podSelector": {}}}));
+        let owners = json!([{"manager": "kubectl-patch", "operation": "Update", "fieldsV1": {
+            "f:data": {".": {}, "f:y": {}}, "f:spec": {"f:podSelector": {}},
+        }}]);
+        let data = found(&key, json!({"f:data": {}}));
+        let filled = json!({"data": {"y": "2"}, "metadata": {"managedFields": owners}});
+        let drift = Drift::describe(&data, &manifest, Some(&filled));
+        assert!(drift.unsure && drift.values_stand);
+        let drift = Drift::compared(&data, &manifest, &filled, &filled);
+        assert!(drift.values_stand && drift.fields.is_empty(), "the apply leaves it");
+        assert_eq!(drift.added.paths(), ["data.y"]);
+        // Taken away again, nothing is left of what the API server does not keep.
+        let nothing = json!({"metadata": {"managedFields": []}});
+        assert!(Drift::describe(&data, &manifest, Some(&nothing)).unsure);
+        let drift = Drift::compared(&data, &manifest, &nothing, &nothing);
+        assert!(drift.values_stand && drift.added.is_empty());
+
+        // Set back by hand with defaults beside: nothing is added.
+        let item = json!({"f:list": {"k:{\"name\":\"a\"}": {".": {}, "f:name": {}}}});
+        let back = found(&key, item);
+        let manifest_of = |list: Value| world::manifest_of(&key, "v1", json!({"list": list}));
+        let owner = json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {
+            "f:list": {"k:{\"name\":\"a\"}": {".": {}, "f:name": {}, "f:default": {}}},
+        }});
+        let stands = json!({"list": [{"name": "a", "default": 1}], "metadata": {"managedFields": [owner]}});
+        let drift = Drift::compared(&back, &manifest_of(json!([{"name": "a"}])), &stands, &stands);
+        assert!(drift.values_stand && drift.added.is_empty());
+
+        // One value: the apply sets it back.
+        let selector = found(&key, json!({"f:spec": {"f:podSelector": {}}}));
+        let (narrow, wide) = (json!({"matchLabels": {"a": "b"}}), json!({}));
+        let with = |selector: &Value| json!({"spec": {"podSelector": selector}, "metadata": {"managedFields": owners}});
+        assert!(Drift::describe(&selector, &manifest, Some(&with(&narrow))).unsure);
+        let drift = Drift::compared(&selector, &manifest, &with(&narrow), &with(&wide));
+        assert_eq!(texts(&drift), [r#"spec.podSelector {} {"matchLabels":{"a":"b"}}"#]);
+        assert!(!drift.values_stand && drift.added.is_empty());
+        assert_eq!(drift.manager.as_deref(), Some("kubectl-patch"));
+        assert!(!Drift::describe(&selector, &manifest, Some(&with(&wide))).unsure, "it is as git says");
     }
 
     #[test]

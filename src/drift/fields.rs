@@ -13,6 +13,7 @@ mod place;
 mod select;
 
 pub use place::Place;
+pub use select::is_empty;
 
 /// A set of field paths. Two sets are equal when they have the same paths, however they were written.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -137,7 +137,11 @@ pub(super) fn additions(live: &Live, manifest: &Manifest) -> Option<FieldSet> {
 /// that is missing. Then nobody knows which of the fields are defaults, and asking again would not help.
 fn told_apart(paths: &FieldSet, live: &Value, alone: Result<Value, ClusterError>) -> Result<FieldSet, ClusterError> {
     match alone {
-        Ok(alone) => Ok(paths.differing(live, &alone)),
+        Ok(alone) => {
+            // Where it would have no parent of them either, that is named: it is what is in it that was added.
+            let differing = paths.differing(live, &alone);
+            Ok(differing.intersection(paths).union(&paths.under(&differing.difference(paths))))
+        }
         Err(error) if matches!(error.code(), 400 | 403 | 404 | 405 | 409 | 413 | 422) => Ok(FieldSet::default()),
         Err(error) => Err(error),
     }
@@ -162,6 +166,10 @@ mod tests {
         let live = json!({"spec": {"sessionAffinity": "None", "extra": "theirs"}});
         let alone = Ok(json!({"spec": {"sessionAffinity": "None"}}));
         assert_eq!(told_apart(&paths, &live, alone).unwrap().paths(), ["spec.extra"]);
+        // An empty map is not kept.
+        let fields = FieldSet::from_value(&json!({"f:data": {"f:y": {}}})).unwrap();
+        let added = told_apart(&fields, &json!({"data": {"y": "2"}}), Ok(json!({}))).unwrap();
+        assert_eq!(added.paths(), ["data.y"]);
         for (code, message) in [
             (422, "spec.ports[0].nodePort: provided port is already allocated"),
             (422, "spec.clusterIPs: failed to allocate IP 10.96.0.7: provided IP is already allocated"),

@@ -224,11 +224,23 @@ impl Reconciler {
         let one = async |found: &Found| match manifest(&found.key) {
             Some(manifest) => {
                 let live = self.read(&manifest).await.ok().flatten(); // Not readable: told without its values.
-                Drift::describe(found, &manifest, live.as_ref())
+                let drift = Drift::describe(found, &manifest, live.as_ref());
+                let Some(live) = live.filter(|_| drift.unsure) else { return drift };
+                match self.would_become(&manifest, &live).await {
+                    Some(applied) => Drift::compared(found, &manifest, &live, &applied),
+                    None => drift,
+                }
             }
             None => Drift::undescribed(found),
         };
         futures::stream::iter(found).map(one).buffered(limiter::MOST).collect().await
+    }
+
+    /// What an apply would make of an object; `None` if that can't be told.
+    async fn would_become(&self, manifest: &Manifest, live: &Value) -> Option<Value> {
+        let (known, uid) = (self.discover().await.ok()?, live.pointer("/metadata/uid")?.as_str()?);
+        let Lookup::Served(info) = known.kinds.lookup(&manifest.key.kind, &manifest.version) else { return None };
+        self.writer().would_become(manifest, info, uid).await.ok()
     }
 
     /// An object as it is; of a Secret the metadata alone.

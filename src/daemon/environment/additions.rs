@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::Task;
 use super::drift::{Healed, Write};
-use crate::drift::fingerprint::Found;
+use crate::drift::describe::Drift;
+use crate::drift::fingerprint::{Class, Found};
 use crate::model::ObjectKey;
 use crate::model::environment::ForeignAdditions;
 use crate::reconcile::additions::Additions;
@@ -39,6 +40,38 @@ impl Task {
             self.put_off(unknown);
         }
         none.iter().for_each(|key| self.nothing_added(key));
+        self.take_additions(found).await;
+    }
+
+    /// Of what is only told: whose values are git's again, whoever owns them, is as it was applied; what others put into what git has empty is an addition.
+    pub(super) async fn values_stand(&mut self, drifts: &[Drift]) {
+        let (mut added, mut looked_at) = (Vec::new(), Vec::new());
+        for drift in drifts.iter().filter(|drift| drift.values_stand) {
+            self.stands(&drift.key);
+            self.drifts.unseen.insert(drift.key.clone());
+            match drift.added.is_empty() {
+                true => looked_at.push(drift.key.clone()),
+                false => added.push(Found {
+                    key: drift.key.clone(),
+                    class: Class::ForeignAddition,
+                    paths: drift.added.clone(),
+                }),
+            }
+        }
+        self.look_at_additions(looked_at).await;
+        self.take_additions(added).await;
+    }
+
+    /// Has the additions of these objects looked at again, which were written: those that they have now, and those that they were known to have.
+    pub(super) fn look_at_additions_of(&self, written: &HashSet<ObjectKey>) {
+        self.reconciler.look_at_additions_again(Some(written));
+        let known = self.drifts.additions.open().filter(|found| written.contains(&found.key));
+        let known = known.map(|found| (found.key.clone(), None));
+        self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, known);
+    }
+
+    /// Tells additions, and takes them out if the definition says so.
+    async fn take_additions(&mut self, found: Vec<Found>) {
         let (now, kept) = (Instant::now(), self.leaves_additions());
         let (mut heals, mut told) = (HashSet::new(), Vec::<Found>::new());
         for found in found {

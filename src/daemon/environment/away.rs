@@ -39,9 +39,7 @@ impl Task {
         prepared.gated.verified.iter().for_each(|(key, _)| self.stands(key));
         let news = self.enter(&found);
         let mut drifts = self.describe(found, |key| prepared.manifest(key)).await;
-        for drift in drifts.iter().filter(|drift| drift.values_stand) {
-            self.drifts.book.stands(&drift.key);
-        }
+        self.values_stand(&drifts).await;
         drifts.retain(|drift| news.contains(&drift.key));
         self.tell_drifts(drifts.into_iter().map(|drift| (drift, action)).collect(), noticed, Duration::ZERO).await;
         if !quiet {

@@ -38,6 +38,8 @@ pub(super) struct Drifts {
     pub(super) pace: Pace,
     /// The same of additions. Apart, so that whoever makes the one question again and again does not take the other's turn each time.
     additions_pace: Pace,
+    /// Our entry has lost fields of these, whose values are git's again: what is done to them next it does not show.
+    pub(super) unseen: HashSet<ObjectKey>,
     /// What is to be looked at again, and when.
     later: HashMap<ObjectKey, Instant>,
     /// What was written without a trace, at this resourceVersion, until it is known to be as it should be.
@@ -198,6 +200,7 @@ impl Task {
             let open: Vec<_> = book.open().map(|found| (found.key.clone(), None)).collect();
             reconciler.cluster.inventory.change_again(&reconciler.part_of, open);
         }
+        self.drifts.unseen.retain(|key| reconciler.target_manifest(key).is_some());
         reconciler.look_at_additions_again(None);
     }
 
@@ -248,6 +251,7 @@ impl Task {
             report::over(&self.reconciler.name, key);
         }
         self.drifts.touched.remove(key);
+        self.drifts.unseen.remove(key);
     }
 
     async fn tell_waiting(&mut self, going: &[Found]) {
@@ -282,20 +286,20 @@ impl Task {
             None if !restoring.is_settled() => self.write_back(Write::Back(&restoring)).await,
             _ => Healed::default(),
         };
+        if observed.is_some() {
+            self.values_stand(&drifts).await;
+        }
         let (mut ended, mut contested) = (Vec::new(), Vec::new());
         for drift in drifts {
             let action = match observed {
-                Some(_) if drift.values_stand => {
-                    self.stands(&drift.key);
-                    None
-                }
+                Some(_) if drift.values_stand => None,
                 Some(action) => Some(action).filter(|_| news.contains(&drift.key)),
                 None if heals.contains(&drift.key) => self.ended(&drift, &healed, &mut contested),
                 None => None, // A fight's pauses are told with the fight.
             };
             ended.extend(action.map(|action| (drift, action)));
         }
-        self.reconciler.look_at_additions_again(Some(&healed.written));
+        self.look_at_additions_of(&healed.written);
         self.tell_drifts(ended, Noticed::Watch, healed.took).await;
         self.tell_fights(contested).await;
         self.tell_failures(healed.failures);

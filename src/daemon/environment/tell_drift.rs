@@ -121,7 +121,8 @@ impl Task {
     pub(super) async fn tell_drift_status(&mut self) {
         let standing = self.drift_standing();
         // What is left as it is may be put right by somebody else, which our ownership does not show.
-        let open = self.drifts.book.open().filter(|_| self.observes().is_some()).map(|found| found.key.clone());
+        let open = self.drifts.book.open().map(|found| &found.key).chain(&self.drifts.unseen);
+        let open = open.filter(|_| self.observes().is_some()).cloned();
         self.reconciler.cluster.inventory.follow_closely(&self.reconciler.part_of, open.collect());
         let now = Instant::now();
         let due = self.drifts.untold.take_if(|at| *at <= now).is_some();

@@ -1,6 +1,6 @@
 //! Parts of a field set: what paths cover, what an object has, with its values.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Canonical, Element, FieldSet, Node};
 use crate::model::FieldPath;
@@ -61,6 +61,23 @@ impl FieldSet {
         })
     }
 
+    /// The paths at which this object has an empty object or list.
+    pub fn empty_in(&self, object: &Value) -> Self {
+        self.select(|element, node| match element.find(object) {
+            None => Node::default(),
+            Some(found) => Node { member: node.member && is_empty(found), below: node.below.empty_in(found) },
+        })
+    }
+
+    /// The paths that are below one of those.
+    pub fn under(&self, paths: &Self) -> Self {
+        self.select(|element, node| match paths.children.get(element) {
+            None => Node::default(),
+            Some(above) if above.member => Node { member: false, below: node.below.clone() },
+            Some(above) => Node { member: false, below: node.below.under(&above.below) },
+        })
+    }
+
     /// The object cut down to these paths: what an apply of exactly these fields sends. List elements keep their keys.
     pub fn pick(&self, object: &Value) -> Value {
         let children: Vec<_> = self
@@ -88,6 +105,11 @@ impl FieldSet {
         };
         Value::Array(children.into_iter().map(with_key).collect())
     }
+}
+
+/// Whether there is nothing in it.
+pub fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
 }
 
 fn steps_of(paths: &[FieldPath]) -> Vec<&[PathStep]> {

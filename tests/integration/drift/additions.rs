@@ -202,6 +202,63 @@ async fn what_is_added_while_an_object_waits_to_be_asked_about_is_told() {
     stand.status(|status| status.drift == Some(0)).await;
 }
 
+/// An empty map is not kept by the API server, which gives it to whoever puts something in: our path is lost, but nothing of git's was changed.
+#[tokio::test]
+async fn what_is_put_into_a_map_that_git_has_empty_is_an_addition() {
+    let empty = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: e}\ndata: {}\n";
+    let fill = ["patch", "cm", "e", "--type=merge", r#"-p={"data":{"y":"2"}}"#];
+    let clear = ["patch", "cm", "e", "--type=merge", r#"-p={"data":null}"#];
+    let Some(stand) = Stand::new("d-added-empty", "", [("e.yaml", empty)]).await else { return };
+    let only_additions = |stand: &Stand| {
+        let lines = stand.drifts("ConfigMap/e");
+        assert!(lines.iter().all(|line| line.field("class") == "foreign-addition"), "{lines:#?}");
+        lines.len()
+    };
+    let added = [FOREIGN, ("field", "data.y"), ("want", "(absent)"), ("live", "2"), ("manager", "kubectl-patch")];
+    let counted = |status: &EnvironmentStatus| status.drift_by_class == [("foreign-addition".to_owned(), 1)].into();
+    stand.kubectl(&fill).await;
+    stand.drift("ConfigMap/e").await.says(&added);
+    stand.status(counted).await;
+    stand.fence().await;
+    assert_eq!((only_additions(&stand), stand.scene.data("e").await.as_deref()), (1, Some("y=2")));
+    stand.kubectl(&clear).await;
+    stand.status(|status| status.drift == Some(0)).await;
+    stand.fence().await;
+    assert_eq!(only_additions(&stand), 1);
+
+    // The same where nothing is put back: it is told and counted without a write.
+    stand.scene.define("selfHeal: false");
+    eventually(SOON, || async {
+        stand.kubectl(&clear).await;
+        stand.kubectl(&fill).await;
+        let told = stand.drifts("ConfigMap/e");
+        ensure!(told.iter().any(|line| line.field("action") == "none, selfHeal is false"), "{told:#?}");
+        Ok(())
+    })
+    .await;
+    // Our path stays lost: what is done next is seen nevertheless.
+    let mark = stand.mark().await;
+    for _ in 0..2 {
+        stand.status(counted).await;
+        stand.kubectl(&clear).await;
+        stand.status(|status| status.drift == Some(0)).await;
+        stand.kubectl(&fill).await;
+    }
+    stand.status(counted).await;
+    stand.kubectl(&clear).await;
+    stand.status(|status| status.drift == Some(0)).await;
+    only_additions(&stand);
+    assert!(stand.wrote(mark).await.is_empty(), "{:#?}", stand.wrote(mark).await);
+
+    // And where it is taken out.
+    stand.scene.define("foreignAdditions: revert");
+    stand.kubectl(&fill).await;
+    stand.drift_with("ConfigMap/e", &[("action", "reverted")]).await.says(&added);
+    stand.data_becomes("e", Some("")).await;
+    stand.status(|status| status.drift == Some(0)).await;
+    only_additions(&stand);
+}
+
 /// Additions that stand at a start or a new commit are found without a change.
 #[tokio::test]
 async fn what_was_added_before_a_start_is_found() {

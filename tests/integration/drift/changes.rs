@@ -113,6 +113,14 @@ async fn values_labels_and_annotations_changed_and_removed_by_kubectl() {
 async fn workloads_scaled_set_and_patched_in_lists_and_atomic_fields() {
     let kind = "Deployment";
     let web = |name, container| deployment(name, 0, container);
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: policy}\nspec: {podSelector: {}, policyTypes: [Ingress]}\n";
+    let narrow = &[
+        "patch",
+        "networkpolicy",
+        "policy",
+        "--type=merge",
+        r#"-p={"spec":{"podSelector":{"matchLabels":{"a":"b"}}}}"#,
+    ];
     let args = &[
         "patch",
         "deploy",
@@ -141,6 +149,10 @@ async fn workloads_scaled_set_and_patched_in_lists_and_atomic_fields() {
     table(
         "d-workloads",
         vec![
+            // What an atomic field without anything in it is given is not a default.
+            row("NetworkPolicy", "policy", policy.to_owned(), narrow)
+                .says(&[("field", "spec.podSelector"), ("want", "{}"), ("live", r#"{"matchLabels":{"a":"b"}}"#)])
+                .back("/spec/podSelector", json!({})),
             row(kind, "scale", web("scale", ""), &["scale", "deploy/scale", "--replicas=1"])
                 .says(&[("field", "spec.replicas"), ("want", "0"), ("live", "1"), ("manager", "kubectl/scale")])
                 .back("/spec/replicas", json!(0)),

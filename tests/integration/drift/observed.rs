@@ -70,6 +70,11 @@ async fn without_self_heal_drift_is_told_once_and_counted_and_nothing_is_written
     stand.status(|status| status.drift == Some(2)).await;
     let object = stand.object("ConfigMap/a");
     assert!(stand.line("no longer drifted").await.field("object") == object);
+    // And once more, although it is ours no longer by the API server's record.
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"x":"5"}}"#]).await;
+    stand.drift_with("ConfigMap/a", &[("field", "data.x"), ("live", "5")]).await;
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"x":"1"}}"#]).await;
+    stand.status(|status| status.drift == Some(2)).await;
     let writes = stand.wrote(mark).await;
     assert!(writes.is_empty(), "{writes:#?}");
 
