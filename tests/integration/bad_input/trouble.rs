@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::stand::{self, PATIENCE, definition, definition_file, settings, statuses, wait_ended, wait_value};
 use crate::harness::{Change, Cluster, ControlPlane, Program, TestEnv, eventually};
-use crate::scene::short;
+use crate::scene::{install_crd, short};
 
 /// An environment of this name on a branch and in a namespace of the same, of these files below `deploy`.
 fn define(env: &TestEnv, suffix: &str, spec: &str, files: &[(&str, String)]) -> (String, git2::Oid) {
@@ -170,7 +170,7 @@ async fn a_custom_resource_waits_alone_for_its_definition() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_is_seen_before_its_commit_is_tried_again() {
     let env = TestEnv::new("early").await;
-    stand::install_crd(&env).await;
+    install_crd(&env).await;
     let (name, _) = define(&env, "dev", "", &[("settings.yaml", settings("1"))]);
     let mut plumb = stand::run(&env);
     wait_value(&env, &name, "1").await;
