@@ -201,6 +201,8 @@ impl Task {
             reconciler.cluster.inventory.change_again(&reconciler.part_of, open);
         }
         self.drifts.unseen.retain(|key| reconciler.target_manifest(key).is_some());
+        let unseen: Vec<_> = self.drifts.unseen.iter().map(|key| (key.clone(), None)).collect();
+        reconciler.cluster.inventory.change_again(&reconciler.part_of, unseen);
         reconciler.look_at_additions_again(None);
     }
 
