@@ -249,14 +249,19 @@ async fn what_is_put_into_a_map_that_git_has_empty_is_an_addition() {
     stand.status(|status| status.drift == Some(0)).await;
     only_additions(&stand);
     assert!(stand.wrote(mark).await.is_empty(), "{:#?}", stand.wrote(mark).await);
+}
 
-    // And where it is taken out.
-    stand.scene.define("foreignAdditions: revert");
-    stand.kubectl(&fill).await;
-    stand.drift_with("ConfigMap/e", &[("action", "reverted")]).await.says(&added);
+/// The same where it is taken out.
+#[tokio::test]
+async fn what_is_put_into_a_map_that_git_has_empty_is_taken_out() {
+    let empty = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: e}\ndata: {}\n";
+    let Some(stand) = Stand::new("d-out-empty", "foreignAdditions: revert", [("e.yaml", empty)]).await else { return };
+    stand.kubectl(&["patch", "cm", "e", "--type=merge", r#"-p={"data":{"y":"2"}}"#]).await;
+    let line = stand.drift_with("ConfigMap/e", &[("action", "reverted")]).await;
+    line.says(&[FOREIGN, ("field", "data.y"), ("want", "(absent)"), ("live", "2"), ("manager", "kubectl-patch")]);
     stand.data_becomes("e", Some("")).await;
     stand.status(|status| status.drift == Some(0)).await;
-    only_additions(&stand);
+    assert!(stand.drifts("ConfigMap/e").iter().all(|line| line.field("class") == "foreign-addition"));
 }
 
 /// Additions that stand at a start or a new commit are found without a change.
