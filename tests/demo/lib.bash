@@ -26,19 +26,27 @@ run() {
   { bash -c "$*" 2>&1 || { echo "(exit $?)"; return 1; }; } | shown
 }
 
-# until_log WORD [SECONDS]: prints what plumb logs from here on, as it comes, up to a line that has the word; fails if none comes.
+# until_log WORD [SECONDS]: prints what plumb logs from here on, as it comes, up to a line that has the word. Fails if none comes, at once
+# if plumb has ended, or if a commit has failed for good, unless that is waited for.
 seen=0
 until_log() {
-  local word=$1 limit=$((SECONDS + ${2:-60})) line
-  while [ "$SECONDS" -lt "$limit" ]; do
+  local word=$1 limit=$((SECONDS + ${2:-60})) line ended
+  while true; do
+    ended='' # asked before the log is read, which then has its last lines
+    kill -0 "$daemon" 2>/dev/null || ended=yes
     while IFS= read -r line; do
       seen=$((seen + 1))
       cut -d' ' -f2- <<<"$line" | sed 's/^ */  plumb| /' | shown
       if grep -q "$word" <<<"$line"; then return; fi
+      if [[ $line == *'ERROR failed '* && $line != *' retry=true '* ]]; then no_log "$word" 'a commit has failed'; fi
     done < <(tail -n +$((seen + 1)) "$work/plumb.log")
+    [ -z "$ended" ] || no_log "$word" 'plumb has ended'
+    [ "$SECONDS" -lt "$limit" ] || no_log "$word" 'its time is over'
     sleep 0.1
   done
-  echo "plumb did not log \"$word\" in time" >&2
+}
+no_log() { # no_log WORD WHY
+  echo "the demo waited for \"$1\" in plumb's log; $2" >&2
   exit 1
 }
 

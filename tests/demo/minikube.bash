@@ -21,10 +21,12 @@ start_cluster() {
   bin=$(tests/cluster/build helm)
   ln -s "$bin/helm" "$work/helm" && export PATH="$work:$PATH"
 
-  say "plumb's image, built on the Minikube from this checkout (the first time takes minutes)"
   local version
   version=$(sed -n 's/^ *newTag: //p' "$root/deploy/kustomization.yaml")
-  if minikube image ls --profile "$profile" | grep -qE "(^|/)plumb:$version\$"; then echo "it has plumb:$version"; else
+  if minikube image ls --profile "$profile" | grep -qE "(^|/)plumb:$version\$"; then
+    say "the Minikube has plumb:$version already; \`minikube image rm --profile $profile plumb:$version\` has it built anew from this checkout"
+  else
+    say "plumb's image, built on the Minikube from this checkout, which takes minutes"
     run "minikube image build --profile $profile -t plumb:$version ."
   fi
 
