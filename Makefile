@@ -18,7 +18,7 @@ check: $(deny) ## format, lints, licenses, dependencies, scripts
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(deny) --log-level error --locked check bans licenses sources
-	@.ci/advisories $(deny)
+	@.ci/advisories $(deny) Cargo.toml $(apps)
 	@.ci/scripts
 
 compile: ## compile all tests, and run none
