@@ -90,7 +90,7 @@ async fn pods_go_and_what_was_said_stays(site: &Site, browser: &Browser) {
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     // The pods are Ready a moment before kube-proxy sends anybody to them: until then the page says that the service is away.
     browser.finds("/", "#tasks li", "buy milk").await;
-    browser.forget_complaints().await;
+    assert_eq!(browser.faults().await, Vec::<String>::new());
     browser.sees("#messages .message[data-role=user]", "add a task: buy milk").await;
 }
 
