@@ -15,6 +15,20 @@ const ANSWER: usize = 16 << 20;
 /// A connection.
 pub struct Connection(SendRequest<Body>);
 
+/// Why a request got no answer, or not the whole of one.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// The server had closed the connection before.
+    #[error("it was never sent: the connection was closed")]
+    Unsent,
+    /// The server may have read it.
+    #[error("the connection ended before an answer began")]
+    Unanswered(#[source] hyper::Error),
+    /// The server did not finish what it had begun.
+    #[error("the answer broke off")]
+    BrokeOff(#[source] axum::Error),
+}
+
 impl Connection {
     /// To an address with a port.
     pub async fn open(address: &str) -> anyhow::Result<Self> {
@@ -29,33 +43,21 @@ impl Connection {
         self.0.ready().await.is_ok()
     }
 
-    /// One request. The outer error gives the request back: it was never sent, since the server had closed the connection.
-    pub async fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<anyhow::Result<(StatusCode, String)>, Request<Body>> {
-        match self.0.try_send_request(request).await {
-            Ok(response) => {
-                let status = response.status();
-                Ok(match to_bytes(Body::new(response.into_body()), ANSWER).await {
-                    Ok(body) => Ok((status, String::from_utf8_lossy(&body).into_owned())),
-                    Err(error) => Err(error.into()),
-                })
-            }
-            Err(mut error) => match error.take_message() {
-                Some(request) => Err(request),
-                None => Ok(Err(error.into_error().into())),
-            },
-        }
+    /// One request.
+    pub async fn send(&mut self, request: Request<Body>) -> Result<(StatusCode, String), NoAnswer> {
+        let response = self.0.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+            Some(_) => NoAnswer::Unsent,
+            None => NoAnswer::Unanswered(error.into_error()),
+        })?;
+        let status = response.status();
+        let body = to_bytes(Body::new(response.into_body()), ANSWER).await.map_err(NoAnswer::BrokeOff)?;
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 }
 
 /// One request on a connection of its own.
 pub async fn ask(address: &str, request: Request<Body>) -> anyhow::Result<(StatusCode, String)> {
-    let asked = async {
-        let mut connection = Connection::open(address).await?;
-        connection.send(request).await.map_err(|_| anyhow::anyhow!("{address} closed the connection"))?
-    };
+    let asked = async { Ok(Connection::open(address).await?.send(request).await?) };
     tokio::time::timeout(Duration::from_secs(60), asked).await.with_context(|| format!("no answer from {address}"))?
 }
 
