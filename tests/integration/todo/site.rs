@@ -24,11 +24,12 @@ use crate::scene::{SOON, Scene, install_crd};
 pub fn secrets() -> Vec<String> {
     let plain = [DATABASE_PASSWORD, SIGNING_KEY, MODEL_KEY].map(ToOwned::to_owned);
     // As they stand in a Secret.
-    let whole = [database("todo_dev"), SIGNING_KEY.to_owned(), MODEL_KEY.to_owned()];
+    let whole = [database("todo_dev"), staging_database(), SIGNING_KEY.to_owned(), MODEL_KEY.to_owned()];
     plain.into_iter().chain(whole.map(|secret| STANDARD.encode(secret))).collect()
 }
 
-const DATABASE_HOST: &str = "host.minikube.internal";
+/// Where pods find this machine: the database, and the scripted model.
+const MACHINE: &str = "host.minikube.internal";
 const DATABASE_PASSWORD: &str = "canary-of-the-database";
 const SIGNING_KEY: &str = "canary-that-signs-sessions-of-32-characters-and-more";
 const MODEL_KEY: &str = "canary-of-the-model";
@@ -91,21 +92,31 @@ secret:
   jwtSecret: {SIGNING_KEY}
   openaiApiKey: {MODEL_KEY}
 config:
-  OPENAI_BASE_URL: http://host.minikube.internal:{MODEL_PORT}/v1
+  OPENAI_BASE_URL: {}
 ",
         &values[..secret],
         database("todo_dev"),
+        model_url(),
     )
 }
 
-/// Environment `dev`, which takes a rollout for failed a little sooner.
-fn definition() -> String {
+/// Environment `dev`, which takes a rollout for failed after this time.
+fn definition(timeout: &str) -> String {
     let definition = std::fs::read_to_string(Path::new(ROOT).join(DEFINITION)).expect("a file");
-    format!("{}\n  timeout: 90s\n", definition.trim_end())
+    format!("{}\n  timeout: {timeout}\n", definition.trim_end())
 }
 
 fn database(name: &str) -> String {
-    format!("postgresql://todo:{DATABASE_PASSWORD}@{DATABASE_HOST}:5432/{name}")
+    format!("postgresql://todo:{DATABASE_PASSWORD}@{MACHINE}:5432/{name}")
+}
+
+/// Staging's lets nobody in without TLS.
+fn staging_database() -> String {
+    format!("{}?sslmode=verify-full&sslrootcert=/etc/todo/database/ca.crt", database("todo_staging"))
+}
+
+fn model_url() -> String {
+    format!("http://{MACHINE}:{MODEL_PORT}/v1")
 }
 
 /// The scripted model of the backend's tests as a program.
@@ -132,7 +143,7 @@ impl Site {
         let machine = node.address().strip_suffix(".2").map(|subnet| format!("{subnet}.1")).expect("an address");
         let postgres = Path::new(ROOT).join("tests/cluster/postgres");
         let (postgres, authority) = Beside::start(
-            Command::new(postgres).args(["--tls", DATABASE_HOST, "todo_staging"]).args([
+            Command::new(postgres).args(["--tls", MACHINE, "todo_staging"]).args([
                 &machine,
                 DATABASE_PASSWORD,
                 "todo_dev",
@@ -147,9 +158,10 @@ impl Site {
         install_crd(&env).await;
         env.repository().commit("main", files());
         let staging = std::fs::read_to_string(Path::new(ROOT).join(STAGING)).expect("a file");
-        let staging = format!("{staging}\ndatabase: {{caSecret: database-ca}}\n");
+        let staging =
+            format!("{staging}\ndatabase: {{caSecret: database-ca}}\nconfig: {{OPENAI_BASE_URL: '{}'}}\n", model_url());
         let older = env.repository().commit("main", [(STAGING, format!("{staging}\nfrontend: {{replicas: 1}}\n"))]);
-        env.repository().commit("main", [(STAGING, staging), (DEFINITION, definition())]);
+        env.repository().commit("main", [(STAGING, staging), (DEFINITION, definition("90s"))]);
         let first = env.repository().commit("dev", [(VALUES, values())]);
         let scene = Scene { env, name: "dev".to_owned(), namespace: "todo-dev".to_owned() };
         let missing = import(&node, &images(&scene, first).await);
@@ -161,11 +173,27 @@ impl Site {
     /// A push to branch `dev`. Images that an earlier run has built are there before.
     pub async fn push<P: AsRef<Path>, C: Into<Change>>(&mut self, changes: impl IntoIterator<Item = (P, C)>) -> Oid {
         let commit = self.scene.env.repository().write("dev", changes);
-        if import(&self.node, &images(&self.scene, commit).await) && !self.has_rust {
+        let missing = import(&self.node, &images(&self.scene, commit).await);
+        self.push_written(commit, missing)
+    }
+
+    /// The same, but whatever this commit's images lack is built, also if an earlier run has.
+    pub fn push_to_build<P: AsRef<Path>, C: Into<Change>>(&mut self, changes: impl IntoIterator<Item = (P, C)>) -> Oid {
+        let commit = self.scene.env.repository().write("dev", changes);
+        self.push_written(commit, true)
+    }
+
+    fn push_written(&mut self, commit: Oid, compiles: bool) -> Oid {
+        if compiles && !self.has_rust {
             self.has_rust = make_rust(&self.node);
         }
         self.scene.env.repository().set_branch("dev", commit);
         commit
+    }
+
+    /// Has environment `dev` take a rollout for failed after this time.
+    pub fn fail_rollouts_after(&self, timeout: &str) {
+        self.scene.env.repository().commit("main", [(DEFINITION, definition(timeout))]);
     }
 
     /// Pushes another value of what the containers are configured with.
@@ -173,7 +201,7 @@ impl Site {
         self.push([(VALUES, format!("{}  {name}: {value}\n", values()))]).await
     }
 
-    /// Waits until this commit is deployed in an environment, and its images are kept for the next run.
+    /// Waits until this commit is deployed in an environment, and what was built for it is kept for the next run.
     pub async fn deployed(&self, environment: &str, commit: Oid) -> HistoryEntry {
         let entry = eventually(COMPILED, || async {
             let status = self.scene.environment_of(environment).await.and_then(|environment| environment.status);
@@ -184,6 +212,9 @@ impl Site {
         .await;
         assert_eq!(entry.outcome, "Deployed", "{entry:?}");
         keep(&self.node, &images(&self.scene, commit).await);
+        if self.has_rust {
+            build_cache("save", &self.node);
+        }
         entry
     }
 
@@ -223,9 +254,20 @@ impl Site {
         self.plumb.wait_for_log_after(after, |line| texts.iter().all(|text| line.contains(text)), SOON).await
     }
 
-    /// How often something was built.
-    pub fn builds(&self) -> usize {
-        self.plumb.log().iter().filter(|line| line.contains(" built ")).count()
+    /// The lines that tell of an image that was built.
+    pub fn builds(&self) -> Vec<String> {
+        self.plumb.log().into_iter().filter(|line| line.contains(" built ")).collect()
+    }
+
+    /// What a person changes in `dev` with kubectl. `editor` is the command that changes the file if that is `kubectl edit`.
+    pub async fn by_hand(&self, arguments: &[&str], editor: &str) {
+        let arguments = [arguments, &["--namespace", "todo-dev"]].concat();
+        let admin = self.scene.env.cluster().admin_kubeconfig();
+        let mut kubectl = Plumb::spawn_program("kubectl", &admin, &arguments, |command| {
+            command.env("KUBE_EDITOR", editor);
+        });
+        let status = kubectl.wait(SOON).await;
+        assert!(status.success(), "kubectl {arguments:?}: {}", kubectl.output().await);
     }
 
     /// Where the pages are.
@@ -250,7 +292,7 @@ impl Site {
         address
     }
 
-    /// Makes the Secrets of environment `staging`, as the chart's notes say: it has none in git, and its database lets nobody in without TLS.
+    /// Makes the Secrets of environment `staging`, as the chart's notes say: it has none in git.
     pub async fn make_staging_secrets(&self) {
         let namespace = "todo-staging";
         let create = async |name: &str, content: &[String]| {
@@ -259,8 +301,8 @@ impl Site {
             self.scene.kubectl_ok(&arguments, "").await;
         };
         self.scene.kubectl_ok(&["create", "namespace", namespace], "").await;
-        let url = format!("{}?sslmode=verify-full&sslrootcert=/etc/todo/database/ca.crt", database("todo_staging"));
-        let literals = [("database-url", url.as_str()), ("jwt-secret", SIGNING_KEY)];
+        let url = staging_database();
+        let literals = [("database-url", url.as_str()), ("jwt-secret", SIGNING_KEY), ("openai-api-key", MODEL_KEY)];
         create("todo-secrets", &literals.map(|(key, value)| format!("--from-literal={key}={value}"))).await;
         create("database-ca", &[format!("--from-file=ca.crt={}", self.authority.display())]).await;
     }
@@ -309,10 +351,16 @@ fn image_cache(verb: &str, node: &Node, images: &[String]) -> String {
     done(Command::new(Path::new(ROOT).join("tests/cluster/image-cache")).arg(verb).arg(node.directory()).args(images))
 }
 
-/// Gives the node the base image that the applications are compiled in.
+/// Gives the node the base image that the applications are compiled in, and what earlier runs have compiled of their dependencies.
 fn make_rust(node: &Node) -> bool {
     let started = Instant::now();
     done(Command::new(Path::new(ROOT).join("tests/cluster/rust")).arg(node.directory()));
-    eprintln!("images are missing and will be compiled; their base took {:.0?}", started.elapsed());
+    let base = started.elapsed();
+    build_cache("restore", node);
+    eprintln!("images will be compiled; their base took {base:.0?}, what is cached {:.0?}", started.elapsed() - base);
     true
+}
+
+fn build_cache(verb: &str, node: &Node) {
+    done(Command::new(Path::new(ROOT).join("tests/integration/todo/build-cache")).arg(verb).arg(node.directory()));
 }
