@@ -257,6 +257,7 @@ async fn nobody_has_more_than_two_answers_made_at_a_time() {
     let scene = Scene::start(&[]).await;
     let (ada, eve) = (scene.backend.sign_up("ada@example.org").await, scene.backend.sign_up("eve@example.org").await);
     let (first, _second) = (open(&ada, None, "hang").await, open(&ada, None, "hang").await);
+    scene.model.answering(2).await;
     let (status, answer) = ada.ask(Method::POST, "/api/chat", json!({"message": "a third"})).await;
     assert_eq!((status, &answer["error"]["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_chats")));
     // What was refused was not said.
@@ -265,6 +266,7 @@ async fn nobody_has_more_than_two_answers_made_at_a_time() {
     assert_eq!(say(&eve, None, "hello").await.1, "You said: hello");
 
     drop(first);
+    scene.model.answering(1).await;
     scene.backend.process.line("the chat was cancelled by its client");
     // One that has ended, well or not, makes room at once.
     for message in ["one", "status 500", "two", "status 401", "three"] {
