@@ -14,7 +14,9 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     build.args(["build", "--quiet", "--locked", "--message-format=json", "--manifest-path", manifest]);
     // What cargo tells a test of its own package would be news to build scripts: they, and half of the tree, would run again.
     let told = std::env::vars().map(|(name, _)| name);
-    told.filter(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")).for_each(|name| {
+    let own =
+        |name: &String| name == "OUT_DIR" || ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of| name.starts_with(of));
+    told.filter(own).for_each(|name| {
         build.env_remove(name);
     });
     let output = build.stderr(Stdio::inherit()).output().expect("cargo can be run");
