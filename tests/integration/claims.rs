@@ -98,6 +98,13 @@ async fn one_plumb_writes_to_an_environment() {
         Ok(())
     })
     .await;
+    // Nor is it written when that one has gone. The other installation waits for that too, so it has to go first.
+    other.signal(Signal::INT);
+    assert!(other.wait(SOON).await.success());
+    later.signal(Signal::INT);
+    assert!(later.wait(SOON).await.success());
+    let seventh = scene.push([("a.yaml", config_map("a", &[("x", "7")]))]);
+    taker.wait_for_log(|line| line.contains("deployed") && line.contains(&short(seventh)), SOON).await;
     let told: Vec<_> = taker.log().split_off(seen).into_iter().chain(later.log().split_off(before)).collect();
     assert!(!told.iter().any(|line| line.contains("drift")), "{told:#?}");
 }

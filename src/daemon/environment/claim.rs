@@ -40,10 +40,16 @@ impl Task {
                 true
             }
             Err(error) => {
-                self.tell_not_held(&error);
+                let held = match error {
+                    ClusterError::HeldBy { .. } | ClusterError::TakenOver => true,
+                    // Somebody was faster; who, the watch says next.
+                    _ => error.code() == 409,
+                };
+                if error.code() != 409 {
+                    self.tell_not_held(&error);
+                }
                 let pause = Duration::from_secs(1 << self.attempts.min(6)).mul_f64(rand::random_range(0.8..1.2));
                 self.attempts += 1;
-                let held = matches!(error, ClusterError::HeldBy { .. } | ClusterError::TakenOver);
                 if held {
                     self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name);
                 }
@@ -190,12 +196,25 @@ impl Task {
             return;
         }
         let parent = Parent { caller: &shared.cluster.caller, name };
-        match parent.apply_marks(&known, Hold::Released(&shared.instance), &marks::reach(&known)).await {
+        let released = match self.give_up(parent, &known).await {
+            // Its own last status, say, that the watch has not shown yet.
+            Err(error) if error.code() == 409 => match parent.read().await {
+                Ok(now) if marks::claim(&now, &shared.instance) != Claim::Ours => return,
+                Ok(now) => self.give_up(parent, &now).await,
+                Err(error) => Err(error),
+            },
+            other => other,
+        };
+        match released {
             Ok(_) => info!(environment = %name, "released"),
             Err(error) => {
                 warn!(environment = %name, %error, "the claim could not be released; it is taken over by the next run of this installation")
             }
         }
+    }
+
+    async fn give_up(&self, parent: Parent<'_>, now: &Environment) -> Result<Environment, ClusterError> {
+        parent.apply_marks(now, Hold::Released(&self.reconciler.shared.instance), &marks::reach(now)).await
     }
 }
 
