@@ -2,6 +2,7 @@
 //! of many steps; what was built, buildkitd's own history says.
 
 mod docker;
+mod lifecycle;
 mod network;
 mod own_image;
 mod private;
@@ -27,7 +28,8 @@ async fn from_its_own_image_it_deploys_builds_heals_survives_what_breaks_and_lea
     trouble::killed_in_the_middle_of_an_apply(&stand).await;
     trouble::containerd_is_started_anew(&stand).await;
     trouble::the_builder_is_away_for_a_while(&stand).await;
-    without_it_workloads_go_on(&stand).await;
+    lifecycle::another_version_writes_nothing(&stand).await;
+    lifecycle::uninstalled_it_leaves_workloads_and_installed_again_it_goes_on(&stand).await;
 }
 
 async fn what_changed_is_built_once_and_answers(stand: &Stand) {
@@ -71,11 +73,4 @@ async fn drift_is_healed_with_pods(stand: &Stand) {
     .await;
     stand.healthy().await;
     stand.answers("web", "web 1").await;
-}
-
-async fn without_it_workloads_go_on(stand: &Stand) {
-    let before = uids(&stand.pods("api").await);
-    stand.scene.kubectl_ok(&["delete", "deployment", "plumb", "-n", "plumb", "--wait"], "").await;
-    assert_eq!(uids(&stand.pods("api").await), before);
-    stand.answers("api", "api 1").await;
 }

@@ -13,7 +13,7 @@ use plumb::model::Environment;
 use crate::harness::{Change, Cluster, Node, TestEnv, eventually, http_get};
 use crate::scene::{SOON, Scene};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The node, and the environment that plumb keeps there. Its images start from `hello:pod`, which answers HTTP.
 pub struct Stand {
@@ -67,18 +67,29 @@ impl Stand {
 
     /// Applies a kustomization of `deploy/`, and waits until what it runs is ready.
     pub async fn install(&self, kustomization: &Path) {
-        let repository = self.scene.env.repository().path();
-        let parent = repository.parent().unwrap();
-        std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let rendered = self.scene.kubectl_ok(&["kustomize", kustomization.to_str().unwrap()], "").await;
-        let install = rendered
-            .replace("path: /data/plumb", &format!("path: {}", parent.display()))
-            .replace("/repositories/repository.git", "/repositories/repo.git");
+        let install = self.rendered(kustomization).await;
         self.scene.kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &install).await;
         for name in ["plumb", "plumb-builder"] {
             let deployment = format!("deployment/{name}");
             self.scene.kubectl_ok(&["rollout", "status", &deployment, "-n", name, "--timeout=60s"], "").await;
         }
+    }
+
+    /// Deletes what `install` has applied, and waits until it is gone.
+    pub async fn uninstall(&self, kustomization: &Path) {
+        let installed = self.rendered(kustomization).await;
+        self.scene.kubectl_ok(&["delete", "--timeout=60s", "-f", "-"], &installed).await;
+    }
+
+    /// A kustomization of `deploy/`, for the repository of the scene.
+    async fn rendered(&self, kustomization: &Path) -> String {
+        let repository = self.scene.env.repository().path();
+        let parent = repository.parent().unwrap();
+        std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let rendered = self.scene.kubectl_ok(&["kustomize", kustomization.to_str().unwrap()], "").await;
+        rendered
+            .replace("path: /data/plumb", &format!("path: {}", parent.display()))
+            .replace("/repositories/repository.git", "/repositories/repo.git")
     }
 
     /// Commits files anywhere on the environment's branch: a push.
@@ -147,6 +158,14 @@ impl Stand {
         let plumb = ListParams::default().labels("app.kubernetes.io/component=reconciler");
         let pods = pods.list(&plumb).await.expect("the API server answers").items;
         pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none()).expect("plumb has a pod")
+    }
+
+    /// The images of all containers that run in plumb's namespaces.
+    pub async fn images_of_plumb(&self) -> Vec<String> {
+        let plumb = ListParams::default().labels("app.kubernetes.io/name=plumb");
+        let pods = Api::<Pod>::all(self.scene.env.admin()).list(&plumb).await.expect("the API server answers").items;
+        let containers = pods.into_iter().flat_map(|pod| pod.spec.unwrap_or_default().containers);
+        containers.filter_map(|container| container.image).collect()
     }
 
     /// The id of the container that plumb runs in.
