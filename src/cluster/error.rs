@@ -97,6 +97,14 @@ pub enum ClusterError {
         "the API server has no environments.plumb.dev; install the definition with `plumb init --crd | kubectl apply --server-side -f -`"
     )]
     NoCrd,
+    /// The installed custom resource definition is another version's, without a field that this plumb writes.
+    #[error(
+        "the definition of environments.plumb.dev in the cluster is that of another version of plumb ({said}); install this one's with `plumb init --crd | kubectl apply --server-side -f -`"
+    )]
+    OtherCrd {
+        /// The server's answer.
+        said: String,
+    },
     /// The kind of an object is not served (any more).
     #[error("the API server does not serve {kind} in version {version}")]
     NotServed {
@@ -159,7 +167,11 @@ impl ClusterError {
             // Any other 500 is a trouble of the server or of what it asks: etcd, a webhook, the quota. Nobody can list those.
             Self::Refused { status, .. } if status.code == 500 => !self.is_unmergeable(),
             Self::Refused { status, .. } => matches!(status.code, 401 | 403 | 404 | 409 | 429 | 502 | 503 | 504),
-            Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Incomplete { .. } | Self::NoCrd => true,
+            Self::TimedOut { .. }
+            | Self::Unreachable { .. }
+            | Self::Incomplete { .. }
+            | Self::NoCrd
+            | Self::OtherCrd { .. } => true,
             Self::HeldBy { .. }
             | Self::TakenOver
             | Self::Contested

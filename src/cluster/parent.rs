@@ -4,11 +4,15 @@
 //! marks and the claim, `plumb-status` the status. All environments are watched together, so that a hand-edited spec, a lost claim and an
 //! approval are seen without asking.
 
+mod any_version;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use any_version::AnyVersion;
 use kube::Resource;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::request::Error as RequestError;
 use kube::core::{DynamicObject, ObjectList, Request};
 use serde_json::{Value, json};
 use tokio::sync::watch as channel;
@@ -24,6 +28,9 @@ use crate::model::live::ResourceVersion;
 use crate::model::marks::{self, Instance};
 use crate::model::{CommitId, Configuration, Environment};
 use crate::render::Definition;
+
+/// How the API server says that a field is not in its definition: with 500 where ownership is merged, with 400 otherwise.
+const NOT_DEFINED: [&str; 2] = ["field not declared in schema", "strict decoding error: unknown field"];
 
 /// The Environments of a cluster, by name.
 pub type Environments = HashMap<String, Arc<Environment>>;
@@ -192,7 +199,9 @@ impl Sink for ParentSink {
 fn readable(object: &DynamicObject) -> Option<Environment> {
     let read = serde_json::to_value(object).and_then(serde_json::from_value);
     let name = object.metadata.name.as_deref().unwrap_or_default();
-    read.inspect_err(|error| warn!(environment = name, %error, "the Environment in the cluster can't be read")).ok()
+    read.inspect_err(|error| warn!(environment = name, %error, "the Environment in the cluster can't be read"))
+        .map(|AnyVersion(environment)| environment)
+        .ok()
 }
 
 /// All Environments of the cluster, read once.
@@ -227,7 +236,7 @@ impl Parent<'_> {
     /// Reads the object as it is now.
     pub async fn read(&self) -> Result<Environment, ClusterError> {
         let request = Request::new(Environment::url_path(&(), None)).get(self.name, &GetParams::default());
-        self.caller.call(&|| format!("read Environment/{}", self.name), As::Plumb, request).await
+        self.call(&|| format!("read Environment/{}", self.name), request).await
     }
 
     /// Makes the object what git says: its spec, the labels and annotations that git gives it, and where this was read. An apply leaves what others have added; if there is any in the spec, that is replaced as a whole.
@@ -253,7 +262,7 @@ impl Parent<'_> {
         let params = PatchParams { field_manager: Some("plumb".to_owned()), ..PatchParams::default() };
         let request =
             Request::new(Environment::url_path(&(), None)).patch(self.name, &params, &Patch::Json::<()>(patch));
-        self.caller.call(&what, As::Plumb, request).await
+        self.call(&what, request).await
     }
 
     /// Writes the ApplySet marks and the claim, on exactly the state that was looked at: whoever else claims it in between gets the conflict.
@@ -304,7 +313,7 @@ impl Parent<'_> {
             &params,
             &Patch::Apply(&body),
         );
-        self.caller.call(&|| format!("write the status of Environment/{}", self.name), As::Plumb, request).await
+        self.call(&|| format!("write the status of Environment/{}", self.name), request).await
     }
 
     /// Deletes the object as it was looked at, and only so: not one that changed, or was claimed, since.
@@ -333,11 +342,22 @@ impl Parent<'_> {
         }
         let params = PatchParams::apply(manager).force().validation_strict();
         let request = Request::new(Environment::url_path(&(), None)).patch(self.name, &params, &Patch::Apply(&body));
-        let answer =
-            self.caller.call(&|| format!("apply Environment/{} as {manager}", self.name), As::Plumb, request).await;
-        match answer {
+        match self.call(&|| format!("apply Environment/{} as {manager}", self.name), request).await {
             Err(error) if error.code() == 404 => Err(ClusterError::NoCrd),
+            Err(ClusterError::Refused { status, .. })
+                if NOT_DEFINED.iter().any(|text| status.message.contains(text)) =>
+            {
+                Err(ClusterError::OtherCrd { said: status.message })
+            }
             other => other,
         }
+    }
+
+    async fn call(
+        &self,
+        what: &(dyn Fn() -> String + Sync),
+        request: Result<http::Request<Vec<u8>>, RequestError>,
+    ) -> Result<Environment, ClusterError> {
+        self.caller.call(what, As::Plumb, request).await.map(|AnyVersion(environment)| environment)
     }
 }

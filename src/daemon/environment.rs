@@ -184,6 +184,7 @@ impl Task {
     /// Claims, deploys once, gives the claim up. The error is how it ended.
     pub(super) async fn once(mut self) -> Result<(), String> {
         if !self.hold_claim_once().await? {
+            self.release_claim().await;
             return Err("stopped before anything was written".to_owned());
         }
         if let Some(job) = self.next() {

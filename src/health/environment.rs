@@ -1,5 +1,6 @@
 //! How an environment stands: what its objects say, taken together.
 
+use super::traffic::is_ingress_without_address;
 use crate::model::health::Status;
 use crate::model::{Live, ObjectKey};
 
@@ -33,14 +34,18 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Takes the objects that git asks for, in the order of the files, with what stands of them.
-    pub fn of<'a>(objects: impl IntoIterator<Item = (&'a ObjectKey, Option<&'a Live>)>, now: i64) -> Self {
+    /// Takes the objects that git asks for, in the order of the files, with what stands of them. An Ingress needs an address only where that is waited for.
+    pub fn of<'a>(
+        objects: impl IntoIterator<Item = (&'a ObjectKey, Option<&'a Live>)>,
+        wait_for_ingress: bool,
+        now: i64,
+    ) -> Self {
         let (mut summary, mut failed, mut waiting) = (Self::default(), Vec::new(), Vec::new());
         for (key, live) in objects {
             summary.objects += 1;
             let turns_at = live.and_then(|live| live.health.as_ref()?.turns_at(now));
             summary.turns_at = summary.turns_at.into_iter().chain(turns_at).min();
-            let Some(unready) = unready(key, live, now) else { continue };
+            let Some(unready) = unready(key, live, wait_for_ingress, now) else { continue };
             summary.unready += 1;
             let of_its_kind = if unready.failed { &mut failed } else { &mut waiting };
             if of_its_kind.len() < NAMED {
@@ -117,7 +122,7 @@ pub struct Word {
     pub message: String,
 }
 
-fn unready(key: &ObjectKey, live: Option<&Live>, now: i64) -> Option<Unready> {
+fn unready(key: &ObjectKey, live: Option<&Live>, wait_for_ingress: bool, now: i64) -> Option<Unready> {
     let says = |failed, reason: &str, message: &str| {
         Some(Unready { key: key.clone(), failed, reason: reason.into(), message: message.into() })
     };
@@ -129,6 +134,7 @@ fn unready(key: &ObjectKey, live: Option<&Live>, now: i64) -> Option<Unready> {
     let health = live.health.as_ref()?;
     match health.status(now) {
         Status::Current => None,
+        _ if !wait_for_ingress && is_ingress_without_address(&key.kind, health) => None,
         Status::Failed => says(true, &health.reason, &health.message),
         Status::InProgress | Status::Terminating => says(false, &health.reason, &health.message),
     }

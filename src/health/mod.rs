@@ -13,8 +13,8 @@ mod job;
 mod object;
 mod pod;
 mod replica_set;
-mod service;
 mod stateful_set;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ type Rule = fn(&Object) -> Health;
 const RULES: &[(&str, &str, Rule)] = &[
     ("", "PersistentVolumeClaim", claim::assess),
     ("", "Pod", pod::assess),
-    ("", "Service", service::assess),
+    ("", "Service", traffic::service),
     ("apiextensions.k8s.io", "CustomResourceDefinition", definition::custom_resource),
     ("apiregistration.k8s.io", "APIService", definition::api_service),
     ("apps", "DaemonSet", daemon_set::assess),
@@ -40,6 +40,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("apps", "StatefulSet", stateful_set::assess),
     ("autoscaling", "HorizontalPodAutoscaler", autoscaler::assess),
     ("batch", "Job", job::assess),
+    ("networking.k8s.io", "Ingress", traffic::ingress),
 ];
 
 fn rule(kind: &GroupKind) -> Option<Rule> {

@@ -138,6 +138,10 @@ pub struct EnvironmentSpec {
     #[serde(default = "HumanDuration::five_minutes")]
     pub timeout: HumanDuration,
 
+    /// An Ingress is ready only when its controller has given it an address. Not every controller does.
+    #[serde(default)]
+    pub wait_for_ingress: bool,
+
     /// How often everything is applied anew, for what the ownership record can't show.
     #[serde(default = "HumanDuration::ten_minutes")]
     pub resync: HumanDuration,

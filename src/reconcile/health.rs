@@ -23,7 +23,7 @@ impl Reconciler {
                 let live = members.get(&manifest.key);
                 (&manifest.key, if memory.jobs.have_run(manifest, live) { Some(&well) } else { live })
             });
-            Summary::of(objects, now)
+            Summary::of(objects, self.definition.spec.wait_for_ingress, now)
         });
         drop(memory);
         let summary = match summary.is_current() {

@@ -132,7 +132,8 @@ async fn an_apply_that_is_cancelled_gives_its_claim_up() {
         apply.wait_for_log(|line| line.contains("stopping"), SOON).await;
         control_plane.resume(Program::ApiServer);
         assert_eq!(apply.wait(SOON).await.code(), Some(1));
-        assert!(apply.output().await.contains("stopped before the end"), "{:?}", apply.log());
+        // Or before it had begun, if it was that fast.
+        assert!(apply.output().await.contains("stopped before"), "{:?}", apply.log());
         assert_eq!(scene.holder().await, None);
     }
 }

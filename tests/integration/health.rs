@@ -6,6 +6,7 @@ use anyhow::ensure;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use plumb::model::Environment;
@@ -319,4 +320,23 @@ async fn a_custom_resource_is_as_its_conditions_say() {
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     widgets.patch("w", &PatchParams::default(), &release).await.unwrap();
     healthy(&scene, "True", &[]).await;
+}
+
+#[tokio::test]
+async fn an_ingress_is_waited_for_where_the_definition_says_so_with_the_test_as_ingress_controller() {
+    let ingress = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web}\nspec: {rules: [{host: \
+                   todo.example.org, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: \
+                   {number: 80}}}}]}}]}\n";
+    let scene = Scene::new("ingress").await;
+    scene.push([("ingress.yaml", ingress)]);
+    let _plumb = scene.run();
+    healthy(&scene, "True", &["all 1 objects are ready"]).await;
+
+    scene.define("waitForIngress: true");
+    healthy(&scene, "Unknown", &["Ingress/", "no ingress controller has given it an address yet"]).await;
+
+    let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}});
+    let ingresses: Api<Ingress> = Api::namespaced(scene.env.admin(), &scene.namespace);
+    ingresses.patch_status("web", &PatchParams::default(), &Patch::Merge(&status)).await.expect("a status");
+    healthy(&scene, "True", &["all 1 objects are ready"]).await;
 }

@@ -43,3 +43,4 @@ mod sequences;
 mod serve;
 mod sync;
 mod todo;
+mod versions;

@@ -1,8 +1,11 @@
 use proptest::prelude::*;
 
+use serde_json::json;
+
+use crate::health::assess;
 use crate::health::environment::Summary;
 use crate::model::health::Status;
-use crate::model::{Health, Live, ObjectKey};
+use crate::model::{GroupKind, Health, Live, ObjectKey};
 
 fn live(health: Option<Health>) -> Live {
     let health = health.map(Box::new);
@@ -19,6 +22,22 @@ fn key(name: &str) -> ObjectKey {
 }
 
 #[test]
+fn an_ingress_needs_an_address_only_where_that_is_waited_for() {
+    let kind = GroupKind::new("networking.k8s.io", "Ingress");
+    let object = serde_json::from_value(json!({"kind": "Ingress", "status": {"loadBalancer": {}}})).unwrap();
+    let key = ObjectKey::new("networking.k8s.io", "Ingress", "n", "web");
+    let without = live(Some(assess(&kind, &object)));
+    let going = Live { terminating: true, ..without.clone() };
+    let summary = |live, wait_for_ingress| Summary::of([(&key, Some(live))], wait_for_ingress, 0);
+    assert!(summary(&without, false).is_current());
+    assert_eq!(
+        summary(&without, true).words(&[]),
+        "0 of 1 objects are ready; Ingress/n/web: no ingress controller has given it an address yet"
+    );
+    assert!(!summary(&going, false).is_current());
+}
+
+#[test]
 fn the_failed_are_named_before_the_waiting_and_the_rest_is_counted() {
     let objects = [
         ("a", Some(live(Some(Health::new(Status::InProgress, "TooFewReady", "0 of 1 replicas are ready"))))),
@@ -28,7 +47,7 @@ fn the_failed_are_named_before_the_waiting_and_the_rest_is_counted() {
         ("e", Some(live(Some(Health::new(Status::Failed, "ProgressDeadlineExceeded", "it timed out"))))),
     ];
     let keys: Vec<_> = objects.iter().map(|(name, live)| (key(name), live.as_ref())).collect();
-    let summary = Summary::of(keys.iter().map(|(key, live)| (key, *live)), 0);
+    let summary = Summary::of(keys.iter().map(|(key, live)| (key, *live)), false, 0);
     assert!(summary.has_failed() && !summary.is_current());
     assert_eq!(
         summary.words(&[(key("e"), "Pod e-1: it crashes".to_owned())]),
@@ -40,7 +59,7 @@ fn the_failed_are_named_before_the_waiting_and_the_rest_is_counted() {
 #[test]
 fn what_the_objects_say_is_cleaned() {
     let (key, live) = (key("a"), live(Some(Health::new(Status::Failed, "Error", "it said hunter2"))));
-    let summary = Summary::of([(&key, Some(&live))], 0).cleaned(|text| text.replace("hunter2", "••••••"));
+    let summary = Summary::of([(&key, Some(&live))], false, 0).cleaned(|text| text.replace("hunter2", "••••••"));
     assert_eq!(summary.words(&[]), "0 of 1 objects are ready; Deployment/n/a: it said ••••••");
 }
 
@@ -48,7 +67,7 @@ fn what_the_objects_say_is_cleaned() {
 fn an_object_turns_at_its_second() {
     let pending = Health::new(Status::InProgress, "Unschedulable", "no room").turning(Some(20), Status::Failed);
     let (key, live) = (key("a"), live(Some(pending)));
-    let at = |now| Summary::of([(&key, Some(&live))], now);
+    let at = |now| Summary::of([(&key, Some(&live))], false, now);
     assert!(!at(19).has_failed());
     assert_eq!(at(19).turns_at, Some(20));
     assert!(at(20).has_failed());
@@ -57,7 +76,7 @@ fn an_object_turns_at_its_second() {
 
 #[test]
 fn an_environment_of_nothing_is_healthy() {
-    assert_eq!(Summary::of([], 0).words(&[]), "all 0 objects are ready");
+    assert_eq!(Summary::of([], false, 0).words(&[]), "all 0 objects are ready");
 }
 
 fn any_live() -> impl Strategy<Value = Option<Live>> {
@@ -75,7 +94,7 @@ proptest! {
     #[test]
     fn it_is_healthy_if_and_only_if_every_object_is(objects in prop::collection::vec(any_live(), 0..12), now in 0_i64..120) {
         let keys: Vec<ObjectKey> = (0..objects.len()).map(|number| key(&number.to_string())).collect();
-        let summary = Summary::of(keys.iter().zip(objects.iter().map(Option::as_ref)), now);
+        let summary = Summary::of(keys.iter().zip(objects.iter().map(Option::as_ref)), false, now);
         let status = |live: &Live| live.health.as_ref().map_or(Status::Current, |health| health.status(now));
         let well = |live: &Option<Live>| live.as_ref().is_some_and(|live| !live.terminating && status(live) == Status::Current);
         let failed = |live: &Option<Live>| live.as_ref().is_some_and(|live| !live.terminating && status(live) == Status::Failed);
