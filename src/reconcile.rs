@@ -35,6 +35,7 @@ pub mod survey;
 mod write;
 
 use clock::Clock;
+pub use clock::Refused;
 use images::Lacking;
 use look::accepted;
 pub use memory::{Reconciler, Shared};
@@ -93,14 +94,25 @@ impl Reconciler {
         commit: CommitId,
         mode: Mode,
         confirmed: Option<CommitId>,
-    ) -> Result<Verdict, Failure> {
-        let verdict = self.prepare(store, commit, mode, confirmed).await?;
-        let Verdict::Passed(prepared) = verdict else { return Ok(verdict) };
+    ) -> Result<Verdict, Refused> {
+        let mut clock = Clock::start();
+        let verdict = match self.prepare_in(store, commit, mode, confirmed, &mut clock).await {
+            Ok(Verdict::Passed(prepared)) => self.with_images(prepared, mode).await,
+            other => other,
+        };
+        verdict.map_err(|failure| clock.refused(failure))
+    }
+
+    async fn with_images(&self, prepared: Box<Prepared>, mode: Mode) -> Result<Verdict, Failure> {
         match self.lacking(&prepared.desired).await {
             Ok(Some(lacking)) => Ok(Verdict::Lacks(lacking)),
             Ok(None) => Ok(Verdict::Passed(prepared)),
             // What was deployed had its images: that nobody can be asked about them now does not keep drift from being put back.
-            Err(failure) if failure.transient && mode == Mode::Restore && self.deployed_target() == Some(commit) => {
+            Err(failure)
+                if failure.transient
+                    && mode == Mode::Restore
+                    && self.deployed_target() == Some(prepared.desired.commit) =>
+            {
                 debug!(environment = %self.name, reason = %failure, "the builder can't be asked; its images are taken to stand");
                 Ok(Verdict::Passed(prepared))
             }
@@ -116,7 +128,17 @@ impl Reconciler {
         mode: Mode,
         confirmed: Option<CommitId>,
     ) -> Result<Verdict, Failure> {
-        let mut clock = Clock::start();
+        self.prepare_in(store, commit, mode, confirmed, &mut Clock::start()).await
+    }
+
+    async fn prepare_in(
+        &self,
+        store: &Store,
+        commit: CommitId,
+        mode: Mode,
+        confirmed: Option<CommitId>,
+        clock: &mut Clock,
+    ) -> Result<Verdict, Failure> {
         if mode == Mode::Commit {
             self.check_own_definition(store, commit).await?;
         }
@@ -143,7 +165,7 @@ impl Reconciler {
             self.dry_run(plan, &known, &former, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
         let (desired, drifted) = (Arc::new(desired), heal::drifted(&gated, &strangers, &self.manager));
-        let stages = clock.laps;
+        let stages = clock.laps.clone();
         let mut prepared =
             Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, drifted, former, stages });
         if !self.definition.spec.self_heal && self.deployed_target().is_some() {
@@ -207,6 +229,9 @@ impl Reconciler {
         self.use_images(&prepared.desired);
         let mut done = Done::default();
         let ended = self.carry_out(prepared, stop, &mut done, &mut clock).await;
+        if let Err(failure) = &ended {
+            clock.lap(failure.stage);
+        }
         let failure = ended.err().or_else(|| Failure::first_of(std::mem::take(&mut done.failures)));
         let outcome = failure.map_or(Outcome::Deployed, Outcome::Failed);
         let settled = outcome == Outcome::Deployed && !done.stopped;

@@ -14,7 +14,7 @@ use super::course::{Course, Job, Seen};
 use crate::cluster::parent::Known;
 use crate::model::environment::EnvironmentStatus;
 use crate::model::{CommitId, Configuration, Deployment, Failure, Outcome};
-use crate::reconcile::{Mode, Reconciler, Shared, Verdict};
+use crate::reconcile::{Mode, Reconciler, Refused, Shared, Verdict};
 use crate::render::Definition;
 use crate::report::drift::Noticed;
 use crate::source::Store;
@@ -290,7 +290,7 @@ impl Task {
             Job::Broken(commit) => {
                 let broken = self.wanted.borrow().broken.clone();
                 if let Some((_, failure)) = broken {
-                    self.tell_refused(commit, failure).await;
+                    self.tell_refused(commit, failure.into()).await;
                 }
             }
             Job::Suspended(commit) => {
@@ -334,9 +334,9 @@ impl Task {
                 self.deploy_over(prepared, found, Noticed::Start, quiet).await;
                 self.look_again();
             }
-            Some(Err(failure)) => {
+            Some(Err(refused)) => {
                 self.restore_meanwhile(commit);
-                self.refuse(commit, failure).await;
+                self.refuse(commit, refused).await;
             }
         }
     }
@@ -350,8 +350,9 @@ impl Task {
         }
     }
 
-    async fn refuse(&mut self, commit: CommitId, failure: Failure) {
-        self.course.refused(commit, &failure, self.planned_beside, Instant::now(), jitter());
+    async fn refuse(&mut self, commit: CommitId, refused: Refused) {
+        let failure = &refused.failure;
+        self.course.refused(commit, failure, self.planned_beside, Instant::now(), jitter());
         if failure.awaited {
             self.waited = true;
             return debug!(environment = %self.reconciler.name, commit = %commit.short(), reason = %failure, "waiting");
@@ -359,11 +360,11 @@ impl Task {
         if !failure.transient {
             self.cancel_outdated_builds();
         }
-        self.tell_refused(commit, failure).await;
+        self.tell_refused(commit, refused).await;
     }
 
     /// The gates; `None` when plumb stops meanwhile.
-    async fn prepare(&mut self, commit: CommitId, mode: Mode) -> Option<Result<Verdict, Failure>> {
+    async fn prepare(&mut self, commit: CommitId, mode: Mode) -> Option<Result<Verdict, Refused>> {
         let store = self.wanted.borrow().store.clone();
         let mut stop = self.stop.clone();
         self.planned_beside = self.changes_beside();

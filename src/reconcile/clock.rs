@@ -4,8 +4,23 @@ use std::time::{Duration, Instant};
 
 use super::Prepared;
 use crate::cluster::execute::Done;
-use crate::model::{Deployment, Outcome, Stage};
+use crate::model::{Deployment, Failure, Outcome, Stage};
 use crate::plan::Action;
+
+/// Why a commit is not deployed, and how long it took to find out.
+pub struct Refused {
+    /// Why.
+    pub failure: Failure,
+    /// The stages that it went through, the last being the one that refused it.
+    pub stages: Vec<(Stage, Duration)>,
+}
+
+impl From<Failure> for Refused {
+    /// Without a time: it was known before.
+    fn from(failure: Failure) -> Self {
+        Self { failure, stages: Vec::new() }
+    }
+}
 
 /// A stopwatch with laps.
 pub(super) struct Clock {
@@ -30,6 +45,12 @@ impl Clock {
         let now = Instant::now();
         self.laps.push((stage, now - self.last));
         self.last = now;
+    }
+
+    /// The commit got no further: the stage that refused it ends here.
+    pub(super) fn refused(mut self, failure: Failure) -> Refused {
+        self.lap(failure.stage);
+        Refused { failure, stages: self.laps }
     }
 
     /// The deployment that ended now.

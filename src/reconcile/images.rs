@@ -195,15 +195,14 @@ impl Images {
         Ok(references.into_iter().filter_map(digest).collect())
     }
 
-    /// Builds those of a commit's images that do not stand, and says how long it took. Dropping the future cancels what nobody else waits for.
+    /// Builds those of a commit's images that do not stand. Dropping the future cancels what nobody else waits for.
     pub async fn build(
         &self,
         environment: &str,
         store: &Store,
         commit: CommitId,
         images: &[Image],
-    ) -> Result<Duration, Failure> {
-        let began = Instant::now();
+    ) -> Result<(), Failure> {
         let wanted = images.iter().map(|image| wanted(store, commit, image)).collect();
         let tell = |reference: &str, progress| log::build_progress(environment, reference, &progress);
         let had = self.queue.have(environment, wanted, tell).await;
@@ -222,7 +221,7 @@ impl Images {
                 None => _ = known.stand.insert(reference),
             }
         }
-        Ok(began.elapsed())
+        Ok(())
     }
 }
 
@@ -281,8 +280,8 @@ impl Reconciler {
         Ok(Some(lacking))
     }
 
-    /// Builds what is lacking, and says how long it took. Dropping the future cancels what nobody else waits for.
-    pub async fn build(&self, store: &Store, lacking: &Lacking) -> Result<Duration, Failure> {
+    /// Builds what is lacking. Dropping the future cancels what nobody else waits for.
+    pub async fn build(&self, store: &Store, lacking: &Lacking) -> Result<(), Failure> {
         let Some(images) = &self.shared.images else { return Err(no_builder(&lacking.images)) };
         images.build(&self.name, store, lacking.commit, &lacking.images).await
     }

@@ -46,3 +46,19 @@ async fn the_last_ten_commits_are_kept_with_how_each_ended_how_long_it_took_and_
         words.iter().for_each(|word| assert!(line.contains(word), "no {word}: {told}"));
     }
 }
+
+#[tokio::test]
+async fn a_commit_that_is_refused_has_the_time_of_each_stage_up_to_the_one_that_refused_it() {
+    let scene = Scene::new("refused").await;
+    let _plumb = scene.run();
+    let good = scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
+    scene.deployed(good).await;
+    for (content, stages) in [
+        ("a: [".to_owned(), &["render"][..]),
+        (config_map("a", &[("not a key!", "1")]), &["dry-run", "plan", "render"]),
+    ] {
+        let entry = scene.ended(scene.push([("a.yaml", content)])).await;
+        assert_eq!(entry.outcome, "Failed", "{entry:?}");
+        assert!(entry.took_ms.keys().eq(stages), "{entry:?}");
+    }
+}

@@ -8,8 +8,8 @@ use tokio::sync::watch as channel;
 use tracing::info;
 
 use super::{Task, Wanted, jitter};
-use crate::model::{CommitId, Deployment, Failure, Outcome};
-use crate::reconcile::{Mode, Prepared, Verdict};
+use crate::model::{CommitId, Deployment, Outcome};
+use crate::reconcile::{Mode, Prepared, Refused, Verdict};
 use crate::report;
 
 /// How the writes of a commit ended.
@@ -20,7 +20,7 @@ struct Written {
     /// The head that has passed its gates meanwhile.
     newer: Option<CommitId>,
     /// Heads that have not.
-    refused: Vec<(CommitId, Failure)>,
+    refused: Vec<(CommitId, Refused)>,
 }
 
 impl Task {
@@ -52,8 +52,8 @@ impl Task {
                 true => report::log::deployment(&self.reconciler.name, &deployment),
                 false => self.tell(deployment).await,
             }
-            for (head, failure) in refused {
-                self.refuse(head, failure).await;
+            for (head, why) in refused {
+                self.refuse(head, why).await;
             }
             let Some(newer) = newer else { return };
             if self.wanted.borrow().definition != self.reconciler.definition {
@@ -72,9 +72,9 @@ impl Task {
                     self.course.restore_now(Instant::now());
                     return self.build(lacking, Mode::Commit);
                 }
-                Some(Err(failure)) => {
+                Some(Err(refused)) => {
                     self.course.restore_now(Instant::now());
-                    return self.refuse(newer, failure).await;
+                    return self.refuse(newer, refused).await;
                 }
                 None => return,
             }
@@ -117,7 +117,7 @@ impl Task {
                         newer = Some(head);
                         halt.send_replace(true);
                     }
-                    Err(failure) => refused.push((head, failure)),
+                    Err(why) => refused.push((head, why)),
                 },
                 Ok(()) = parents.changed() => if reconciler.is_taken() {
                     halt.send_replace(true);
@@ -141,7 +141,7 @@ impl Task {
         self.cancel_outdated_builds();
         // A failure that was told does not hold any more, nor that there is no branch; otherwise the cluster is not told, at no request at all.
         if self.missing.told || matches!(self.told, Some((_, Outcome::Failed(_)))) {
-            return self.tell_ended(commit, Outcome::Unchanged).await;
+            return self.tell_ended(commit, Outcome::Unchanged, Vec::new()).await;
         }
         info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
         self.reconciler.shared.telemetry.metrics.ended(&self.reconciler.name, &Outcome::Unchanged, &[]);

@@ -1,18 +1,18 @@
 //! Images that a commit lacks are built beside the task, which goes on healing and takes newer heads meanwhile.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Task;
 use crate::model::{CommitId, Failure};
-use crate::reconcile::Mode;
 use crate::reconcile::images::Lacking;
+use crate::reconcile::{Mode, Refused};
 use crate::report::log;
 
-/// How a build ended: for which commit, taken through the gates how, and how long it took.
-type Ended = (CommitId, Mode, Result<Duration, Failure>);
+/// How a build ended: for which commit, taken through the gates how, how long it took, and how it went.
+type Ended = (CommitId, Mode, Duration, Result<(), Failure>);
 
 /// The builds that are under way.
 #[derive(Default)]
@@ -79,25 +79,29 @@ impl Task {
         log::building(&self.reconciler.name, commit, references.len());
         let (reconciler, store) = (self.reconciler.clone(), self.wanted.borrow().store.clone());
         let task = self.builds.tasks.spawn(async move {
+            let began = Instant::now();
             let built = reconciler.build(&store, &lacking).await;
-            (commit, mode, built)
+            (commit, mode, began.elapsed(), built)
         });
         self.builds.running.push(Running { commit, references, task });
     }
 
     /// Goes on with commits whose images stand now; tells which could not be built. What nobody waits for any more is left.
     pub(super) async fn take_built(&mut self) {
-        for (commit, mode, built) in std::mem::take(&mut self.builds.ended) {
+        for (commit, mode, took, built) in std::mem::take(&mut self.builds.ended) {
             self.builds.running.retain(|running| running.commit != commit);
             if self.course.tried() != Some(commit) && self.course.target() != Some(commit) {
                 continue;
             }
             match built {
-                Ok(took) => {
+                Ok(()) => {
                     self.builds.took = Some((commit, took));
                     self.bring(commit, mode).await;
                 }
-                Err(failure) => self.refuse(commit, failure).await,
+                Err(failure) => {
+                    let stages = vec![(failure.stage, took)];
+                    self.refuse(commit, Refused { failure, stages }).await;
+                }
             }
         }
     }
@@ -170,11 +174,11 @@ mod tests {
         unchanged.unchanged(NEWER).await; // As a revert.
         assert_eq!(running(&unchanged), []);
         let mut refused = task(&[TARGET, BUILT]);
-        refused.refuse(NEWER, Failure::new(Stage::Render, "bad indentation")).await;
+        refused.refuse(NEWER, Failure::new(Stage::Render, "bad indentation").into()).await;
         assert_eq!(running(&refused), [TARGET]);
         // What may pass by itself says nothing of what the commit needs.
         let mut later = task(&[TARGET, BUILT]);
-        later.refuse(NEWER, Failure::new(Stage::Plan, "the API server is away").transient()).await;
+        later.refuse(NEWER, Failure::new(Stage::Plan, "the API server is away").transient().into()).await;
         assert_eq!(running(&later), [TARGET, BUILT]);
 
         wanted.head = None;

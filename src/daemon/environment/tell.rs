@@ -9,7 +9,8 @@ use super::Task;
 use crate::cluster::events::{self, Regarding};
 use crate::cluster::parent::Parent;
 use crate::health::environment::Verdict;
-use crate::model::{CommitId, Deployment, Failure, Outcome};
+use crate::model::{CommitId, Deployment, Outcome, Stage};
+use crate::reconcile::Refused;
 use crate::report;
 
 /// How long a status that could not be written waits for its next try.
@@ -17,19 +18,20 @@ pub(super) const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 impl Task {
     /// A commit was refused before anything of it was written.
-    pub(super) async fn tell_refused(&mut self, commit: CommitId, failure: Failure) {
-        self.tell_ended(commit, Outcome::Failed(failure)).await;
+    pub(super) async fn tell_refused(&mut self, commit: CommitId, refused: Refused) {
+        self.tell_ended(commit, Outcome::Failed(refused.failure), refused.stages).await;
     }
 
     /// The environment is suspended at this head.
     pub(super) async fn tell_suspended(&mut self, commit: CommitId) {
-        self.tell_ended(commit, Outcome::Suspended).await;
+        self.tell_ended(commit, Outcome::Suspended, Vec::new()).await;
     }
 
     /// A commit ended without a write.
-    pub(super) async fn tell_ended(&mut self, commit: CommitId, outcome: Outcome) {
-        let (objects, applied, unchanged, pruned, took) = (0, 0, 0, 0, Duration::ZERO);
-        self.tell(Deployment { commit, outcome, objects, applied, unchanged, pruned, took, stages: Vec::new() }).await;
+    pub(super) async fn tell_ended(&mut self, commit: CommitId, outcome: Outcome, stages: Vec<(Stage, Duration)>) {
+        let (objects, applied, unchanged, pruned) = (0, 0, 0, 0);
+        let took = stages.iter().map(|(_, took)| *took).sum();
+        self.tell(Deployment { commit, outcome, objects, applied, unchanged, pruned, took, stages }).await;
     }
 
     /// A head that does not contain the one before it was moved by force. Looked up beside the work, for the log alone.

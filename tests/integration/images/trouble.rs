@@ -17,6 +17,7 @@ impl Yard {
         let bad = self.push(files.chain([("manifests/c.yaml", map.into())]));
         let entry = self.scene.ended(bad).await;
         assert_eq!((entry.outcome.as_str(), entry.stage.as_deref()), ("Failed", Some("build")), "{entry:?}");
+        assert!(entry.took_ms.contains_key("build"), "{entry:?}");
         let message = entry.message.unwrap_or_default();
         for words in ["web:"].iter().chain(says) {
             assert!(message.contains(words), "{words:?} is not in {message:?}");
