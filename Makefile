@@ -72,6 +72,8 @@ test-nightly: ## 200 random sequences of commits, edits, restarts and outages (P
 	@if reason=$$(tests/cluster/node possible --internet); then set -x; \
 	cargo test --locked --test integration -- pod::own_image:: --include-ignored; \
 	else echo "plumb's own image is SKIPPED: $$reason"; fi
+	@if reason=$$(tests/cluster/node possible --internet --dns); then set -x; DEMO_CLUSTER=node tests/demo/demo </dev/null; \
+	else echo "the demo with pods is SKIPPED: $$reason"; fi
 
 readme: ## the commands of README.md
 	@if [ -x tests/readme/check ]; then tests/readme/check; else echo "README.md has no commands to test yet"; fi

@@ -1,9 +1,13 @@
 //! `deploy/`: what it holds is accepted, and its rights are enough for all that plumb does.
 
+use std::process::Command;
+
 use k8s_openapi::api::apps::v1::Deployment;
+use plumb::build::ignore::{Ignore, Verdict};
 use serde::Deserialize as _;
 
 use crate::harness::{AuditLog, Change, Plumb, client};
+use crate::pod::stand::run;
 use crate::scene::{SOON, Scene, config_map, file_of};
 
 /// A file of `deploy/`.
@@ -80,11 +84,26 @@ async fn what_deploy_holds_is_accepted_and_its_pods_are_restricted() {
 #[test]
 fn the_context_of_plumbs_image_has_what_its_build_needs() {
     let text = include_bytes!("../../.dockerignore");
-    let ignore = plumb::build::ignore::Ignore::parse(text).unwrap();
+    let ignore = Ignore::parse(text).unwrap();
     for file in ["Dockerfile", "Cargo.toml", "Cargo.lock"] {
         assert!(!ignore.verdict(file, None).ignored, "{file}");
     }
     assert!(ignore.verdict("target", None).ignored);
+    // Cargo builds nothing where a target's file is missing.
+    let root = env!("CARGO_MANIFEST_DIR");
+    let metadata = ["metadata", "--no-deps", "--format-version=1", "--offline", "--locked"];
+    let metadata = run(Command::new(env!("CARGO")).args(metadata).current_dir(root));
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    let targets = metadata["packages"][0]["targets"].as_array().unwrap();
+    for target in targets {
+        let file = target["src_path"].as_str().unwrap().strip_prefix(&format!("{root}/")).unwrap();
+        let ends = file.match_indices('/').map(|(at, _)| at).chain([file.len()]);
+        let verdict = ends.fold(None, |parent: Option<Verdict>, end| {
+            Some(ignore.verdict(&file[..end], parent.as_ref().map(|parent| &parent.matched)))
+        });
+        assert!(!verdict.unwrap().ignored, "{file}");
+    }
+    assert!(targets.len() > 2, "{targets:#?}");
 }
 
 /// A directory with a copy of `deploy/` beside a kustomization that a page shows: the one that begins with this comment.
@@ -94,7 +113,7 @@ pub fn kustomization_of(page: &str, comment: &str) -> tempfile::TempDir {
     let (_, after) = text.split_once(&format!("```yaml\n{comment}\n")).expect("the page has the kustomization");
     let (text, _) = after.split_once("```").unwrap();
     let directory = tempfile::tempdir().unwrap();
-    for part in ["deploy", "deploy/docker"] {
+    for part in ["deploy", "deploy/docker", "deploy/push"] {
         let copied = directory.path().join(part);
         std::fs::create_dir(&copied).unwrap();
         for entry in std::fs::read_dir(root.join(part)).unwrap() {

@@ -54,6 +54,12 @@ selector:
 {{- define "todo-app.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
 terminationGracePeriodSeconds: {{ .root.Values.terminationGracePeriodSeconds | int }}
 securityContext:
   runAsNonRoot: true

@@ -1,8 +1,11 @@
 //! The listener: who is not known within moments is out, and so is who does not answer any more.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -23,7 +26,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// A connection that no request was let in on is closed after this time; it is longer than the API server may take to know a token.
 const UNKNOWN_WITHIN: Duration = Duration::from_secs(45);
 /// More connections than this wait to be accepted.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
+/// One address has no more than so many, or a pod that only holds them open would keep plumb and the kubelet out.
+const OF_ONE_PEER: usize = 16;
 /// Requests at once on one of them.
 const REQUESTS: u32 = 16;
 /// The answers that are under way when plumb stops. A build is not waited for: it is asked for again, and goes on from the daemon's cache.
@@ -62,11 +67,47 @@ pub(super) async fn serve_router(listener: TcpListener, router: Router, mut clos
     let _ = tokio::time::timeout(FAREWELL, all).await;
 }
 
+/// How many connections each address has.
+type Peers = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// A connection's place among those of its address, until it ends.
+struct Place {
+    peers: Peers,
+    peer: IpAddr,
+}
+
+impl Place {
+    fn take(peers: &Peers, peer: IpAddr) -> Option<Self> {
+        let mut all = peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(peer).or_default();
+        (*count < OF_ONE_PEER).then(|| {
+            *count += 1;
+            Self { peers: Arc::clone(peers), peer }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = all.entry(self.peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 async fn accept(listener: &TcpListener, router: &Router, connections: &mut JoinSet<()>) {
+    let peers = Peers::default();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => _ = connections.spawn(answer(stream, router.clone())),
+                Ok((stream, address)) => match Place::take(&peers, address.ip()) {
+                    Some(place) => _ = connections.spawn(answer(stream, router.clone(), place)),
+                    None => debug!(%address, "it has too many connections; this one is closed"),
+                },
                 Err(error) => {
                     // The client is gone already, or there are too many open files.
                     debug!(%error, "a connection was not accepted");
@@ -78,7 +119,7 @@ async fn accept(listener: &TcpListener, router: &Router, connections: &mut JoinS
     }
 }
 
-async fn answer(stream: TcpStream, router: Router) {
+async fn answer(stream: TcpStream, router: Router, _place: Place) {
     let admitted = Admitted::default();
     let service = TowerToHyperService::new(router.layer(Extension(admitted.clone())));
     let mut server = auto::Builder::new(TokioExecutor::new());

@@ -360,3 +360,15 @@ async fn bad_requests_are_refused_and_reach_no_daemon() {
     }
     assert!(pod.behind.orders.lock().unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn who_only_holds_connections_open_keeps_nobody_else_out() {
+    let pod = pod(StandIn::default()).await;
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(pod.address).await.unwrap());
+    }
+    pod.remote.present(&["a:1".to_owned()]).await.unwrap();
+}

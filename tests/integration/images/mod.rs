@@ -2,7 +2,7 @@
 
 mod docker;
 mod late;
-mod registry;
+pub mod registry;
 mod trouble;
 
 use std::process::Command;

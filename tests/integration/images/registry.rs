@@ -11,7 +11,7 @@ use crate::scene::{SOON, config_map};
 
 /// Where it listens on the node; buildkitd speaks plain HTTP to its own machine.
 const HOST: &str = "localhost:5443";
-const PASSWORD: &str = "letmein-42";
+pub const PASSWORD: &str = "letmein-42";
 /// `plumb` with [`PASSWORD`], as htpasswd has it: bcrypt, with the least rounds.
 const USERS: &str = "plumb:$2b$04$N9qo8uLOickgx2ZMRZoMye1aLejQwOilXkw8gOMKI2rllOqfdJEF6\n";
 
@@ -98,7 +98,7 @@ impl Drop for Registry {
     }
 }
 
-pub fn run(yard: &Yard, logins: Option<&Path>) -> Plumb {
+pub(super) fn run(yard: &Yard, logins: Option<&Path>) -> Plumb {
     let buildkit = format!("unix://{}", yard.node.buildkit().display());
     let logins = logins.map(|file| ["--registry-logins".to_owned(), file.display().to_string()]);
     let args = ["--builder".to_owned(), buildkit, "--push".to_owned(), "--registry-insecure".to_owned()];

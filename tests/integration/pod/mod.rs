@@ -6,9 +6,10 @@ mod lifecycle;
 mod network;
 mod own_image;
 mod private;
+mod registry;
 #[path = "../../../src/source/tests/servers.rs"]
 mod servers;
-mod stand;
+pub mod stand;
 mod trouble;
 
 use anyhow::ensure;
@@ -24,6 +25,7 @@ async fn from_its_own_image_it_deploys_builds_heals_survives_what_breaks_and_lea
     what_changed_is_built_once_and_answers(&stand).await;
     drift_is_healed_with_pods(&stand).await;
     trouble::a_dockerfile_that_fails_applies_nothing(&stand).await;
+    trouble::a_container_that_crashes_is_told_with_its_last_words(&stand).await;
     trouble::killed_in_the_middle_of_a_build(&stand).await;
     trouble::killed_in_the_middle_of_an_apply(&stand).await;
     trouble::containerd_is_started_anew(&stand).await;

@@ -5,7 +5,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 
 use super::stand::{Stand, dockerfile, push_web, uids};
-use crate::harness::{Program, ask_to_end, eventually, kill_container, running};
+use plumb::model::environment::Condition;
+
+use crate::harness::{Change, Program, ask_to_end, eventually, kill_container, running};
 use crate::scene::{SOON, config_map};
 
 pub async fn a_dockerfile_that_fails_applies_nothing(stand: &Stand) {
@@ -26,6 +28,30 @@ pub async fn a_dockerfile_that_fails_applies_nothing(stand: &Stand) {
     stand.answers("web", "web 3").await;
     assert_eq!(stand.scene.data("c").await.as_deref(), Some("x=2"));
     stand.built([3, 1]).await;
+}
+
+/// For that the rights of `deploy/` let it read pods, their logs and Events.
+pub async fn a_container_that_crashes_is_told_with_its_last_words(stand: &Stand) {
+    let crashes = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: crashes}
+spec:
+  selector: {matchLabels: {app: crashes}}
+  template:
+    metadata: {labels: {app: crashes}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: crashes, image: 'plumb:0.1.0', imagePullPolicy: Never, args: [no-such-verb]}]
+";
+    let bad = stand.push([("manifests/crashes.yaml", crashes)]);
+    stand.scene.deployed(bad).await;
+    let told = |healthy: &Condition| {
+        healthy.status != "True" && ["crashes", "no-such-verb"].iter().all(|words| healthy.message.contains(words))
+    };
+    stand.scene.condition("Healthy", told).await;
+    let good = stand.push([("manifests/crashes.yaml", Change::Remove)]);
+    stand.scene.deployed(good).await;
+    stand.healthy().await;
 }
 
 pub async fn killed_in_the_middle_of_a_build(stand: &Stand) {
