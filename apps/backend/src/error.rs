@@ -24,6 +24,9 @@ pub enum ApiError {
     /// So long is to be waited before the next try.
     #[error("Too many people have signed up of late. Wait a moment, then try again.")]
     TooManySignUps(Duration),
+    /// So long is to be waited before the next try.
+    #[error("Too many people are signing in just now. Wait a moment, then try again.")]
+    Busy(Duration),
     /// As many answers as may be are being made for this user.
     #[error("Two of your messages are still being answered. Wait for one of the answers, then try again.")]
     TooManyChats,
@@ -62,6 +65,7 @@ impl ApiError {
             Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
             Self::TooManyAttempts(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
             Self::TooManySignUps(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_signups"),
+            Self::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             Self::TooManyChats => (StatusCode::TOO_MANY_REQUESTS, "too_many_chats"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
@@ -87,7 +91,7 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
         }
-        if let Self::TooManyAttempts(wait) | Self::TooManySignUps(wait) = self {
+        if let Self::TooManyAttempts(wait) | Self::TooManySignUps(wait) | Self::Busy(wait) = self {
             response.headers_mut().insert(RETRY_AFTER, wait.as_secs().saturating_add(1).into());
         }
         response

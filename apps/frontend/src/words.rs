@@ -48,6 +48,7 @@ fn by_code(code: &str) -> Option<&'static str> {
             "The chat is not set up on this server: it has no key for a language model. Your tasks work without it."
         }
         "too_many_attempts" => "That was wrong too often. Please wait a minute, then try again.",
+        "busy" => "Too many people are signing in at the moment. Please wait a moment, then try again.",
         "too_many_signups" => "Too many people are signing up at the moment. Please wait a minute, then try again.",
         "too_many_chats" => {
             "Two of your messages are still being answered. Please wait for one of the answers, then ask again."
