@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use k8s_openapi::api::core::v1::ConfigMap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Change, Cluster, ControlPlane, Plumb, Program, TestEnv};
-use crate::scene::{Scene, config_map, part_of};
+use crate::scene::{Scene, part_of};
 
 /// So many at a time.
 const BATCH: usize = 10;
@@ -28,7 +31,7 @@ const RESYNC: Duration = Duration::from_secs(2);
 /// A sequence may have waited for the pauses of a fight.
 const CONVERGED: Duration = Duration::from_secs(180);
 
-/// What git asks for: the value of each ConfigMap.
+/// What git asks for: the value of each object.
 type Wanted = BTreeMap<&'static str, u32>;
 
 struct Sequence {
@@ -47,6 +50,46 @@ struct Sequence {
 
 fn file(name: &str) -> String {
     format!("manifests/{name}.yaml")
+}
+
+/// The kind of an object, and where its value is.
+fn kind_of(name: &str) -> (ApiResource, &'static str) {
+    match name {
+        "e" => (ApiResource::erase::<Secret>(&()), "/data/x"),
+        "f" => (ApiResource::erase::<Deployment>(&()), "/spec/revisionHistoryLimit"),
+        _ => (ApiResource::erase::<ConfigMap>(&()), "/data/x"),
+    }
+}
+
+/// A value, as it stands in the object.
+fn value(name: &str, value: u32) -> Value {
+    match name {
+        "e" => STANDARD.encode(value.to_string()).into(),
+        "f" => value.into(),
+        _ => value.to_string().into(),
+    }
+}
+
+/// An object with nothing but its value, as a person's patch or as the beginning of a manifest.
+fn with_value(name: &str, value: Value) -> Value {
+    let (_, path) = kind_of(name);
+    path.rsplit('/').take_while(|part| !part.is_empty()).fold(value, |value, part| json!({part: value}))
+}
+
+/// A Deployment that asks for no pods, so that it comes to rest.
+fn manifest(name: &str, wanted: u32) -> String {
+    let (kind, _) = kind_of(name);
+    let mut object = with_value(name, value(name, wanted));
+    object["apiVersion"] = kind.api_version.into();
+    object["kind"] = kind.kind.into();
+    object["metadata"] = json!({"name": name});
+    if name == "f" {
+        object["spec"]["replicas"] = 0.into();
+        object["spec"]["selector"] = json!({"matchLabels": {"app": "f"}});
+        let containers = json!([{"name": "c", "image": "registry.example/c:1"}]);
+        object["spec"]["template"] = json!({"metadata": {"labels": {"app": "f"}}, "spec": {"containers": containers}});
+    }
+    object.to_string()
 }
 
 impl Sequence {
@@ -78,7 +121,7 @@ impl Sequence {
     fn push(&mut self, mut wanted: Wanted) {
         self.unmarked.iter().for_each(|name| _ = wanted.entry(name).or_default());
         let changes = NAMES.iter().filter_map(|name| match wanted.get(name) {
-            Some(value) => Some((file(name), Change::from(config_map(name, &[("x", &value.to_string())])))),
+            Some(value) => Some((file(name), Change::from(manifest(name, *value)))),
             None => self.wanted.contains_key(name).then(|| (file(name), Change::Remove)),
         });
         let repaired = std::mem::take(&mut self.broken).then(|| (file("broken"), Change::Remove));
@@ -117,12 +160,12 @@ impl Sequence {
     /// The API server may be away: then the person has no success either. The label is taken off or damaged, never another ApplySet's: what that seems to
     /// have is refused until a person decides.
     async fn tamper(&mut self) {
-        let (name, maps) = (*NAMES.choose(&mut self.rng).unwrap(), self.scene.config_maps());
-        let value = self.rng.random_range(100..200).to_string();
-        let other = format!("applyset-{value}-v1");
+        let name = *NAMES.choose(&mut self.rng).unwrap();
+        let number = self.rng.random_range(100..200);
+        let other = format!("applyset-{number}-v1");
         let patch = match self.rng.random_range(0..7) {
-            0 | 1 => json!({"data": {"x": value}}),
-            2 => json!({"data": {"x": null}}),
+            0 | 1 => with_value(name, value(name, number)),
+            2 => with_value(name, Value::Null),
             3 => json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": null}}}),
             4 => json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": "nonsense"}}}),
             5 => json!({"metadata": {"managedFields": [{}]}}),
@@ -132,13 +175,13 @@ impl Sequence {
             self.unmarked.insert(name);
         }
         self.steps.push(format!("patch {name} {patch}"));
-        let _ = maps.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let _ = self.api(name).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
     }
 
     async fn delete(&mut self) {
         let name = NAMES.choose(&mut self.rng).unwrap();
         self.steps.push(format!("delete {name}"));
-        let _ = self.scene.config_maps().delete(name, &DeleteParams::default()).await;
+        let _ = self.api(name).delete(name, &DeleteParams::default()).await;
     }
 
     async fn restart(&mut self) {
@@ -179,9 +222,18 @@ impl Sequence {
         self.equals_git().await;
         tokio::time::sleep(Duration::from_secs(6)).await; // Times in the ownership record count seconds.
         self.equals_git().await;
+        // The status is written once more when the Deployment's controller has come to it.
+        self.scene.condition("Ready", |ready| ready.status == "True").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let (before, lines) = (self.versions().await, self.plumb.log_len());
+        let audit = self.scene.env.audit().expect("a control plane of its own");
+        assert!(!audit.since(audit.start()).await.writes().is_empty(), "the log shows what plumb writes");
+        let mark = audit.mark().await;
         tokio::time::sleep(RESYNC.mul_f64(5.0 * 1.2)).await;
         assert_eq!(self.versions().await, before, "{}: it is written although all is as it should be", self.story());
+        // Nor a write that would change nothing, or of the Environment's status.
+        let writes = audit.since(mark).await.writes();
+        assert!(writes.is_empty(), "{}: written: {writes:#?}", self.story());
         let told: Vec<String> = self.plumb.log().split_off(lines);
         // Of one object; what is summed up, or told to be over, was before.
         let alarm = |line: &String| line.contains(" WARN drift ") && line.contains(" object=");
@@ -192,17 +244,33 @@ impl Sequence {
         format!("seed {}: {}", self.seed, self.steps.join("; "))
     }
 
-    /// Of what git and people made; the controllers put a ConfigMap of their own into a namespace, when they come to it.
+    fn api(&self, name: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.scene.env.admin(), &self.scene.namespace, &kind_of(name).0)
+    }
+
+    /// What git and people made; the controllers put a ConfigMap of their own into a namespace, when they come to it.
+    async fn made(&self) -> kube::Result<BTreeMap<String, DynamicObject>> {
+        let mut made = BTreeMap::new();
+        for kind in ["a", "e", "f"] {
+            let all = self.api(kind).list(&ListParams::default()).await?.items;
+            made.extend(all.into_iter().map(|object| (object.name_any(), object)));
+        }
+        made.remove("kube-root-ca.crt");
+        Ok(made)
+    }
+
+    /// A Deployment's status is its controller's, which comes to it when it can.
     async fn versions(&self) -> BTreeMap<String, Option<String>> {
-        let all = self.scene.config_maps().list(&ListParams::default()).await.expect("the API server answers").items;
-        let made = all.into_iter().filter(|object| object.name_any() != "kube-root-ca.crt");
-        made.map(|object| (object.name_any(), object.resource_version())).collect()
+        let made = self.made().await.expect("the API server answers");
+        let version = |object: DynamicObject| {
+            object.metadata.generation.map(|number| number.to_string()).or(object.metadata.resource_version)
+        };
+        made.into_iter().map(|(name, object)| (name, version(object))).collect()
     }
 
     async fn equals_git(&self) {
         let equals = async || {
-            let all = self.scene.config_maps().list(&ListParams::default()).await?.items;
-            let all: BTreeMap<String, ConfigMap> = all.into_iter().map(|object| (object.name_any(), object)).collect();
+            let all = self.made().await?;
             for name in NAMES {
                 let object = all.get(name);
                 // What still goes may look like what git has now: it is made anew.
@@ -211,15 +279,15 @@ impl Sequence {
                 {
                     bail!("{name} ({uid:?}) is being deleted since {since:?}, finalizers {finalizers:?}");
                 }
-                let data = object.and_then(|object| object.data.clone());
-                let wanted = self.wanted.get(name).map(|value| BTreeMap::from([("x".to_owned(), value.to_string())]));
-                ensure!(data == wanted, "{name} is {data:?} and should be {wanted:?}");
+                let found = object.map(|object| object.data.pointer(kind_of(name).1).cloned().unwrap_or_default());
+                let wanted = self.wanted.get(name).map(|wanted| value(name, *wanted));
+                ensure!(found == wanted, "{name} is {found:?} and should be {wanted:?}");
                 let label = object.and_then(|object| object.labels().get("applyset.kubernetes.io/part-of").cloned());
                 let ours = wanted.is_some().then(|| part_of(&self.scene.name));
                 ensure!(label == ours, "{name} has the label {label:?}");
             }
-            let stray = all.get("stray").and_then(|stray| stray.data.clone());
-            ensure!(stray == Some(BTreeMap::from([("x".to_owned(), "mine".to_owned())])), "the stray is {stray:?}");
+            let stray = all.get("stray").map(|stray| &stray.data["data"]);
+            ensure!(stray == Some(&json!({"x": "mine"})), "the stray is {stray:?}");
             Ok(())
         };
         let mut last = None;
