@@ -16,7 +16,7 @@ use crate::cluster::gates::{Former, Gated};
 use crate::cluster::inventory::{Changed, Members};
 use crate::cluster::limiter;
 use crate::cluster::standing::Strangers;
-use crate::drift::describe::Drift;
+use crate::drift::describe::{Drift, Owner};
 use crate::drift::fingerprint::{Class, Found, Verdict, judge};
 use crate::model::kinds::Lookup;
 use crate::model::{CommitId, Desired, Failure, Live, Manifest, ObjectKey};
@@ -224,10 +224,12 @@ impl Reconciler {
         let one = async |found: &Found| match manifest(&found.key) {
             Some(manifest) => {
                 let live = self.read(&manifest).await.ok().flatten(); // Not readable: told without its values.
-                let drift = Drift::describe(found, &manifest, live.as_ref());
+                let left = self.memory().baselines.get(&found.key).cloned();
+                let owner = Owner { manager: &self.manager, left: left.as_ref() };
+                let drift = Drift::describe(found, &manifest, live.as_ref(), &owner);
                 let Some(live) = live.filter(|_| drift.unsure) else { return drift };
                 match self.would_become(&manifest, &live).await {
-                    Some(applied) => Drift::compared(found, &manifest, &live, &applied),
+                    Some(applied) => Drift::compared(found, &manifest, &live, &applied, &owner),
                     None => drift,
                 }
             }

@@ -60,9 +60,10 @@ impl Task {
         let news = self.enter(&found);
         let read = found.iter().filter(|found| news.contains(&found.key)).cloned().collect();
         let drifts = self.describe(read, |key| prepared.manifest(key)).await;
+        drifts.iter().for_each(|drift| self.drifts.book.by(&drift.key, drift.manager.as_deref()));
         self.deploy(prepared, quiet).await;
         let stand = self.reconciler.standing(found.iter().map(|found| &found.key));
-        stand.iter().for_each(|key| _ = self.drifts.book.healed(key, Instant::now()));
+        let contested = stand.iter().filter(|key| self.drifts.book.healed(key, Instant::now())).cloned().collect();
         let ended = |drift: Drift| {
             let action = match (observed, drift.class) {
                 (Some(action), _) => action,
@@ -74,6 +75,7 @@ impl Task {
         };
         let drifts: Vec<(Drift, Action)> = drifts.into_iter().map(ended).collect();
         self.tell_drifts(drifts, noticed, began.elapsed()).await;
+        self.tell_fights(contested).await;
         self.tell_drift_status().await;
     }
 

@@ -5,6 +5,7 @@ mod away;
 mod changes;
 mod fights;
 mod gone;
+mod hidden;
 mod observed;
 mod quiet;
 mod stand;
