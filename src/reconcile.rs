@@ -22,6 +22,7 @@ use crate::source::Store;
 pub mod additions;
 mod clock;
 pub mod collection;
+mod deployed;
 pub mod heal;
 mod health;
 pub mod images;
@@ -35,6 +36,7 @@ pub mod survey;
 mod write;
 
 use clock::Clock;
+use deployed::Stood;
 use images::Lacking;
 use look::accepted;
 pub use memory::{Reconciler, Shared};
@@ -73,8 +75,8 @@ pub struct Prepared {
     strangers: Strangers,
     /// What of it does not stand any more, if it was deployed before.
     pub drifted: Vec<Found>,
-    /// What an earlier life of plumb deployed, if that was another commit and this life has applied nothing yet.
-    former: Former,
+    /// What of it was deployed before, as far as only the status tells.
+    stood: Stood,
     stages: Vec<(Stage, Duration)>,
 }
 
@@ -142,11 +144,12 @@ impl Reconciler {
         let gated =
             self.dry_run(plan, &known, &former, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
+        let stood = self.stood(&desired, &former);
         let (desired, drifted) = (Arc::new(desired), heal::drifted(&gated, &strangers, &self.manager));
         let stages = clock.laps;
         let mut prepared =
-            Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, drifted, former, stages });
-        if !self.definition.spec.self_heal && self.deployed_target().is_some() {
+            Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, drifted, stood, stages });
+        if !self.definition.spec.self_heal {
             prepared.leave_drifted();
         }
         Ok(Verdict::Passed(prepared))
@@ -212,11 +215,13 @@ impl Reconciler {
         let settled = outcome == Outcome::Deployed && !done.stopped;
         let mut memory = self.memory();
         memory.settled = settled.then(|| prepared.desired.digest());
+        let lacking = prepared.desired.objects.iter().filter(|manifest| !memory.has_written(manifest));
+        let lacking = lacking.map(|manifest| manifest.key.clone()).collect();
         if settled {
             memory.jobs.only(&prepared.desired);
         }
         drop(memory);
-        (clock.deployment(prepared, &done, outcome), done.stopped)
+        (clock.deployment(prepared, &done, outcome, lacking), done.stopped)
     }
 
     async fn carry_out(

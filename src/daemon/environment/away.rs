@@ -66,10 +66,9 @@ impl Task {
         let contested = stand.iter().filter(|key| self.drifts.book.healed(key, Instant::now())).cloned().collect();
         let ended = |drift: Drift| {
             let action = match (observed, drift.class) {
-                (Some(action), _) => action,
-                (None, _) if !stand.contains(&drift.key) => Action::Failed,
-                (None, Class::Deleted) => Action::Created,
-                (None, _) => Action::Reverted,
+                _ if !stand.contains(&drift.key) => observed.unwrap_or(Action::Failed),
+                (_, Class::Deleted) => Action::Created,
+                _ => Action::Reverted,
             };
             (drift, action)
         };
@@ -84,14 +83,6 @@ impl Task {
         let now = Instant::now();
         let news = found.iter().filter(|found| self.drifts.book.found(found, now).news);
         news.map(|found| found.key.clone()).collect()
-    }
-
-    /// What a start finds beside a new commit: what the commit before had deployed and does not stand any more, as far as the new one asks for the same.
-    pub(super) fn drifted_meanwhile(&self, prepared: &Prepared) -> Vec<Found> {
-        match self.course.target() {
-            Some(former) if self.told.is_none() && self.was_deployed(former) => prepared.drifted_since_former(),
-            _ => Vec::new(),
-        }
     }
 
     /// Looks at the target without a write: the environment is suspended, and nothing is known of its objects in this life. Its images are not

@@ -29,7 +29,8 @@ impl Task {
     /// A commit ended without a write.
     pub(super) async fn tell_ended(&mut self, commit: CommitId, outcome: Outcome) {
         let (objects, applied, unchanged, pruned, took) = (0, 0, 0, 0, Duration::ZERO);
-        self.tell(Deployment { commit, outcome, objects, applied, unchanged, pruned, took, stages: Vec::new() }).await;
+        let (lacking, stages) = (None, Vec::new());
+        self.tell(Deployment { commit, outcome, objects, applied, unchanged, pruned, lacking, took, stages }).await;
     }
 
     /// A head that does not contain the one before it was moved by force. Looked up beside the work, for the log alone.

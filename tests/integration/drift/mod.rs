@@ -7,6 +7,7 @@ mod fights;
 mod gone;
 mod hidden;
 mod observed;
+mod partly;
 mod quiet;
 mod stand;
 mod unseen;
