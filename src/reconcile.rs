@@ -232,7 +232,10 @@ impl Reconciler {
         clock: &mut Clock,
     ) -> Result<(), Failure> {
         self.widen_reach(&prepared.desired).await?;
-        self.make_namespace().await?;
+        // That somebody deleted it is drift like any other: it is made for what is written.
+        if self.definition.spec.self_heal || prepared.gated.plan.steps.iter().any(|step| step.action.writes()) {
+            self.make_namespace().await?;
+        }
         self.pulse.step(format!("applying {}", prepared.desired.commit.short()));
         self.apply(&prepared.gated, stop, done).await;
         // Kinds that this very commit defined are watched from now on.

@@ -115,3 +115,22 @@ async fn a_start_writes_what_has_not_been_written_yet() {
     stand.drift("ConfigMap/a").await.says(&[("field", "data.z"), ("want", "1"), ("live", "9")]);
     assert_eq!(stand.scene.data("a").await.as_deref(), Some("x=2 z=9"));
 }
+
+/// A commit that writes nothing does not bring back the namespace that somebody deleted.
+#[tokio::test]
+async fn a_namespace_that_was_deleted_is_left_so_by_a_commit_that_needs_none() {
+    let files = [("a.yaml", map("a")), ("b.yaml", map("b"))];
+    let Some(stand) = Stand::new("d-off-ns", "selfHeal: false", files).await else { return };
+    let namespace = stand.scene.namespace.clone();
+    stand.scene.kubectl_ok(&["delete", "namespace", &namespace, "--timeout=60s"], "").await;
+    stand.status(|status| status.drift == Some(3)).await;
+    let commit = stand.scene.push([("b.yaml", crate::harness::Change::Remove)]);
+    stand.scene.deployed(commit).await;
+    stand.status(|status| status.drift == Some(2)).await;
+    let (_, output) =
+        stand.scene.kubectl(&["get", "namespace", &namespace, "-o", "name", "--ignore-not-found"], "").await;
+    assert_eq!(output.trim(), "");
+    let commit = stand.scene.push([("a.yaml", config_map("a", &[("x", "2")]))]);
+    stand.scene.deployed(commit).await;
+    stand.data_becomes("a", Some("x=2")).await;
+}
