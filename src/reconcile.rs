@@ -22,6 +22,7 @@ use crate::source::Store;
 pub mod additions;
 mod clock;
 pub mod collection;
+mod deployed;
 pub mod heal;
 mod health;
 pub mod images;
@@ -36,6 +37,7 @@ mod write;
 
 use clock::Clock;
 pub use clock::Refused;
+use deployed::Stood;
 use images::Lacking;
 use look::accepted;
 pub use memory::{Reconciler, Shared};
@@ -74,8 +76,8 @@ pub struct Prepared {
     strangers: Strangers,
     /// What of it does not stand any more, if it was deployed before.
     pub drifted: Vec<Found>,
-    /// What an earlier life of plumb deployed, if that was another commit and this life has applied nothing yet.
-    former: Former,
+    /// What of it was deployed before, as far as only the status tells.
+    stood: Stood,
     stages: Vec<(Stage, Duration)>,
 }
 
@@ -164,11 +166,12 @@ impl Reconciler {
         let gated =
             self.dry_run(plan, &known, &former, mode).await.inspect_err(|_| self.memory().namespaces.clear())?;
         clock.lap(Stage::DryRun);
+        let stood = self.stood(&desired, &former);
         let (desired, drifted) = (Arc::new(desired), heal::drifted(&gated, &strangers, &self.manager));
         let stages = clock.laps.clone();
         let mut prepared =
-            Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, drifted, former, stages });
-        if !self.definition.spec.self_heal && self.deployed_target().is_some() {
+            Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, drifted, stood, stages });
+        if !self.definition.spec.self_heal {
             prepared.leave_drifted();
         }
         Ok(Verdict::Passed(prepared))
@@ -237,11 +240,13 @@ impl Reconciler {
         let settled = outcome == Outcome::Deployed && !done.stopped;
         let mut memory = self.memory();
         memory.settled = settled.then(|| prepared.desired.digest());
+        let lacking = prepared.desired.objects.iter().filter(|manifest| !memory.has_written(manifest));
+        let lacking = lacking.map(|manifest| manifest.key.clone()).collect();
         if settled {
             memory.jobs.only(&prepared.desired);
         }
         drop(memory);
-        (clock.deployment(prepared, &done, outcome), done.stopped)
+        (clock.deployment(prepared, &done, outcome, lacking), done.stopped)
     }
 
     async fn carry_out(
@@ -252,7 +257,10 @@ impl Reconciler {
         clock: &mut Clock,
     ) -> Result<(), Failure> {
         self.widen_reach(&prepared.desired).await?;
-        self.make_namespace().await?;
+        // That somebody deleted it is drift like any other: it is made for what is written.
+        if self.definition.spec.self_heal || prepared.gated.plan.steps.iter().any(|step| step.action.writes()) {
+            self.make_namespace().await?;
+        }
         self.pulse.step(format!("applying {}", prepared.desired.commit.short()));
         self.apply(&prepared.gated, stop, done).await;
         // Kinds that this very commit defined are watched from now on.

@@ -68,12 +68,20 @@ pub type Former = HashMap<ObjectKey, Arc<Manifest>>;
 /// Objects with the fields that leave git.
 pub type Pinned = HashMap<ObjectKey, FieldSet>;
 
+/// Of more objects than this it is not read which of their values differ: as many as are told one by one.
+const NAMED: usize = 16;
+
+/// The answer to the step at this place in the plan.
+type Answered = (usize, Result<Answer, Failure>);
+
 /// What the API server said of one step.
 enum Answer {
     /// It would take it.
     Accepted,
-    /// It would take it, and give these fields back to us; none are named where only the values differ.
+    /// It would take it, and change these fields of ours; none are named where that is not known.
     Differs(FieldSet),
+    /// It would take it, and change values of fields that are ours before and after: which, only the content can tell.
+    Hidden(Baseline),
     /// It would take it, and nothing would change.
     Same(Baseline),
     /// It would take it; whether anything would change only the content can tell.
@@ -101,12 +109,13 @@ impl Gate<'_> {
             }
         }
         drop((asked, asking));
+        let answers = self.named(&plan, answers).await;
         let (mut refused, mut pinned, mut verified) = (Vec::new(), Pinned::new(), Vec::new());
         let mut differing = Vec::new();
         for (index, answer) in answers {
             let Some(step) = plan.steps.get_mut(index) else { continue };
             match answer {
-                Ok(Answer::Accepted | Answer::Unclear(_)) => {}
+                Ok(Answer::Accepted | Answer::Unclear(_) | Answer::Hidden(_)) => {}
                 Ok(Answer::Differs(paths)) => {
                     step.reason = Reason::Differs;
                     differing.push(Found { key: step.key.clone(), class: Class::ValueChanged, paths });
@@ -115,7 +124,17 @@ impl Gate<'_> {
                     (step.action, step.reason) = (Action::Keep, Reason::Unchanged);
                     verified.push((step.key.clone(), baseline));
                 }
-                Ok(Answer::Pinned(lost)) => _ = pinned.insert(step.key.clone(), lost),
+                Ok(Answer::Pinned(lost)) => {
+                    if step.reason == Reason::NotVerified {
+                        step.reason = Reason::Differs;
+                        differing.push(Found {
+                            key: step.key.clone(),
+                            class: Class::ValueChanged,
+                            paths: lost.clone(),
+                        });
+                    }
+                    pinned.insert(step.key.clone(), lost);
+                }
                 Ok(Answer::Replace(replacement)) => *step = *replacement,
                 Err(failure) => refused.push((index, failure)),
             }
@@ -138,7 +157,7 @@ impl Gate<'_> {
         step.checkable && step.action.writes() && (restores || !self.object_by_object)
     }
 
-    async fn ask(&self, index: usize, step: &Step) -> (usize, Result<Answer, Failure>) {
+    async fn ask(&self, index: usize, step: &Step) -> Answered {
         (index, self.answer(step).await)
     }
 
@@ -192,7 +211,10 @@ impl Gate<'_> {
             };
             return match effect(&known, &live, self.writer.manager, chrono::Utc::now().timestamp()) {
                 Effect::Nothing => Answer::Same(baseline),
-                Effect::Changes => Answer::Differs(after.difference(&stood)),
+                Effect::Changes => match after.difference(&stood).union(&stood.difference(&after)) {
+                    paths if paths.is_empty() => Answer::Hidden(baseline),
+                    paths => Answer::Differs(paths),
+                },
                 Effect::Unclear => Answer::Unclear(baseline),
             };
         }
@@ -210,6 +232,36 @@ impl Gate<'_> {
         let Ok(owned) = FieldSet::parse(&baseline.fields) else { return Answer::Accepted };
         let differing = owned.differing(&live, &after);
         if differing.is_empty() { Answer::Same(baseline) } else { Answer::Differs(differing) }
+    }
+
+    /// Names the fields whose values alone differ, by the content: of a few objects, and where they are not what a new commit brings.
+    async fn named(&self, plan: &Plan, answers: Vec<Answered>) -> Vec<Answered> {
+        let hidden = answers.iter().filter(|(_, answer)| matches!(answer, Ok(Answer::Hidden(_)))).count();
+        let one = async |(index, answer): Answered| {
+            let Ok(Answer::Hidden(baseline)) = answer else { return (index, answer) };
+            let manifest = plan.steps.get(index).and_then(|step| step.manifest.as_deref());
+            let paths = match manifest.filter(|manifest| hidden <= NAMED && self.stood_so(manifest)) {
+                Some(manifest) => self.hidden(manifest, baseline).await,
+                None => FieldSet::default(),
+            };
+            (index, Ok(Answer::Differs(paths)))
+        };
+        futures::stream::iter(answers).map(one).buffer_unordered(limiter::MOST).collect().await
+    }
+
+    /// Whether git had the object in this form before.
+    fn stood_so(&self, manifest: &Manifest) -> bool {
+        self.object_by_object || self.former.get(&manifest.key).is_some_and(|former| former.digest == manifest.digest)
+    }
+
+    async fn hidden(&self, manifest: &Manifest, baseline: Baseline) -> FieldSet {
+        let Lookup::Served(info) = self.kinds.lookup(&manifest.key.kind, &manifest.version) else {
+            return FieldSet::default();
+        };
+        match self.compare_content(manifest, info, baseline).await {
+            Answer::Differs(paths) => paths,
+            _ => FieldSet::default(), // Not readable, or right again by now: an apply that changes nothing does no harm.
+        }
     }
 
     /// A refusal of an immutable field may become a replacement, if that passes its own dry-run.

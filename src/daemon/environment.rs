@@ -330,8 +330,8 @@ impl Task {
                 if mode == Mode::Commit {
                     self.tell_overwritten(&prepared).await;
                 }
-                let found = self.drifted_meanwhile(&prepared);
-                self.deploy_over(prepared, found, Noticed::Start, quiet).await;
+                let found = prepared.drifted_since();
+                self.deploy_over(prepared, found, noticed, quiet).await;
                 self.look_again();
             }
             Some(Err(refused)) => {

@@ -32,6 +32,8 @@ struct Entry {
     open: Option<Found>,
     /// People were told of that by itself.
     told: bool,
+    /// A heal has said that it is fought over.
+    fight_told: bool,
     /// What happened to it last.
     last: Option<Class>,
     /// Heals in a row that did not hold.
@@ -145,7 +147,8 @@ impl Book {
     pub fn healed(&mut self, key: &ObjectKey, now: Instant) -> bool {
         let Some(entry) = self.objects.get_mut(key) else { return false };
         (entry.open, entry.told, entry.healed, entry.paused) = (None, false, Some(now), None);
-        entry.streak == FREE
+        // Not at one number of heals alone: what was put right by somebody else in between counted too.
+        entry.is_fight() && !std::mem::replace(&mut entry.fight_told, true)
     }
 
     /// An object turned out to be as it should be, without a heal. True: people were told that it was not, and are told that this is over.
@@ -258,6 +261,20 @@ mod tests {
         assert!(!book.calm(now + Duration::from_secs(30)));
         assert!(book.calm(now + Duration::from_secs(300)));
         assert_eq!((book.fights().count(), book.next_at()), (0, None));
+    }
+
+    #[test]
+    fn a_fight_is_told_although_the_drift_that_made_it_one_ended_without_a_heal() {
+        let (mut book, now, key) = (Book::default(), Instant::now(), found("a").key);
+        let heal = |book: &mut Book| {
+            book.found(&found("a"), now);
+            book.healed(&key, now)
+        };
+        assert_eq!([(); 3].map(|()| heal(&mut book)), [false; 3]);
+        book.found(&found("a"), now);
+        book.stands(&key);
+        assert!(heal(&mut book));
+        assert!(!heal(&mut book), "once");
     }
 
     fn in_fields(fields: serde_json::Value) -> Found {

@@ -1,13 +1,16 @@
 //! A drift in words: which fields, what git wants, what the cluster has, and who wrote it, as far as the API server recorded that.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
 use super::fields::{self, FieldSet, lookup};
 use super::fingerprint::{Class, Found};
-use crate::model::applyset::PART_OF;
 use crate::model::secret::{self, MASK};
 use crate::model::{Manifest, ObjectKey};
+
+mod writer;
+
+pub use writer::Owner;
+use writer::{are_ours, foreign, label};
 
 /// Values are cut after this many characters.
 const LONGEST: usize = 100;
@@ -15,9 +18,6 @@ const LONGEST: usize = 100;
 const ABSENT: &str = "(absent)";
 /// What stands for more than a value that others added.
 const ADDED: &str = "(added)";
-
-/// Entries of these are of writers that the API server does not tell apart any more (beyond ten that update, the oldest), or never knew.
-const NOBODY: [&str; 2] = ["ancient-changes", "before-first-apply"];
 
 /// A drift, ready to be told. No secret value is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,17 +75,18 @@ impl Drift {
     }
 
     /// Describes a drift from the object as it is now; `None`: it does not stand. Of a Secret the metadata is enough.
-    pub fn describe(found: &Found, manifest: &Manifest, live: Option<&Value>) -> Self {
+    pub fn describe(found: &Found, manifest: &Manifest, live: Option<&Value>, owner: &Owner<'_>) -> Self {
         let mut drift = Self::undescribed(found);
         let Some(live) = live.filter(|_| found.class != Class::Deleted) else { return drift };
         let want: Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
         let writer = match found.class {
-            Class::OwnershipLost => writer(&label(), live),
-            _ => writer(&found.paths, live),
+            Class::OwnershipLost => owner.writer(&label(), live),
+            _ => owner.writer(&found.paths, live),
         };
         if found.key.kind.is("", "Secret") {
             // Who wrote a value has set another one; a value that is gone has no writer.
-            let left = if writer.is_some() { MASK } else { ABSENT };
+            let stands = writer.is_some() || are_ours(&found.paths, live, owner.manager);
+            let left = if stands { MASK } else { ABSENT };
             let fields = found.paths.lookup(&want, live).into_iter();
             drift.fields = fields
                 .map(|found| Field { path: found.path, want: shown(found.one, true), live: left.to_owned() })
@@ -106,11 +107,10 @@ impl Drift {
             drift.unsure =
                 drift.class == Class::ValueChanged && !alike && fields.iter().all(|found| stands(found) || gone(found));
             let told = fields.into_iter().filter(|found| !stands(found));
-            let added = drift.class == Class::ForeignAddition;
             drift.fields = told
                 .map(|found| match found.times {
                     // What is in it has not been git's, and nobody has looked at it for secrets.
-                    _ if added && found.other.is_some_and(|live| live.is_object() || live.is_array()) => {
+                    _ if found.one.is_none() && found.other.is_some_and(|live| live.is_object() || live.is_array()) => {
                         Field { live: ADDED.to_owned(), ..field(found.path, found.one, None) }
                     }
                     0 | 1 => field(found.path, found.one, found.other),
@@ -123,10 +123,10 @@ impl Drift {
     }
 
     /// Describes a drift of which the values alone don't tell, by what an apply would make of the object.
-    pub fn compared(found: &Found, manifest: &Manifest, live: &Value, applied: &Value) -> Self {
+    pub fn compared(found: &Found, manifest: &Manifest, live: &Value, applied: &Value, owner: &Owner<'_>) -> Self {
         let want: Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
         let (differing, mut drift) = (found.paths.differing(live, applied), Self::undescribed(found));
-        (drift.manager, drift.since) = writer(&found.paths, live).unwrap_or_default();
+        (drift.manager, drift.since) = owner.writer(&found.paths, live).unwrap_or_default();
         drift.values_stand = differing.is_empty();
         if drift.values_stand {
             let empty = found.paths.empty_in(&want);
@@ -194,41 +194,6 @@ fn covers(want: &Value, live: &Value) -> bool {
     }
 }
 
-/// The path of the label that makes an object ours.
-fn label() -> FieldSet {
-    let path = serde_json::json!({"f:metadata": {"f:labels": {(format!("f:{PART_OF}")): {}}}});
-    FieldSet::from_value(&path).unwrap_or_default()
-}
-
-/// The entries that are not plumb's, with their fields.
-fn foreign(live: &Value) -> impl Iterator<Item = (ManagedFieldsEntry, FieldSet)> {
-    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
-    let entries = entries.filter_map(|entry| serde_json::from_value::<ManagedFieldsEntry>(entry.clone()).ok());
-    entries.filter_map(|entry| {
-        let foreign = !entry.manager.as_deref().unwrap_or_default().starts_with("plumb-");
-        let fields = FieldSet::parse(&entry.fields_v1.as_ref().filter(|_| foreign)?.0.to_string()).ok()?;
-        Some((entry, fields))
-    })
-}
-
-/// The last writer of these paths among those that are not plumb: its name, and when, as far as that is recorded.
-fn writer(paths: &FieldSet, live: &Value) -> Option<(Option<String>, Option<i64>)> {
-    let wrote = foreign(live).filter(|(_, fields)| fields.touches(paths)).map(|(entry, _)| entry);
-    let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0.as_second());
-    // An entry of the scale subresource has no time: it is the newest that can be.
-    let last = wrote.max_by_key(|entry| time(entry).unwrap_or(i64::MAX))?;
-    if last.manager.as_deref().is_some_and(|manager| NOBODY.contains(&manager)) {
-        return Some((None, None));
-    }
-    let since = time(&last);
-    let subresource = last.subresource.filter(|name| !name.is_empty());
-    let name = last.manager.map(|name| match subresource {
-        Some(subresource) => format!("{name}/{subresource}"),
-        None => name,
-    });
-    Some((name, since))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +203,8 @@ mod tests {
     fn found(key: &ObjectKey, paths: Value) -> Found {
         Found { key: key.clone(), class: Class::ValueChanged, paths: FieldSet::from_value(&paths).unwrap() }
     }
+
+    const DEV: Owner<'static> = Owner { manager: "plumb-dev", left: None };
 
     fn texts(drift: &Drift) -> Vec<String> {
         drift.fields.iter().map(|field| format!("{} {} {}", field.path, field.want, field.live)).collect()
@@ -252,7 +219,7 @@ mod tests {
             {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
             {"manager": "other", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}},
         ]}});
-        let drift = Drift::describe(&found(&key, json!({"f:spec": {"f:replicas": {}}})), &manifest, Some(&live));
+        let drift = Drift::describe(&found(&key, json!({"f:spec": {"f:replicas": {}}})), &manifest, Some(&live), &DEV);
         assert_eq!(texts(&drift), ["spec.replicas 2 5"]);
         assert_eq!((drift.manager.as_deref(), drift.since), (Some("kubectl/scale"), None));
     }
@@ -261,11 +228,11 @@ mod tests {
     fn a_writer_that_is_no_longer_told_apart_is_not_known() {
         let key = world::key("", "Secret", "s");
         let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "aGVsbG8="}}));
-        for nobody in NOBODY {
+        for nobody in writer::NOBODY {
             let live = json!({"metadata": {"managedFields": [
                 {"manager": nobody, "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {"f:a": {}}}},
             ]}});
-            let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live));
+            let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live), &DEV);
             assert_eq!((drift.manager.as_deref(), drift.since), (None, None), "{nobody}");
             assert_eq!(texts(&drift), [format!("data.a {MASK} {MASK}")], "somebody has set it nevertheless");
         }
@@ -278,11 +245,13 @@ mod tests {
         let stands = |a: &str| {
             let live = json!({"data": {"a": a, "b": "1"}, "metadata": {"managedFields": []}});
             let found = found(&key, json!({"f:data": {"f:a": {}, "f:b": {}}}));
-            Drift::describe(&found, &manifest, Some(&live)).values_stand
+            Drift::describe(&found, &manifest, Some(&live), &DEV).values_stand
         };
         assert!(stands("1") && !stands("2"));
         let gone = json!({"data": {"a": "1"}});
-        assert!(!Drift::describe(&found(&key, json!({"f:data": {"f:b": {}}})), &manifest, Some(&gone)).values_stand);
+        assert!(
+            !Drift::describe(&found(&key, json!({"f:data": {"f:b": {}}})), &manifest, Some(&gone), &DEV).values_stand
+        );
     }
 
     #[test]
@@ -292,7 +261,7 @@ mod tests {
         let live =
             json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "b"}, {"name": "A", "value": "2"}]});
         let set = json!({"f:env": {"k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}}});
-        let drift = Drift::describe(&found(&key, set), &manifest, Some(&live));
+        let drift = Drift::describe(&found(&key, set), &manifest, Some(&live), &DEV);
         assert_eq!(texts(&drift), ["env[name=A] {\"name\":\"A\",\"value\":\"1\"} (there 2 times)"]);
         assert!(!drift.values_stand);
     }
@@ -307,15 +276,15 @@ mod tests {
         }}]);
         let data = found(&key, json!({"f:data": {}}));
         let filled = json!({"data": {"y": "2"}, "metadata": {"managedFields": owners}});
-        let drift = Drift::describe(&data, &manifest, Some(&filled));
+        let drift = Drift::describe(&data, &manifest, Some(&filled), &DEV);
         assert!(drift.unsure && drift.values_stand);
-        let drift = Drift::compared(&data, &manifest, &filled, &filled);
+        let drift = Drift::compared(&data, &manifest, &filled, &filled, &DEV);
         assert!(drift.values_stand && drift.fields.is_empty(), "the apply leaves it");
         assert_eq!(drift.added.paths(), ["data.y"]);
         // Taken away again, nothing is left of what the API server does not keep.
         let nothing = json!({"metadata": {"managedFields": []}});
-        assert!(Drift::describe(&data, &manifest, Some(&nothing)).unsure);
-        let drift = Drift::compared(&data, &manifest, &nothing, &nothing);
+        assert!(Drift::describe(&data, &manifest, Some(&nothing), &DEV).unsure);
+        let drift = Drift::compared(&data, &manifest, &nothing, &nothing, &DEV);
         assert!(drift.values_stand && drift.added.is_empty());
 
         // Set back by hand with defaults beside: nothing is added.
@@ -326,19 +295,19 @@ mod tests {
             "f:list": {"k:{\"name\":\"a\"}": {".": {}, "f:name": {}, "f:default": {}}},
         }});
         let stands = json!({"list": [{"name": "a", "default": 1}], "metadata": {"managedFields": [owner]}});
-        let drift = Drift::compared(&back, &manifest_of(json!([{"name": "a"}])), &stands, &stands);
+        let drift = Drift::compared(&back, &manifest_of(json!([{"name": "a"}])), &stands, &stands, &DEV);
         assert!(drift.values_stand && drift.added.is_empty());
 
         // One value: the apply sets it back.
         let selector = found(&key, json!({"f:spec": {"f:podSelector": {}}}));
         let (narrow, wide) = (json!({"matchLabels": {"a": "b"}}), json!({}));
         let with = |selector: &Value| json!({"spec": {"podSelector": selector}, "metadata": {"managedFields": owners}});
-        assert!(Drift::describe(&selector, &manifest, Some(&with(&narrow))).unsure);
-        let drift = Drift::compared(&selector, &manifest, &with(&narrow), &with(&wide));
+        assert!(Drift::describe(&selector, &manifest, Some(&with(&narrow)), &DEV).unsure);
+        let drift = Drift::compared(&selector, &manifest, &with(&narrow), &with(&wide), &DEV);
         assert_eq!(texts(&drift), [r#"spec.podSelector {} {"matchLabels":{"a":"b"}}"#]);
         assert!(!drift.values_stand && drift.added.is_empty());
         assert_eq!(drift.manager.as_deref(), Some("kubectl-patch"));
-        assert!(!Drift::describe(&selector, &manifest, Some(&with(&wide))).unsure, "it is as git says");
+        assert!(!Drift::describe(&selector, &manifest, Some(&with(&wide)), &DEV).unsure, "it is as git says");
     }
 
     #[test]
@@ -346,7 +315,7 @@ mod tests {
         let key = world::config_map("a");
         let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "1"}}));
         let live = json!({"data": {"b": "2"}, "metadata": {"managedFields": []}});
-        let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live));
+        let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live), &DEV);
         assert_eq!(texts(&drift), ["data.a 1 (absent)"]);
         assert_eq!(drift.manager, None);
     }
@@ -357,7 +326,7 @@ mod tests {
         let manifest =
             world::manifest_of(&key, "v1", json!({"kind": "x", "spec": {"a": {"b": 1}, "l": [{"n": 1}], "gone": 0}}));
         let live = json!({"spec": {"a": {"b": 2, "default": true}, "l": [{"n": 1, "default": 2}], "more": 3}});
-        let drift = Drift::describe(&found(&key, json!({})), &manifest, Some(&live));
+        let drift = Drift::describe(&found(&key, json!({})), &manifest, Some(&live), &DEV);
         assert_eq!(texts(&drift), ["spec.a.b 1 2", "spec.gone 0 (absent)"]);
     }
 
@@ -368,7 +337,7 @@ mod tests {
         let live = json!({"metadata": {"managedFields": [
             {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}}}},
         ]}});
-        let drift = Drift::describe(&found(&secret, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live));
+        let drift = Drift::describe(&found(&secret, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live), &DEV);
         assert_eq!(texts(&drift), [format!("data.a {MASK} {MASK}")]);
         let pod = world::key("", "Pod", "p");
         let env = |value: &str| json!({"env": [{"name": "DB_PASSWORD", "value": value}, {"name": "DB", "value": format!("postgres://u:{value}@h/d")}]});
@@ -379,6 +348,7 @@ mod tests {
             &found(&pod, set),
             &world::manifest_of(&pod, "v1", env("canary-a")),
             Some(&env("canary-b")),
+            &DEV,
         );
         assert!(!format!("{drift:?}").contains("canary"), "{drift:?}");
     }
@@ -387,6 +357,6 @@ mod tests {
     fn a_deleted_object_has_no_fields() {
         let key = world::config_map("a");
         let gone = Found::whole(key.clone(), Class::Deleted);
-        assert!(Drift::describe(&gone, &world::manifest(&key, 1), None).fields.is_empty());
+        assert!(Drift::describe(&gone, &world::manifest(&key, 1), None, &DEV).fields.is_empty());
     }
 }

@@ -268,6 +268,11 @@ pub struct EnvironmentStatus {
     /// The commit that last passed the gates: what drift and restarts restore. 40 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The objects that have not been written as `target` says, where not all of it could be deployed; absent where it was, or where they are too many to
+    /// be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub not_applied: Option<Vec<String>>,
     /// The first seven digits of the commit that was last deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_commit: Option<String>,

@@ -58,6 +58,14 @@ impl ObjectKey {
         }
     }
 
+    /// `Kind.group/namespace/name`: no two objects have the same.
+    pub fn qualified(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{}/{namespace}/{}", self.kind, self.name),
+            None => format!("{}/{}", self.kind, self.name),
+        }
+    }
+
     /// The namespace, or the empty string for a cluster-scoped object.
     pub fn namespace_or_empty(&self) -> &str {
         self.namespace.as_deref().unwrap_or("")

@@ -185,6 +185,8 @@ pub struct Deployment {
     pub unchanged: usize,
     /// Objects that were deleted.
     pub pruned: usize,
+    /// What of it has not been written, now or before; `None`: it was not begun.
+    pub lacking: Option<Vec<ObjectKey>>,
     /// From the moment the commit was seen to its end.
     pub took: Duration,
     /// How long each stage took, in their order.

@@ -167,7 +167,8 @@ impl Draft {
         for step in &mut self.steps {
             if brought.crd_of(&step.key.kind).is_some_and(|crd| changing.contains(crd)) {
                 (step.checkable, step.redefined) = (false, true);
-                if step.action == Action::Keep {
+                // What somebody changed and `selfHeal: false` leaves is not taken back by the way.
+                if step.action == Action::Keep && step.reason != Reason::Drifted {
                     (step.action, step.reason) = (Action::Update, Reason::Redefined);
                 }
             }

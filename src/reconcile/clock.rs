@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Prepared;
 use crate::cluster::execute::Done;
-use crate::model::{Deployment, Failure, Outcome, Stage};
+use crate::model::{Deployment, Failure, ObjectKey, Outcome, Stage};
 use crate::plan::Action;
 
 /// Why a commit is not deployed, and how long it took to find out.
@@ -54,7 +54,13 @@ impl Clock {
     }
 
     /// The deployment that ended now.
-    pub(super) fn deployment(self, prepared: &Prepared, done: &Done, outcome: Outcome) -> Deployment {
+    pub(super) fn deployment(
+        self,
+        prepared: &Prepared,
+        done: &Done,
+        outcome: Outcome,
+        lacking: Vec<ObjectKey>,
+    ) -> Deployment {
         let steps = &prepared.gated.plan.steps;
         let took = self.laps.iter().map(|(_, took)| *took).sum::<Duration>() + self.last.elapsed();
         Deployment {
@@ -64,6 +70,7 @@ impl Clock {
             applied: done.baselines.len(),
             unchanged: steps.iter().filter(|step| step.action == Action::Keep).count(),
             pruned: done.pruned.len(),
+            lacking: Some(lacking),
             took,
             stages: self.laps,
         }

@@ -16,7 +16,7 @@ use crate::cluster::gates::{Former, Gated};
 use crate::cluster::inventory::{Changed, Members};
 use crate::cluster::limiter;
 use crate::cluster::standing::Strangers;
-use crate::drift::describe::Drift;
+use crate::drift::describe::{Drift, Owner};
 use crate::drift::fingerprint::{Class, Found, Verdict, judge};
 use crate::model::kinds::Lookup;
 use crate::model::{CommitId, Desired, Failure, Live, Manifest, ObjectKey};
@@ -183,14 +183,6 @@ impl Reconciler {
         self.use_images(&prepared.desired);
     }
 
-    /// The commit that passed its gates last, if the status says that all of it stood at the end of its deployment.
-    pub fn deployed_target(&self) -> Option<CommitId> {
-        let environment = self.shared.parents.get(&self.name)?;
-        let status = environment.status.as_ref()?;
-        let target: CommitId = status.target.as_ref()?.parse().ok()?;
-        (status.short_commit == Some(target.short())).then_some(target)
-    }
-
     /// Whether it is known what drift restores.
     pub fn has_target(&self) -> bool {
         self.memory().target.is_some()
@@ -224,10 +216,12 @@ impl Reconciler {
         let one = async |found: &Found| match manifest(&found.key) {
             Some(manifest) => {
                 let live = self.read(&manifest).await.ok().flatten(); // Not readable: told without its values.
-                let drift = Drift::describe(found, &manifest, live.as_ref());
+                let left = self.memory().baselines.get(&found.key).cloned();
+                let owner = Owner { manager: &self.manager, left: left.as_ref() };
+                let drift = Drift::describe(found, &manifest, live.as_ref(), &owner);
                 let Some(live) = live.filter(|_| drift.unsure) else { return drift };
                 match self.would_become(&manifest, &live).await {
-                    Some(applied) => Drift::compared(found, &manifest, &live, &applied),
+                    Some(applied) => Drift::compared(found, &manifest, &live, &applied, &owner),
                     None => drift,
                 }
             }
@@ -277,30 +271,20 @@ fn absent<'a>(plan: &'a Plan, strangers: &'a Strangers, manager: &'a str) -> imp
 }
 
 impl Prepared {
-    /// What does not stand any more of the commit that was deployed before this one. What both somebody and this commit changed can't be told apart, and is not told.
-    pub fn drifted_since_former(&self) -> Vec<Found> {
-        let same = self.same_as_former();
+    /// What does not stand any more of what was deployed before. What both somebody and this commit changed can't be told apart, and is not told.
+    pub fn drifted_since(&self) -> Vec<Found> {
         let mut found = self.drifted.clone();
         found.retain(|found| match found.class {
-            Class::Deleted | Class::OwnershipLost => self.former.contains_key(&found.key),
-            _ => same.contains(&found.key),
+            Class::Deleted | Class::OwnershipLost => self.stood.ever.contains(&found.key),
+            _ => self.stood.so.contains(&found.key),
         });
         found
     }
 
-    /// The objects that the commit before asked for in the same form.
-    fn same_as_former(&self) -> HashSet<&ObjectKey> {
-        let same = |manifest: &&Arc<Manifest>| {
-            self.former.get(&manifest.key).is_some_and(|former| former.digest == manifest.digest)
-        };
-        self.desired.objects.iter().filter(same).map(|manifest| &manifest.key).collect()
-    }
-
     /// Leaves alone what drifted and the commit did not change.
     pub(super) fn leave_drifted(&mut self) {
-        let same: HashSet<ObjectKey> = self.same_as_former().into_iter().cloned().collect();
         let found: HashSet<&ObjectKey> = self.drifted.iter().map(|found| &found.key).collect();
-        let left = |step: &&mut Step| same.contains(&step.key) && found.contains(&step.key);
+        let left = |step: &&mut Step| self.stood.so.contains(&step.key) && found.contains(&step.key);
         for step in self.gated.plan.steps.iter_mut().filter(left) {
             (step.action, step.reason) = (Action::Keep, Reason::Drifted);
         }

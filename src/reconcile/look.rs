@@ -146,8 +146,8 @@ impl Reconciler {
         mode: Mode,
         confirmed: Option<CommitId>,
     ) -> Planned {
-        if mode == Mode::Restore && self.deployed_target() == Some(desired.commit) {
-            // Of what was deployed wholly all is looked at anew: what differs is told, and not written then.
+        if mode == Mode::Restore && self.is_known_from_status(desired.commit) {
+            // All is looked at anew: what differs of what was deployed is told, and not written then.
             let anew = |input: &Input<'_>| plan::plan(&Input { left: None, ..*input });
             return self.decide(desired, known, strangers, mode, confirmed, anew);
         }

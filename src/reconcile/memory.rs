@@ -137,6 +137,12 @@ impl Memory {
         }
     }
 
+    /// Whether an object was written with this content, also if it does not stand so any more.
+    pub(super) fn has_written(&self, manifest: &Manifest) -> bool {
+        let written = self.baselines.get(&manifest.key).map(|baseline| &baseline.digest);
+        written.or_else(|| self.left.get(&manifest.key)) == Some(&manifest.digest) || self.jobs.made(manifest)
+    }
+
     /// These objects of what is asked for now do not, or nobody knows; what is not asked for any more is forgotten.
     pub(super) fn leave<'a>(&mut self, desired: &Desired, left: impl IntoIterator<Item = &'a Arc<Manifest>>) {
         let asked: HashSet<&ObjectKey> = desired.objects.iter().map(|manifest| &manifest.key).collect();

@@ -149,7 +149,7 @@ const HINT: &str = "let one of the two go: change git, or name the field under s
 /// An object that somebody else changes again and again.
 pub fn fight(environment: &str, fight: &Fight<'_>) {
     let Fight { key: object, class, heals, opponent, pause, .. } = *fight;
-    let (opponent, pause) = (opponent.unwrap_or("unknown"), humantime::format_duration(pause));
+    let (opponent, pause) = (bare(opponent.unwrap_or("unknown")), humantime::format_duration(pause));
     let fields = contested_fields(fight).map(|fields| bare(&fields));
     warn!(%environment, %object, fields, %class, %opponent, heals, %pause, hint = HINT, "fight: every heal is undone; the pauses between heals grow");
 }

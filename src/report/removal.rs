@@ -124,6 +124,7 @@ mod tests {
             applied: 3,
             unchanged: 0,
             pruned: 0,
+            lacking: Some(Vec::new()),
             took: std::time::Duration::ZERO,
             stages: Vec::new(),
         };

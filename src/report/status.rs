@@ -9,10 +9,12 @@ use super::drift::Standing;
 use super::health;
 use crate::health::environment::Word;
 use crate::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
-use crate::model::{CommitId, Deployment, Failure, Outcome};
+use crate::model::{CommitId, Deployment, Failure, ObjectKey, Outcome};
 
 /// How many deployments are kept.
 const HISTORY: usize = 10;
+/// Of more objects that were not written none is named.
+const NAMED: usize = 500;
 /// Condition messages may be 32 KiB; a person reads less.
 const LONGEST: usize = 2000;
 
@@ -28,6 +30,7 @@ pub fn next(
     let mut status = last.clone();
     (status.observed_generation, status.removed) = (generation, None);
     status.target = target.map(|target| target.to_string()).or(status.target);
+    status.not_applied = not_applied(last, deployment, status.target.as_deref());
     if matches!(deployment.outcome, Outcome::Deployed | Outcome::Unchanged) {
         status.short_commit = Some(deployment.commit.short());
     }
@@ -54,6 +57,19 @@ pub fn next(
     status.history.insert(0, entry);
     status.history.truncate(HISTORY);
     status
+}
+
+/// What of the target has not been written. A commit that was not begun changes nothing of that.
+fn not_applied(last: &EnvironmentStatus, deployment: &Deployment, target: Option<&str>) -> Option<Vec<String>> {
+    let known = || last.not_applied.clone().filter(|_| last.target.as_deref() == target);
+    if target != Some(&*deployment.commit.to_string()) {
+        return known();
+    }
+    match (&deployment.outcome, &deployment.lacking) {
+        (Outcome::Deployed | Outcome::Unchanged, _) => None,
+        (_, None) => known(),
+        (_, Some(lacking)) => (lacking.len() <= NAMED).then(|| lacking.iter().map(ObjectKey::qualified).collect()),
+    }
 }
 
 /// The status while there is no such branch.
@@ -192,9 +208,33 @@ pub(super) mod tests {
             applied: 2,
             unchanged: 10,
             pruned: 0,
+            lacking: None,
             took,
             stages: vec![(Stage::Apply, took)],
         }
+    }
+
+    #[test]
+    fn what_of_the_target_was_not_written_is_kept_until_it_is() {
+        let failed = |commit: u8, lacking: Option<usize>| {
+            let key = |number: usize| ObjectKey::new("apps", "Deployment", "n", &format!("d{number}"));
+            let lacking = lacking.map(|count| (0..count).map(key).collect());
+            Deployment { lacking, ..ended(commit, Outcome::Failed(Failure::new(Stage::Apply, "refused"))) }
+        };
+        let target = |commit: u8| Some(CommitId::new([commit; 20]));
+        let after = |last: &EnvironmentStatus, deployment: &Deployment, commit: u8| {
+            next(last, deployment, target(commit), None, Some(1), at(1))
+        };
+        let partly = after(&EnvironmentStatus::default(), &failed(1, Some(1)), 1);
+        let expected = Some(vec!["Deployment.apps/n/d0".to_owned()]);
+        assert_eq!(partly.not_applied, expected);
+        // A head that is refused, and the target itself where its gates could not be passed, were not begun.
+        assert_eq!(after(&partly, &failed(2, None), 1).not_applied, expected);
+        assert_eq!(after(&partly, &failed(1, None), 1).not_applied, expected);
+        assert_eq!(after(&partly, &failed(1, Some(0)), 1).not_applied, Some(Vec::new()), "a deletion failed");
+        assert_eq!(after(&partly, &failed(1, Some(NAMED + 1)), 1).not_applied, None);
+        assert_eq!(after(&partly, &ended(1, Outcome::Deployed), 1).not_applied, None);
+        assert_eq!(after(&partly, &failed(3, None), 2).not_applied, None, "another target");
     }
 
     pub(in super::super) fn at(second: i64) -> DateTime<Utc> {

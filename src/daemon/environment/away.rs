@@ -60,20 +60,21 @@ impl Task {
         let news = self.enter(&found);
         let read = found.iter().filter(|found| news.contains(&found.key)).cloned().collect();
         let drifts = self.describe(read, |key| prepared.manifest(key)).await;
+        drifts.iter().for_each(|drift| self.drifts.book.by(&drift.key, drift.manager.as_deref()));
         self.deploy(prepared, quiet).await;
         let stand = self.reconciler.standing(found.iter().map(|found| &found.key));
-        stand.iter().for_each(|key| _ = self.drifts.book.healed(key, Instant::now()));
+        let contested = stand.iter().filter(|key| self.drifts.book.healed(key, Instant::now())).cloned().collect();
         let ended = |drift: Drift| {
             let action = match (observed, drift.class) {
-                (Some(action), _) => action,
-                (None, _) if !stand.contains(&drift.key) => Action::Failed,
-                (None, Class::Deleted) => Action::Created,
-                (None, _) => Action::Reverted,
+                _ if !stand.contains(&drift.key) => observed.unwrap_or(Action::Failed),
+                (_, Class::Deleted) => Action::Created,
+                _ => Action::Reverted,
             };
             (drift, action)
         };
         let drifts: Vec<(Drift, Action)> = drifts.into_iter().map(ended).collect();
         self.tell_drifts(drifts, noticed, began.elapsed()).await;
+        self.tell_fights(contested).await;
         self.tell_drift_status().await;
     }
 
@@ -82,14 +83,6 @@ impl Task {
         let now = Instant::now();
         let news = found.iter().filter(|found| self.drifts.book.found(found, now).news);
         news.map(|found| found.key.clone()).collect()
-    }
-
-    /// What a start finds beside a new commit: what the commit before had deployed and does not stand any more, as far as the new one asks for the same.
-    pub(super) fn drifted_meanwhile(&self, prepared: &Prepared) -> Vec<Found> {
-        match self.course.target() {
-            Some(former) if self.told.is_none() && self.was_deployed(former) => prepared.drifted_since_former(),
-            _ => Vec::new(),
-        }
     }
 
     /// Looks at the target without a write: the environment is suspended, and nothing is known of its objects in this life. Its images are not

@@ -88,6 +88,10 @@ impl Task {
 
     /// Goes on with commits whose images stand now; tells which could not be built. What nobody waits for any more is left.
     pub(super) async fn take_built(&mut self) {
+        if self.reconciler.definition.spec.suspend {
+            // It may have ended just as the environment was suspended: once that is over, its head goes through the gates anew.
+            self.builds.ended.clear();
+        }
         for (commit, mode, took, built) in std::mem::take(&mut self.builds.ended) {
             self.builds.running.retain(|running| running.commit != commit);
             if self.course.tried() != Some(commit) && self.course.target() != Some(commit) {
@@ -134,6 +138,8 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::sync::watch as channel;
 
     use super::*;
@@ -161,6 +167,19 @@ mod tests {
 
     fn running(task: &Task) -> Vec<CommitId> {
         task.builds.running.iter().map(|running| running.commit).collect()
+    }
+
+    #[tokio::test]
+    async fn a_build_that_ends_in_a_suspended_environment_deploys_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut suspended = (*definition("dev")).clone();
+        suspended.spec.suspend = true;
+        let wanted = Wanted::new(Arc::new(suspended), None, Some(NEWER), repository(directory.path()));
+        let ((_wanted, wanted), (_stop, stop)) = (channel::channel(wanted), channel::channel(false));
+        let mut task = building(&[NEWER], wanted, stop);
+        task.builds.ended.push((NEWER, Mode::Commit, Duration::ZERO, Ok(())));
+        task.take_built().await;
+        assert!(task.told.is_none() && task.builds.took.is_none());
     }
 
     #[tokio::test]

@@ -29,9 +29,9 @@ impl Task {
 
     /// A commit ended without a write.
     pub(super) async fn tell_ended(&mut self, commit: CommitId, outcome: Outcome, stages: Vec<(Stage, Duration)>) {
-        let (objects, applied, unchanged, pruned) = (0, 0, 0, 0);
+        let (objects, applied, unchanged, pruned, lacking) = (0, 0, 0, 0, None);
         let took = stages.iter().map(|(_, took)| *took).sum();
-        self.tell(Deployment { commit, outcome, objects, applied, unchanged, pruned, took, stages }).await;
+        self.tell(Deployment { commit, outcome, objects, applied, unchanged, pruned, lacking, took, stages }).await;
     }
 
     /// A head that does not contain the one before it was moved by force. Looked up beside the work, for the log alone.

@@ -395,9 +395,14 @@ fn objects_are_applied_anew_when_the_definition_of_their_kind_changes() {
     let mut changed = (*crd("Widget")).clone();
     changed.digest = crate::model::Digest::of(b"another schema");
     world.objects = vec![manifest(&widget, 1), Arc::new(changed)];
-    let step = world.step(&widget);
+    let (step, entry) = (world.step(&widget), world.cluster[&widget].applied[0].fields.clone());
     assert_eq!((step.action, step.reason), (Action::Update, Reason::Redefined));
     assert!(step.redefined && !step.checkable);
+    // What somebody changed before stays as it is, where that is only told.
+    world.spec.self_heal = false;
+    world.cluster.get_mut(&widget).unwrap().applied[0].fields = "{}".into();
+    assert_eq!((world.step(&widget).action, world.step(&widget).reason), (Action::Keep, Reason::Drifted));
+    world.cluster.get_mut(&widget).unwrap().applied[0].fields = entry;
     world.carry_out(&world.ready());
     assert!(world.ready().is_settled());
 }

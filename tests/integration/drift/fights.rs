@@ -22,9 +22,9 @@ use crate::scene::{SOON, condition, config_map};
 /// So long they fight.
 const FIGHT: Duration = Duration::from_secs(40);
 /// How a fight is told.
-const TOLD: &str = "fight: every heal is undone; the pauses between heals grow";
+pub(super) const TOLD: &str = "fight: every heal is undone; the pauses between heals grow";
 
-fn is_contested(status: &EnvironmentStatus) -> bool {
+pub(super) fn is_contested(status: &EnvironmentStatus) -> bool {
     condition(status, "Contested").is_some_and(|contested| contested.status == "True")
 }
 
@@ -240,10 +240,12 @@ async fn admission_that_undoes_heals_in_the_requests_of_others_is_a_fight_with_n
     assert!(asked.len() <= 40, "{asked:#?}");
     let fights = stand.lines(TOLD);
     assert_eq!(fights.len(), 1, "{fights:#?}");
-    fights[0].says(&[("object", &stand.object("ConfigMap/a")), ("class", "value-changed"), ("opponent", "unknown")]);
+    let fields = [("fields", "data.x"), ("class", "value-changed"), ("opponent", "unknown")];
+    fights[0].says(&[("object", &*stand.object("ConfigMap/a"))]);
+    fights[0].says(&fields);
     let status = stand.status(is_contested).await;
     let message = &condition(&status, "Contested").unwrap().message;
-    assert!(message.ends_with("/a is changed again and again by an unknown writer"), "{message}");
+    assert!(message.ends_with("/a (data.x) is changed again and again by an unknown writer"), "{message}");
     let told = [("field", "data.x"), ("want", "1"), ("live", "admitted"), ("manager", "unknown")];
     stand.drifts("ConfigMap/a").iter().for_each(|drift| drift.says(&told));
     policy.remove().await;

@@ -73,8 +73,7 @@ async fn with_the_component_for_a_registry_what_the_builder_pushed_is_pulled_by_
 /// A workload that pulls with a login.
 fn pulled(image: &str) -> String {
     let policy = "imagePullPolicy: Never}]";
-    hello("web", image)
-        .replace(policy, &format!("imagePullPolicy: IfNotPresent}}]\n      imagePullSecrets: [{{name: registry}}]"))
+    hello("web", image).replace(policy, "imagePullPolicy: IfNotPresent}]\n      imagePullSecrets: [{name: registry}]")
 }
 
 impl Stand {

@@ -1,0 +1,64 @@
+//! What was deployed before, as far as the status tells a life of plumb that remembers nothing of the objects: at a start, and after a resync forgot it.
+
+use std::collections::HashSet;
+
+use super::Reconciler;
+use crate::cluster::gates::Former;
+use crate::model::{CommitId, Desired, Manifest, ObjectKey};
+
+/// The commit that passed its gates last.
+struct Deployed {
+    target: CommitId,
+    /// What of it has not been written.
+    lacking: HashSet<String>,
+}
+
+/// Of the objects that are asked for, those that were deployed before.
+#[derive(Debug, Default)]
+pub(super) struct Stood {
+    /// In whatever form.
+    pub(super) ever: HashSet<ObjectKey>,
+    /// As they are asked for now.
+    pub(super) so: HashSet<ObjectKey>,
+}
+
+impl Reconciler {
+    /// The commit that passed its gates last, if the status says that all of it stood at the end of its deployment.
+    pub fn deployed_target(&self) -> Option<CommitId> {
+        self.deployed().filter(|deployed| deployed.lacking.is_empty()).map(|deployed| deployed.target)
+    }
+
+    /// The same if some of it did; `None` if nobody knows what.
+    fn deployed(&self) -> Option<Deployed> {
+        let environment = self.shared.parents.get(&self.name)?;
+        let status = environment.status.as_ref()?;
+        let target: CommitId = status.target.as_ref()?.parse().ok()?;
+        let lacking = match status.short_commit == Some(target.short()) {
+            true => HashSet::new(),
+            false => status.not_applied.as_ref()?.iter().cloned().collect(),
+        };
+        Some(Deployed { target, lacking })
+    }
+
+    /// Whether all of a commit is to be looked at anew, since the status tells better than this life's memory what of it was deployed.
+    pub(super) fn is_known_from_status(&self, commit: CommitId) -> bool {
+        let forgot = || self.memory().baselines.is_empty();
+        self.deployed().is_some_and(|deployed| deployed.target == commit && (deployed.lacking.is_empty() || forgot()))
+    }
+
+    /// What stood of what is asked for, by the status. Nothing is, as long as this life's memory tells.
+    pub(super) fn stood(&self, desired: &Desired, former: &Former) -> Stood {
+        let Some(deployed) = self.deployed().filter(|_| self.memory().baselines.is_empty()) else {
+            return Stood::default();
+        };
+        let written = |manifest: &&Manifest| !deployed.lacking.contains(&manifest.key.qualified());
+        let same_commit = deployed.target == desired.commit;
+        let asked = || desired.objects.iter().map(|manifest| &**manifest).filter(written);
+        let keys = |manifest: &Manifest| manifest.key.clone();
+        let same = |manifest: &&Manifest| {
+            same_commit || former.get(&manifest.key).is_some_and(|former| former.digest == manifest.digest)
+        };
+        let ever = |manifest: &&Manifest| same_commit || former.contains_key(&manifest.key);
+        Stood { ever: asked().filter(ever).map(keys).collect(), so: asked().filter(same).map(keys).collect() }
+    }
+}
