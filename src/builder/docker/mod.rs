@@ -2,6 +2,7 @@
 
 mod classic;
 mod hijack;
+mod rename;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use async_trait::async_trait;
 use bollard::errors::Error;
 use bollard::query_parameters::{ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use chrono::DateTime;
+use tokio::sync::OnceCell;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::{Mutex, OnceCell};
 
 use super::buildkit::{self, How, Log, Output, Run};
 use super::{
@@ -32,15 +33,12 @@ pub struct Docker {
     limit: Duration,
     classic: bool,
     has_buildkit: OnceCell<bool>,
-    /// Older daemons find a base by its plain name alone, and that is one image at a time.
-    plain_names: Mutex<()>,
 }
 
 impl Docker {
     /// The dockerd at this address.
     pub fn new(endpoint: Endpoint) -> Self {
-        let (has_buildkit, plain_names) = (OnceCell::new(), Mutex::new(()));
-        Self { endpoint, limit: TIME_LIMIT, classic: false, has_buildkit, plain_names }
+        Self { endpoint, limit: TIME_LIMIT, classic: false, has_buildkit: OnceCell::new() }
     }
 
     /// The longest that a build may take.
@@ -91,9 +89,12 @@ impl Docker {
         let version = client.client_version();
         let has_buildkit = self.has_buildkit().await;
         let named_contexts = has_buildkit && (version.major_version, version.minor_version) >= NAMED_CONTEXTS;
-        let _turn = match named_contexts || order.bases.is_empty() {
-            true => None,
-            false => Some(self.name_bases(&client, order).await?),
+        let context = match named_contexts || order.bases.is_empty() {
+            true => context,
+            false => {
+                self.have_bases(&client, order).await?;
+                rename::rename(context, order)
+            }
         };
         if has_buildkit {
             let how = How { output: Output::Docker, cache: true, named_contexts };
@@ -113,17 +114,10 @@ impl Docker {
         })
     }
 
-    /// Gives the bases of an order their plain names, for as long as the guard lives.
-    async fn name_bases(
-        &self,
-        client: &bollard::Docker,
-        order: &BuildOrder,
-    ) -> Result<tokio::sync::MutexGuard<'_, ()>, BuildError> {
-        let turn = self.plain_names.lock().await;
-        for (name, base) in &order.bases {
-            let (repo, tag) = (Some(reference::name(name).to_owned()), reference::tag_of(name).map(str::to_owned));
-            let tagged = client.tag_image(base, Some(TagImageOptions { repo, tag })).await;
-            tagged.map_err(|error| match status(&error) {
+    /// Who does not find a base here would look for it in a registry.
+    async fn have_bases(&self, client: &bollard::Docker, order: &BuildOrder) -> Result<(), BuildError> {
+        for base in order.bases.values() {
+            client.inspect_image(base).await.map_err(|error| match status(&error) {
                 Some(404) => BuildError::UnknownBase {
                     file: order.dockerfile.clone(),
                     line: None,
@@ -134,7 +128,7 @@ impl Docker {
                 _ => self.failure(error),
             })?;
         }
-        Ok(turn)
+        Ok(())
     }
 
     fn failure(&self, error: Error) -> BuildError {

@@ -9,21 +9,33 @@ use tokio::sync::mpsc;
 use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, order};
 use crate::harness::{gone, running};
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 enum By {
+    /// Debian's, which knows no named contexts.
     BuildKit,
     Classic,
+    /// The BuildKit of a dockerd that keeps images in containerd.
+    Newest,
 }
 
 impl By {
-    fn builder(self) -> Docker {
-        let docker = Daemons::with_docker().docker();
-        if self == Self::Classic { docker.classic() } else { docker }
+    const ALL: [Self; 3] = [Self::BuildKit, Self::Classic, Self::Newest];
+
+    fn daemons(self) -> &'static Daemons {
+        if self == Self::Newest { Daemons::with_newest_docker() } else { Daemons::with_docker() }
     }
 
-    /// A name that the tests of the other builder do not have.
+    fn of(self, daemons: &Daemons) -> Docker {
+        if self == Self::Classic { daemons.docker().classic() } else { daemons.docker() }
+    }
+
+    fn builder(self) -> Docker {
+        self.of(self.daemons())
+    }
+
+    /// A name that the tests of the other builders do not have.
     fn name(self, name: &str) -> String {
-        format!("{}-{name}:1", if self == Self::Classic { "classic" } else { "buildkit" })
+        format!("{}-{name}:1", format!("{self:?}").to_lowercase())
     }
 }
 
@@ -64,6 +76,48 @@ async fn an_image_stands_until_it_is_removed_by_buildkit() {
 #[ignore = "needs root: make integration"]
 async fn an_image_stands_until_it_is_removed_by_the_classic_builder() {
     an_image_stands_until_it_is_removed(By::Classic).await;
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_base_of_this_repository_is_found_and_whoever_has_its_plain_name_keeps_it() {
+    for by in By::ALL {
+        let (builder, daemons) = (by.builder(), by.daemons());
+        let (base, name) = (by.name("plain"), by.name("upon-plain"));
+        let plain = base.trim_end_matches(":1").to_owned();
+        let theirs = tempfile::tempdir().unwrap();
+        std::fs::write(theirs.path().join("Dockerfile"), "FROM scratch\nLABEL whose=theirs\n").unwrap();
+        daemons.docker_cli(&["build", "--quiet", "--tag", &plain, theirs.path().to_str().unwrap()]);
+        let id = || daemons.docker_cli(&["image", "inspect", "--format", "{{.Id}}", &format!("{plain}:latest")]);
+        let before = id();
+
+        let files: [(&str, u32, &[u8]); 2] =
+            [("Dockerfile", 0o644, b"FROM scratch\nCOPY ours /ours\n"), ("ours", 0o644, b"")];
+        build(&builder, &order(&base), context(&files)).await.0.unwrap();
+        let mut order = order(&name);
+        order.dockerfile = "docker/Dockerfile".to_owned();
+        order.bases = BTreeMap::from([(plain.clone(), base.clone()), (format!("{plain}:latest"), base.clone())]);
+        let text = format!(
+            "ARG BASE={plain}\nFROM $BASE AS one\nFROM scratch\nCOPY --from=one /ours /1\nCOPY --from={plain}:latest /ours /2\nCOPY before after /3/\n"
+        );
+        let files: [(&str, u32, &[u8]); 3] =
+            [("before", 0o644, &[7; 70_000]), ("docker/Dockerfile", 0o644, text.as_bytes()), ("after", 0o644, b"")];
+        let (built, log) = build(&builder, &order, context(&files)).await;
+        built.unwrap_or_else(|error| panic!("{by:?}: {error}: {log:#?}"));
+        assert_eq!(id(), before, "{by:?}");
+        let named = daemons.docker_cli(&["images", "--format", "{{.Repository}}:{{.Tag}}", &plain]);
+        let named: std::collections::BTreeSet<&str> = named.lines().collect();
+        assert_eq!(named, [&*base, &*format!("{plain}:latest")].into(), "{by:?}");
+
+        // Who is asked for a named context asks a registry.
+        if by == By::Newest {
+            continue;
+        }
+        order.dockerfile = "Dockerfile".to_owned();
+        order.bases = BTreeMap::from([(plain.clone(), format!("{plain}:2"))]);
+        let error = fails(&builder, &order, dockerfile(&format!("FROM {plain}\n"))).await;
+        assert!(matches!(&error, BuildError::UnknownBase { image, .. } if image.contains(":2")), "{by:?}: {error:?}");
+    }
 }
 
 /// From a base of this repository: what is printed is told, a failure says where, what is dropped or hangs is cancelled.
