@@ -13,12 +13,15 @@ use crate::model::scrub::scrub;
 pub(super) enum Failed {
     Build(BuildError),
     Call(Error),
+    /// What it remembers having built is not there any more: without its cache it builds.
+    Cache(String),
 }
 
 pub(super) async fn build(
     client: &bollard::Docker,
     order: &BuildOrder,
     context: Context,
+    cache: bool,
     log: &mut Log,
     progress: &Sender<Progress>,
 ) -> Result<Built, Failed> {
@@ -29,6 +32,7 @@ pub(super) async fn build(
         platform: order.platform.clone().unwrap_or_default(),
         buildargs: Some(order.args.clone().into_iter().collect()),
         labels: Some(buildkit::labels(order).into_iter().collect()),
+        nocache: !cache,
         rm: true,
         forcerm: true,
         ..BuildImageOptions::default()
@@ -37,14 +41,14 @@ pub(super) async fn build(
     while let Some(answer) = answers.next().await {
         let said = match answer {
             Ok(info) => match info.error_detail.and_then(|error| error.message) {
-                Some(reason) => return Err(Failed::Build(failure(&reason, order, log))),
+                Some(reason) => return Err(failed(&reason, order, log)),
                 None => info.stream.unwrap_or_default(),
             },
-            Err(Error::DockerStreamError { error }) => return Err(Failed::Build(failure(&error, order, log))),
+            Err(Error::DockerStreamError { error }) => return Err(failed(&error, order, log)),
             Err(Error::DockerResponseServerError { message, status_code })
                 if status_code < 500 || of_dockerfile(&message) =>
             {
-                return Err(Failed::Build(failure(&message, order, log)));
+                return Err(failed(&message, order, log));
             }
             Err(error) => return Err(Failed::Call(error)),
         };
@@ -54,6 +58,13 @@ pub(super) async fn build(
         }
     }
     Ok(Built { digest: None })
+}
+
+fn failed(said: &str, order: &BuildOrder, log: &Log) -> Failed {
+    if said.contains("unable to find image \"sha256:") {
+        return Failed::Cache(scrub(said));
+    }
+    Failed::Build(failure(said, order, log))
 }
 
 fn of_dockerfile(message: &str) -> bool {

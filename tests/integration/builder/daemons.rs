@@ -110,6 +110,11 @@ impl Daemons {
         let socket = format!("unix://{}", self.directory.join("run/docker.sock").display());
         printed(Command::new("docker").args(["--host", &socket]).args(args))
     }
+
+    /// A file or directory of the node's, as the machine sees it.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.directory.join(path.trim_start_matches('/'))
+    }
 }
 
 /// What a program prints, which must end well.

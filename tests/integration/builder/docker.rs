@@ -188,6 +188,75 @@ async fn what_the_commit_is_at_fault_for_is_said() {
     }
 }
 
+/// What of an image's parts is lost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lost {
+    Manifest,
+    Config,
+    Layer,
+}
+
+/// As a crash or a disk's failure leaves it: the tag is there, and this is not.
+fn lose(daemons: &Daemons, by: By, image: &str, part: Lost) {
+    let inspect = |format: &str| daemons.docker_cli(&["image", "inspect", "--format", format, image]);
+    let id = inspect("{{.Id}}");
+    if by == By::Newest {
+        let manifest: serde_json::Value =
+            serde_json::from_str(&daemons.ctr_of("moby", &["content", "get", &id])).unwrap();
+        let config = manifest["config"]["digest"].as_str().unwrap();
+        daemons.ctr_of("moby", &["content", "rm", if part == Lost::Config { config } else { &id }]);
+        return;
+    }
+    match part {
+        Lost::Config | Lost::Manifest => {
+            let file =
+                format!("/var/lib/docker/image/overlay2/imagedb/content/sha256/{}", id.trim_start_matches("sha256:"));
+            std::fs::remove_file(daemons.at(&file)).unwrap();
+        }
+        Lost::Layer => {
+            let layer = inspect("{{.GraphDriver.Data.UpperDir}}");
+            std::fs::remove_dir_all(daemons.at(layer.trim_end_matches("/diff"))).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_tag_with_a_part_missing_does_not_stand_and_is_built_again() {
+    let lost = |by| if by == By::Newest { [Lost::Manifest, Lost::Config] } else { [Lost::Config, Lost::Layer] };
+    for (by, part) in By::ALL.into_iter().flat_map(|by| lost(by).map(|part| (by, part))) {
+        let (builder, daemons) = (by.builder(), by.daemons());
+        let name = by.name(&format!("broken-{part:?}").to_lowercase());
+        let files: [(&str, u32, &[u8]); 2] =
+            [("Dockerfile", 0o644, b"FROM scratch\nCOPY layer /layer\nLABEL a=b\n"), ("layer", 0o644, name.as_bytes())];
+        let stands = async || {
+            builder
+                .present(std::slice::from_ref(&name))
+                .await
+                .unwrap_or_else(|error| panic!("{by:?} {part:?}: {error:?}"))
+        };
+        build(&builder, &order(&name), context(&files)).await.0.unwrap();
+        assert_eq!(stands().await, [true], "{by:?} {part:?}");
+        lose(daemons, by, &name, part);
+        assert_eq!(stands().await, [false], "{by:?} {part:?}");
+        let mut again = build(&builder, &order(&name), context(&files)).await;
+        // What its cache is good for an old dockerd finds on its way.
+        if matches!((by, part), (By::Classic, Lost::Config) | (By::BuildKit, Lost::Layer)) {
+            let error = again.0.unwrap_err();
+            assert!(error.is_transient(), "{error:?}");
+            if by == By::BuildKit {
+                assert!(error.to_string().contains("docker builder prune --all"), "{error}");
+                daemons.docker_cli(&["builder", "prune", "--all", "--force"]);
+            }
+            again = build(&builder, &order(&name), context(&files)).await;
+        }
+        again.0.unwrap_or_else(|error| panic!("{by:?} {part:?}: {error:?}: {:#?}", again.1));
+        assert_eq!(stands().await, [true], "{by:?} {part:?}");
+        let container = daemons.docker_cli(&["create", &name, "/layer"]);
+        daemons.docker_cli(&["rm", &container]);
+    }
+}
+
 #[tokio::test]
 async fn a_dockerd_that_is_not_there_says_what_is_missing() {
     let directory = tempfile::tempdir().unwrap();
