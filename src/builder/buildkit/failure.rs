@@ -55,11 +55,15 @@ pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint:
     }
     if let Some((_, resolving)) = said.rsplit_once("failed to resolve source metadata for ") {
         let (image, reason) = resolving.split_once(": ").unwrap_or((resolving, "no reason given"));
-        let answered = ["not found", "does not exist", "denied", "authorization", "unauthorized"];
-        let transient = !answered.iter().any(|word| reason.to_lowercase().contains(word));
-        return BuildError::UnknownBase { file, line, image: image.to_owned(), reason: reason.to_owned(), transient };
+        return unknown_base(file, line, image, reason);
     }
-    let step = place.vertex.as_deref().and_then(|vertex| log.step(vertex)).or_else(|| log.failed());
+    // Docker 20's does not say in its answer which image it was at.
+    let failed = log.failed();
+    if let Some(image) = failed.as_ref().and_then(|(step, _)| step.strip_prefix("[internal] load metadata for ")) {
+        let (_, reason) = said.rsplit_once("failed to create LLB definition: ").unwrap_or(("", &said));
+        return unknown_base(file, line, image, reason);
+    }
+    let step = place.vertex.as_deref().and_then(|vertex| log.step(vertex)).or(failed);
     match step {
         Some((step, log)) if place.vertex.is_some() || failed_while_running(&said) => {
             BuildError::Step { file, line, step, reason: reason_of_step(&said), log }
@@ -72,6 +76,12 @@ pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint:
             None => of_call(status, endpoint),
         },
     }
+}
+
+fn unknown_base(file: String, line: Option<u32>, image: &str, reason: &str) -> BuildError {
+    let answered = ["not found", "does not exist", "denied", "authorization", "unauthorized"];
+    let transient = !answered.iter().any(|word| reason.to_lowercase().contains(word));
+    BuildError::UnknownBase { file, line, image: image.to_owned(), reason: reason.to_owned(), transient }
 }
 
 /// The words are those of today's BuildKit and of Docker 20's.

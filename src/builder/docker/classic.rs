@@ -5,7 +5,7 @@ use bollard::query_parameters::BuildImageOptions;
 use futures::StreamExt;
 use tokio::sync::mpsc::Sender;
 
-use crate::builder::buildkit::{self, Log};
+use crate::builder::buildkit::{self, BrokenContext, Log};
 use crate::builder::{BuildError, BuildOrder, Built, Context, Progress, reference};
 use crate::model::scrub::scrub;
 
@@ -15,9 +15,36 @@ pub(super) enum Failed {
     Call(Error),
     /// What it remembers having built is not there any more: without its cache it builds.
     Cache(String),
+    /// The daemon has no room.
+    Full(String),
 }
 
 pub(super) async fn build(
+    client: &bollard::Docker,
+    order: &BuildOrder,
+    context: Context,
+    cache: bool,
+    log: &mut Log,
+    progress: &Sender<Progress>,
+) -> Result<Built, Failed> {
+    let broken = BrokenContext::default();
+    let told = broken.clone();
+    // The daemon would only say that a body ended, or bollard that the daemon is away.
+    let context = context.map(move |piece| {
+        piece.map_err(|error| {
+            let said = std::io::Error::other(error.to_string());
+            told.set(error);
+            said
+        })
+    });
+    let built = answered(client, order, Box::pin(context), cache, log, progress).await;
+    match broken.take() {
+        Some(error) if built.is_err() => Err(Failed::Build(BuildError::Context(error))),
+        _ => built,
+    }
+}
+
+async fn answered(
     client: &bollard::Docker,
     order: &BuildOrder,
     context: Context,
@@ -63,6 +90,9 @@ pub(super) async fn build(
 fn failed(said: &str, order: &BuildOrder, log: &Log) -> Failed {
     if said.contains("unable to find image \"sha256:") {
         return Failed::Cache(scrub(said));
+    }
+    if said.contains("no space left on device") {
+        return Failed::Full(scrub(said));
     }
     Failed::Build(failure(said, order, log))
 }

@@ -141,6 +141,7 @@ impl Docker {
         classic::build(&client, order, context, cache, log, to).await.map_err(|error| match error {
             classic::Failed::Build(error) => error,
             classic::Failed::Call(error) => self.failure(error),
+            classic::Failed::Full(reason) => BuildError::DiskFull { endpoint: self.endpoint.to_string(), reason },
             classic::Failed::Cache(reason) => {
                 self.stale_cache.store(true, Ordering::Relaxed);
                 BuildError::Builder { endpoint: self.endpoint.to_string(), reason }

@@ -147,6 +147,11 @@ pub fn order(reference: &str) -> BuildOrder {
     BuildOrder { reference: reference.to_owned(), dockerfile: "Dockerfile".to_owned(), ..BuildOrder::default() }
 }
 
+/// The same upon these bases of the repository.
+pub fn upon(reference: &str, bases: BTreeMap<String, String>) -> BuildOrder {
+    BuildOrder { bases, ..order(reference) }
+}
+
 /// Builds it, and gives the log as well.
 pub async fn build(
     builder: &dyn Builder,

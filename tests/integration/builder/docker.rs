@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, order, upon};
+use super::trouble::{self, LIMIT};
 use plumb::builder::{BuildError, Builder, Docker, Endpoint, LABEL, Progress};
-use tokio::sync::mpsc;
-
-use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, order};
-use crate::harness::{gone, running};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum By {
@@ -121,7 +119,7 @@ async fn a_base_of_this_repository_is_found_and_whoever_has_its_plain_name_keeps
 }
 
 /// From a base of this repository: what is printed is told, a failure says where, what is dropped or hangs is cancelled.
-async fn steps_run_fail_and_are_cancelled(by: By, word: &str) {
+async fn steps_run_fail_and_are_cancelled(by: By, words: [&str; 2]) {
     let builder = by.builder();
     let mut order = order(&by.name("steps"));
     order.bases = build_shell(&builder).await;
@@ -134,40 +132,27 @@ async fn steps_run_fail_and_are_cancelled(by: By, word: &str) {
     assert_eq!(reason, "exit code 7", "{error:?}");
     assert!(step.contains("RUN echo last") && log.last().is_some_and(|line| line == "last"), "{error:?}");
 
-    let hang = format!("FROM shell\nRUN echo begun; exec sleep {word}\n");
-    let (log, mut lines) = mpsc::channel(8);
-    let cancelled = builder.build(&order, dockerfile(&hang), log);
-    let begun = async {
-        while let Some(line) = lines.recv().await {
-            if matches!(&line, Progress::Line { text, .. } if text == "begun") {
-                return running(word).await;
-            }
-        }
-        panic!("the step never began");
-    };
-    tokio::select! {
-        outcome = cancelled => panic!("it ended by itself: {outcome:?}"),
-        () = begun => {}
-    }
-    gone(word).await;
+    let [dropped, limited] = words;
+    trouble::what_is_dropped_is_cancelled(&builder, &order, dropped).await;
+    trouble::what_hangs_is_cancelled_at_its_limit(&by.builder().time_limit(LIMIT), &order, limited).await;
 }
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn steps_run_fail_and_are_cancelled_by_buildkit() {
-    steps_run_fail_and_are_cancelled(By::BuildKit, "77004").await;
+    steps_run_fail_and_are_cancelled(By::BuildKit, ["77004", "77006"]).await;
 }
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn steps_run_fail_and_are_cancelled_by_the_classic_builder() {
-    steps_run_fail_and_are_cancelled(By::Classic, "77005").await;
+    steps_run_fail_and_are_cancelled(By::Classic, ["77005", "77007"]).await;
 }
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn what_the_commit_is_at_fault_for_is_said() {
-    for by in [By::BuildKit, By::Classic] {
+    for by in By::ALL {
         let builder = by.builder();
         let mut order = order(&by.name("fails"));
         let syntax = fails(&builder, &order, dockerfile("FROM scratch\n\nCOPPY a b\n")).await;
@@ -182,9 +167,49 @@ async fn what_the_commit_is_at_fault_for_is_said() {
         order.target = Some("relase".to_owned());
         let target = fails(&builder, &order, dockerfile("FROM scratch AS release\nLABEL a=b\n")).await;
         assert!(matches!(&target, BuildError::UnknownTarget { target, .. } if target == "relase"), "{target:?}");
+        let line = (by == By::Newest).then_some(2);
+        trouble::an_unknown_base_is_named(&builder, &by.name("no-base"), line).await;
+        trouble::what_breaks_a_context_is_told(&builder, &by.name("no-context")).await;
         for error in [syntax, none, no_file, target] {
             assert!(!error.is_transient(), "{error}");
         }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn steps_run_fail_and_are_cancelled_by_the_newest() {
+    steps_run_fail_and_are_cancelled(By::Newest, ["77008", "77009"]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_dockerd_that_ends_in_the_middle_is_away() {
+    for (by, options, word) in [
+        (By::BuildKit, "--docker", "77010"),
+        (By::Classic, "--docker", "77011"),
+        (By::Newest, "--runtime=docker", "77012"),
+    ] {
+        let daemons = Daemons::start(&[options]);
+        let builder = by.of(&daemons);
+        let order = upon("interrupted:1", build_shell(&builder).await);
+        trouble::whose_daemon_ends_is_told(&builder, &order, word, || daemons.stop("dockerd")).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_full_disk_is_told_and_what_finds_room_is_built() {
+    // With more room it is a step that finds none.
+    for (by, option, disk) in [
+        (By::BuildKit, "--docker", "--disk=48m"),
+        (By::Classic, "--docker", "--disk=48m"),
+        (By::Classic, "--docker", "--disk=100m"),
+        (By::Newest, "--runtime=docker", "--disk=48m"),
+    ] {
+        let daemons = Daemons::start(&[option, disk]);
+        let endpoint = format!("unix://{}", daemons.at("/run/docker.sock").display());
+        trouble::a_full_disk_is_told_until_there_is_room(&daemons, &by.of(&daemons), &endpoint).await;
     }
 }
 
