@@ -99,6 +99,18 @@ impl Node {
             .expect("buildctl starts")
     }
 
+    /// The same for dockerd, with option `--docker` or `--runtime=docker`.
+    pub fn docker_build(&self, context: &Path, name_and_tag: &str) -> Output {
+        let mut docker = Command::new("docker");
+        docker.args(["--host", &format!("unix://{}", self.docker().display()), "build", "--tag", name_and_tag]);
+        docker.arg(context).stdin(Stdio::null()).output().expect("docker starts")
+    }
+
+    /// Gives the disk of option `--disk` more room.
+    pub fn make_room(&self, size: &str) {
+        make_room(self.directory(), size);
+    }
+
     /// What buildkitd has in its history: the builds that have ended, whoever asked for them.
     pub fn builds(&self) -> Vec<Build> {
         let histories = Command::new(self.program("buildctl"))
@@ -139,6 +151,14 @@ impl Deref for Node {
 
 fn bin_of(options: &[&str]) -> PathBuf {
     built(Command::new(scripts().join("node")).arg("build").args(options))
+}
+
+/// Gives the disk of a node that runs in this directory, with option `--disk`, so much room.
+pub fn make_room(directory: &Path, size: &str) {
+    let init = std::fs::read_to_string(directory.join("init")).expect("process 1 of the node");
+    let mount = ["mount", "-o", &format!("remount,size={size}"), "/var/lib"];
+    let done = Command::new("nsenter").args(["--mount", "--target", init.trim()]).args(mount).status();
+    assert!(done.expect("nsenter runs").success(), "the disk is not larger");
 }
 
 /// The body that HTTP gives at an address.
