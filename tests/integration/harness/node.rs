@@ -94,6 +94,8 @@ impl Node {
             .args(["--addr", &format!("unix://{}", self.buildkit().display()), "build", "--progress=plain"])
             .args(["--frontend=dockerfile.v0", "--local", &local("context"), "--local", &local("dockerfile")])
             .args(["--output", &format!("type=image,name=docker.io/library/{name_and_tag},unpack=true")])
+            // A base is here, and there is nobody to be asked for it.
+            .args(["--opt", "image-resolve-mode=local"])
             .stdin(Stdio::null())
             .output()
             .expect("buildctl starts")
