@@ -13,7 +13,7 @@ use super::reference::{Reference, canonical, is_built};
 pub struct Standing {
     /// Its name, with the tag.
     pub reference: String,
-    /// The value of plumb's label: the repository that it was built as.
+    /// The value of plumb's label: the name that it was built under, with the tag.
     pub built_as: Option<String>,
     /// When it came there, in seconds since 1970; not positive: nobody knows.
     pub created: i64,
@@ -25,11 +25,12 @@ impl Standing {
         self.own().is_some()
     }
 
-    /// The full name of its repository, if plumb built it under this very name. A label alone proves nothing: whoever builds upon an image
-    /// of plumb's inherits it, and anybody can give an image another name.
+    /// The full name of its repository, if plumb built it under this very name and tag. A label alone proves nothing: whoever builds upon an image
+    /// of plumb's inherits it, and anybody can give an image another name, or another tag that looks like plumb's.
     fn own(&self) -> Option<String> {
-        let name = canonical(Reference::of(&self.reference).repository);
-        let own = self.built_as.as_deref().is_some_and(|built_as| canonical(built_as) == name);
+        let (stands, built) = (Reference::of(&self.reference), Reference::of(self.built_as.as_deref()?));
+        let name = canonical(stands.repository);
+        let own = canonical(built.repository) == name && built.tag == stands.tag;
         (own && is_built(&self.reference)).then(|| name.into_owned())
     }
 }

@@ -3,6 +3,7 @@
 //! Read as BuildKit does: parser directives, continued lines with comments between them, here-documents, ARG before the first FROM.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::reference::Reference;
 
@@ -25,6 +26,8 @@ pub struct Dockerfile {
     pub count: usize,
     /// The image of the frontend that `# syntax=` names: it reads the rest.
     pub syntax: Option<String>,
+    /// Where the images stand in the text, in its order.
+    places: Vec<(Range<usize>, String)>,
 }
 
 /// Why a Dockerfile can't be used.
@@ -49,24 +52,42 @@ pub enum DockerfileError {
 impl Dockerfile {
     /// Reads a Dockerfile; `args` are the build arguments that are given.
     pub fn read(bytes: &[u8], args: &BTreeMap<String, String>) -> Result<Self, DockerfileError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| DockerfileError::NotText)?;
-        let (directives, instructions) = lines::read(text.strip_prefix('\u{feff}').unwrap_or(text))?;
+        let (directives, instructions) = lines::read(text(bytes)?)?;
         // What follows the image is for the frontend.
         let syntax = directives.syntax.as_deref().and_then(|text| text.split_whitespace().next()).map(str::to_owned);
         let mut file = Self { syntax, ..Self::default() };
         let mut variables = Variables { escape: directives.escape, args, known: BTreeMap::new() };
-        for Instruction { line, name, rest } in &instructions {
+        for instruction in &instructions {
+            let Instruction { line, name, rest, .. } = instruction;
             let bad = |problem: String| DockerfileError::Line { line: *line, problem };
-            let words = words::split(rest, directives.escape);
             match &**name {
-                "FROM" => file.from(&words, &variables).map_err(bad)?,
-                "ARG" if file.count == 0 => variables.declare(&words).map_err(bad)?,
+                "FROM" => file.from(instruction, &variables).map_err(bad)?,
+                "ARG" if file.count == 0 => variables.declare(&words::split(rest, directives.escape)).map_err(bad)?,
                 _ if file.count == 0 => return Err(bad(format!("{name} stands before the first FROM"))),
-                "COPY" | "ADD" | "RUN" => file.uses(&words),
+                "COPY" | "ADD" | "RUN" => file.uses(instruction, directives.escape),
                 _ => {}
             }
         }
         if file.count == 0 { Err(DockerfileError::NoFrom) } else { Ok(file) }
+    }
+
+    /// The same Dockerfile with other names for some of its images, and no other difference.
+    pub fn renamed(
+        bytes: &[u8],
+        args: &BTreeMap<String, String>,
+        names: &BTreeMap<String, String>,
+    ) -> Result<String, DockerfileError> {
+        let (text, file) = (text(bytes)?, Self::read(bytes, args)?);
+        let (mut renamed, mut end) = (String::with_capacity(text.len()), 0);
+        for (place, image) in file.places {
+            if let Some(name) = names.get(&image) {
+                renamed.push_str(text.get(end..place.start).unwrap_or_default());
+                renamed.push_str(name);
+                end = place.end;
+            }
+        }
+        renamed.push_str(text.get(end..).unwrap_or_default());
+        Ok(renamed)
     }
 
     /// Whether it has a stage that is called so, or has this number.
@@ -84,17 +105,19 @@ impl Dockerfile {
         self.syntax.as_deref().filter(|image| is_floating(image))
     }
 
-    fn from(&mut self, words: &[String], variables: &Variables<'_>) -> Result<(), String> {
-        let words: Vec<&String> = words.iter().skip_while(|word| word.starts_with("--")).collect();
-        let (image, stage) = match words.as_slice() {
-            [image] => (image, None),
-            [image, r#as, stage] if r#as.eq_ignore_ascii_case("as") => (image, Some(stage)),
+    fn from(&mut self, instruction: &Instruction, variables: &Variables<'_>) -> Result<(), String> {
+        let places = words::places(&instruction.rest, variables.escape).into_iter();
+        let words = places.filter_map(|place| Some((instruction.rest.get(place.clone())?, place)));
+        let words: Vec<(&str, Range<usize>)> = words.skip_while(|(word, _)| word.starts_with("--")).collect();
+        let (image, place, stage) = match words.as_slice() {
+            [(image, place)] => (*image, place, None),
+            [(image, place), (r#as, _), (stage, _)] if r#as.eq_ignore_ascii_case("as") => (*image, place, Some(stage)),
             _ => return Err("FROM is not 'FROM image' or 'FROM image AS stage'".to_owned()),
         };
         match variables.expand(image) {
             Ok(image) if image.is_empty() => return Err(format!("{image:?} names no image: an ARG has no value")),
-            Ok(image) => self.image(image),
-            Err(Unknown::Builder) => self.open.push((*image).clone()),
+            Ok(image) => self.image(image, instruction.place(place.clone())),
+            Err(Unknown::Builder) => self.open.push(image.to_owned()),
             Err(Unknown::Syntax(text)) => return Err(format!("{text:?} is a substitution that is not understood")),
         }
         // Only now: a stage is not based on itself.
@@ -104,28 +127,55 @@ impl Dockerfile {
     }
 
     /// `--from=` of COPY, and `from=` of a mount.
-    fn uses(&mut self, words: &[String]) {
-        for flag in words.iter().take_while(|word| word.starts_with("--")) {
+    fn uses(&mut self, instruction: &Instruction, escape: char) {
+        let places = words::places(&instruction.rest, escape).into_iter();
+        let words = places.filter_map(|place| Some((instruction.rest.get(place.clone())?, place)));
+        for (flag, place) in words.take_while(|(word, _)| word.starts_with("--")) {
             let from = match flag.split_once('=') {
-                Some(("--from", from)) => Some(from),
-                Some(("--mount", mount)) => mount.split(',').find_map(|part| part.strip_prefix("from=")),
+                Some(("--from", from)) => Some((from, flag.len())),
+                Some(("--mount", _)) => from_of_mount(flag),
                 _ => None,
             };
             match from {
-                Some(from) if from.contains('$') => self.open.push(from.to_owned()),
-                Some(from) if from.bytes().all(|byte| byte.is_ascii_digit()) => {}
-                Some(from) => self.image(from.to_owned()),
+                Some((from, _)) if from.contains('$') => self.open.push(from.to_owned()),
+                Some((from, _)) if from.bytes().all(|byte| byte.is_ascii_digit()) => {}
+                Some((from, end)) => {
+                    let end = place.start + end;
+                    self.image(from.to_owned(), instruction.place(end - from.len()..end));
+                }
                 None => {}
             }
         }
     }
 
-    fn image(&mut self, image: String) {
-        let is_stage = self.stages.contains(&image.to_lowercase());
-        if !is_stage && image != "scratch" && !self.images.contains(&image) {
-            self.images.push(image);
+    fn image(&mut self, image: String, place: Range<usize>) {
+        if self.stages.contains(&image.to_lowercase()) || image == "scratch" {
+            return;
         }
+        if !self.images.contains(&image) {
+            self.images.push(image.clone());
+        }
+        self.places.push((place, image));
     }
+}
+
+/// What a mount is from, and where in the flag that ends.
+fn from_of_mount(flag: &str) -> Option<(&str, usize)> {
+    let mut end = "--mount=".len();
+    for part in flag.get(end..)?.split(',') {
+        end += part.len();
+        if let Some(from) = part.strip_prefix("from=") {
+            return Some((from, end));
+        }
+        end += ",".len();
+    }
+    None
+}
+
+/// Without the mark that some editors begin a text with.
+fn text(bytes: &[u8]) -> Result<&str, DockerfileError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| DockerfileError::NotText)?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn is_floating(image: &str) -> bool {

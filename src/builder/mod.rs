@@ -33,7 +33,7 @@ pub use remote::Remote;
 
 use crate::build::collect::Standing;
 
-/// The label that every image of plumb bears; its value is the image's repository name. Garbage collection looks at nothing without it.
+/// The label that every image of plumb bears; its value is the image's name with its tag. Garbage collection looks at nothing without it.
 pub const LABEL: &str = "dev.plumb.image";
 
 /// The longest that one build may take, if nothing else is set.

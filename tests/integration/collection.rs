@@ -25,6 +25,9 @@ const HISTORY: usize = 10;
 /// A tag as plumb's are, that no content has.
 const TAG: &str = "0123456789abcdef";
 
+/// Another one, that a person gives to an image of plumb's: the start of a commit's id, for one.
+const OTHER_TAG: &str = "fedcba9876543210";
+
 /// Nothing of it runs, and nothing of an older version is kept by Kubernetes.
 const WORKLOAD: &str = "apiVersion: batch/v1
 kind: CronJob
@@ -159,11 +162,13 @@ async fn on_a_containerd_node_what_nobody_needs_goes_and_all_else_stays() {
     yard.buildctl("FROM scratch\nLABEL whose=theirs\n", &foreign);
     yard.buildctl(&format!("FROM {old}\nLABEL more=1\n"), &heir);
     let release = format!("docker.io/library/{}", old.replace(old.split(':').nth(1).unwrap(), "release"));
+    let twin = format!("web:{OTHER_TAG}");
     drop(plumb);
     let all = [&*old, &*of_a_pod, &*current, &*newest, &*foreign, &*heir];
     assert_eq!(yard.stand(&all).await, [true; 6]);
     let full = format!("docker.io/library/{old}");
     yard.ctr(&["images", "tag", &full, &release]);
+    yard.ctr(&["images", "tag", &format!("docker.io/library/{current}"), &format!("docker.io/library/{twin}")]);
     let digest = |line: &str| line.split_whitespace().nth(2).unwrap().to_owned();
     let listed = yard.ctr(&["images", "ls"]);
     let digest = digest(listed.lines().find(|line| line.starts_with(&full)).expect("the kubelet sees it"));
@@ -178,7 +183,7 @@ async fn on_a_containerd_node_what_nobody_needs_goes_and_all_else_stays() {
     removed(&mut plumb, &old).await;
     let left = [false, true, true, true, true, true];
     assert_eq!(yard.stand(&all).await, left, "{:#?}", plumb.log());
-    assert_eq!(yard.stand(&[&*release]).await, [true], "a name that a person gave it");
+    assert_eq!(yard.stand(&[&*release, &*twin]).await, [true; 2], "a name that a person gave it");
     assert!(yard.ctr(&["images", "ls"]).contains(&digest), "which keeps what it is made of");
     yard.ctr(&["images", "rm", &release]);
 
@@ -232,18 +237,21 @@ async fn on_a_docker_node_what_nobody_needs_goes_and_all_else_stays() {
     yard.forget().await;
     drop(plumb);
     let (other, release) = (format!("web-other:{TAG}"), "web:release");
+    let (twin, committed) = (format!("web:{OTHER_TAG}"), format!("web:{TAG}"));
     yard.docker(&["tag", &old, &other]);
+    yard.docker(&["tag", &old, &twin]);
     yard.docker(&["tag", &current, release]);
     yard.docker(&["create", "--name", "stopped", &of_a_container, "/answer"]);
-    let all = [&*old, &*of_a_container, &*current, &*other, release];
-    assert_eq!(yard.stand(&all).await, [true; 5]);
+    yard.docker(&["commit", "stopped", &committed]);
+    let all = [&*old, &*of_a_container, &*current, &*other, release, &*twin, &*committed];
+    assert_eq!(yard.stand(&all).await, [true; 7]);
 
     let mut plumb = yard.run(&QUICK);
     removed(&mut plumb, &old).await;
-    assert_eq!(yard.stand(&all).await, [false, true, true, true, true], "{:#?}", plumb.log());
+    assert_eq!(yard.stand(&all).await, [false, true, true, true, true, true, true], "{:#?}", plumb.log());
     yard.docker(&["rm", "stopped"]);
     removed(&mut plumb, &of_a_container).await;
-    assert_eq!(yard.stand(&all).await, [false, false, true, true, true], "{:#?}", plumb.log());
+    assert_eq!(yard.stand(&all).await, [false, false, true, true, true, true, true], "{:#?}", plumb.log());
 
     // A start while suspended looks at what was deployed, whether or not its images stand, and builds none.
     yard.scene.define("suspend: true");

@@ -15,7 +15,9 @@ fn image(reference: String, built_as: Option<&str>, age: i64) -> Standing {
 }
 
 fn own(name: &str, number: u32, age: i64) -> Standing {
-    image(format!("docker.io/library/{name}:{}", tag(number)), Some(name), age)
+    let (reference, built_as) =
+        (format!("docker.io/library/{name}:{}", tag(number)), format!("{name}:{}", tag(number)));
+    image(reference, Some(&built_as), age)
 }
 
 fn goes(images: &[Standing], references: &[&str], policy: Policy) -> Vec<String> {
@@ -38,25 +40,29 @@ fn what_is_old_and_unused_goes_but_for_the_newest_of_each_name() {
 fn what_may_be_anothers_stays() {
     let of = |reference: &str, built_as| image(reference.to_owned(), built_as, DAY);
     let ours = tag(7);
+    let web = format!("web:{ours}");
     let kept = [
         of(&format!("docker.io/library/web:{ours}"), None),
         // Built upon ours, or named so by hand: the label came along.
-        of(&format!("docker.io/library/web-debug:{ours}"), Some("web")),
-        of(&format!("docker.io/team/web:{ours}"), Some("web")),
-        of("docker.io/library/web:release", Some("web")),
-        of("docker.io/library/web:latest", Some("web")),
-        of("docker.io/library/web", Some("web")),
-        of(&format!("docker.io/library/web:{}", ours.to_uppercase().replace('0', "A")), Some("web")),
-        of(&format!("docker.io/library/web:{ours}@sha256:00"), Some("web")),
-        of(&format!("sha256:{}", "0".repeat(64)), Some("web")),
+        of(&format!("docker.io/library/web-debug:{ours}"), Some(&*web)),
+        of(&format!("docker.io/team/web:{ours}"), Some(&*web)),
+        of("docker.io/library/web:release", Some(&*web)),
+        of("docker.io/library/web:latest", Some(&*web)),
+        of("docker.io/library/web", Some(&*web)),
+        of(&format!("docker.io/library/web:{}", ours.to_uppercase().replace('0', "A")), Some(&*web)),
+        of(&format!("docker.io/library/web:{ours}@sha256:00"), Some(&*web)),
+        of(&format!("sha256:{}", "0".repeat(64)), Some(&*web)),
         of("", Some("")),
+        // Tagged anew by hand, or committed from a container: the start of a commit's id looks like a tag of plumb's.
+        of(&format!("docker.io/library/web:{}", tag(8)), Some(&*web)),
+        of(&format!("docker.io/library/web:{ours}"), Some("web")),
     ];
     assert_eq!(goes(&kept, &[], ALL), [""; 0]);
     for (reference, built_as) in
         [("web", "web"), ("docker.io/library/web", "web"), ("web", "docker.io/web"), ("r:5000/a/web", "r:5000/a/web")]
     {
-        let reference = format!("{reference}:{ours}");
-        assert_eq!(goes(&[of(&reference, Some(built_as))], &[], ALL), [reference]);
+        let (reference, built_as) = (format!("{reference}:{ours}"), format!("{built_as}:{ours}"));
+        assert_eq!(goes(&[image(reference.clone(), Some(&built_as), DAY)], &[], ALL), [reference]);
     }
 }
 
@@ -99,7 +105,7 @@ fn any_image() -> impl Strategy<Value = Standing> {
     let created = prop_oneof![9 => (-DAY..40 * DAY).prop_map(|age| NOW - age), 1 => Just(0)];
     ("[a-c]", tag, built_as, created).prop_map(|(name, tag, built_as, created)| Standing {
         reference: format!("docker.io/library/{name}:{tag}"),
-        built_as: built_as.unwrap_or(Some(name)),
+        built_as: built_as.unwrap_or(Some(name)).map(|name| format!("{name}:{tag}")),
         created,
     })
 }
@@ -138,7 +144,7 @@ proptest! {
             let (by_digest, old) = (format!("{name}@sha256:00"), image.created > 0 && NOW - image.created >= seconds);
             let is_named = named.iter().any(|other| other == short || *other == by_digest || other.starts_with("sha256:"));
             prop_assert!(!is_named && old && tag != "latest", "{:?}", image);
-            prop_assert_eq!(image.built_as.as_deref(), Some(name));
+            prop_assert_eq!(image.built_as.as_deref(), Some(short));
         }
         let left = images.iter().enumerate().filter(|(place, _)| !gone.contains(place)).map(|(_, image)| image.clone());
         let left: Vec<Standing> = left.collect();

@@ -1,5 +1,7 @@
 //! The lines of a Dockerfile, put together to instructions.
 
+use std::ops::Range;
+
 use super::{DockerfileError, words};
 
 /// What stands in comments at the top.
@@ -19,13 +21,30 @@ pub(super) struct Instruction {
     pub name: String,
     /// What follows, without here-documents.
     pub rest: String,
+    /// Where its lines begin: as they are put together, and in the text.
+    lines: Vec<(usize, usize)>,
+    /// Where `rest` begins in them.
+    before: usize,
+}
+
+impl Instruction {
+    /// Where a part of `rest` stands in the text. What goes over the end of a line has that in it.
+    pub fn place(&self, part: Range<usize>) -> Range<usize> {
+        let place = |at: usize| {
+            let at = self.before + at;
+            let line = self.lines.iter().rev().find(|(begins, _)| *begins <= at);
+            line.map_or(at, |(begins, stands)| stands + (at - begins))
+        };
+        let last = part.end.saturating_sub(1);
+        place(part.start)..place(last) + (part.end - last)
+    }
 }
 
 pub(super) fn read(text: &str) -> Result<(Directives, Vec<Instruction>), DockerfileError> {
     let mut directives = Directives { syntax: None, escape: '\\' };
-    let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line)).peekable();
+    let mut lines = lines_of(text).enumerate().map(|(index, (at, line))| (index + 1, at, line)).peekable();
     while let Some((line, key, value)) =
-        lines.peek().and_then(|(line, text)| Some((*line, directive(text)?.0, directive(text)?.1)))
+        lines.peek().and_then(|(line, _, text)| Some((*line, directive(text)?.0, directive(text)?.1)))
     {
         match (&*key, value) {
             ("syntax", value) => directives.syntax = Some(value.to_owned()),
@@ -41,32 +60,47 @@ pub(super) fn read(text: &str) -> Result<(Directives, Vec<Instruction>), Dockerf
         lines.next();
     }
     let mut instructions = Vec::new();
-    while let Some((line, first)) = lines.next() {
+    while let Some((line, at, first)) = lines.next() {
         if is_blank(first) {
             continue;
         }
-        let (mut whole, mut is_open) = continued(first.trim_start(), directives.escape);
+        let bare = first.trim_start();
+        let (mut whole, mut is_open) = continued(bare, directives.escape);
+        let mut begins = vec![(0, at + first.len() - bare.len())];
         while is_open {
-            let Some((_, next)) = lines.next() else { break };
+            let Some((_, at, next)) = lines.next() else { break };
             if is_blank(next) {
                 continue;
             }
             let (part, more) = continued(next, directives.escape);
+            begins.push((whole.len(), at));
             whole.push_str(&part);
             is_open = more;
         }
         let (name, rest) = whole.split_once(char::is_whitespace).unwrap_or((&whole, ""));
+        let before = whole.len() - rest.trim_start().len();
         let (name, rest) = (name.to_uppercase(), rest.trim().to_owned());
         for (end, tabs) in here_documents(&name, &rest, directives.escape) {
-            let is_end = |(_, text): (usize, &str)| (if tabs { text.trim_start_matches('\t') } else { text }) == end;
+            let is_end =
+                |(_, _, text): (usize, usize, &str)| (if tabs { text.trim_start_matches('\t') } else { text }) == end;
             if !lines.any(is_end) {
                 let problem = format!("the here-document has no end: no line is {end:?}");
                 return Err(DockerfileError::Line { line, problem });
             }
         }
-        instructions.push(Instruction { line, name, rest });
+        instructions.push(Instruction { line, name, rest, lines: begins, before });
     }
     Ok((directives, instructions))
+}
+
+/// The lines as [`str::lines`] has them, with where they begin.
+fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.split_inclusive('\n').scan(0, |end, line| {
+        let begins = *end;
+        *end += line.len();
+        let bare = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
+        Some((begins, bare))
+    })
 }
 
 /// `# key=value`.

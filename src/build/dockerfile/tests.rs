@@ -94,9 +94,52 @@ fn what_is_wrong_is_named_with_its_line() {
 }
 
 #[test]
+fn images_get_other_names_and_all_else_stays() {
+    let names = BTreeMap::from(
+        [("web", "web:0a"), ("r:5/t/x:latest", "r:5/t/x:1b")].map(|(from, to)| (from.to_owned(), to.to_owned())),
+    );
+    for (text, expected) in [
+        ("FROM web", "FROM web:0a"),
+        ("from  --platform=web \"web\" as Web # no\n", ""),
+        (
+            "# FROM web\n\nFROM --platform=web web AS web\r\nFROM web\n",
+            "# FROM web\n\nFROM --platform=web web:0a AS web\r\nFROM web\n",
+        ),
+        ("FROM 'web' AS x\nRUN echo web\nFROM r:5/t/x:latest", "FROM web:0a AS x\nRUN echo web\nFROM r:5/t/x:1b"),
+        ("ARG B=web\nFROM ${B:-no}\nARG web\n", "ARG B=web\nFROM web:0a\nARG web\n"),
+        ("FROM web:1\nFROM webs\nFROM r:5/t/x\n", "FROM web:1\nFROM webs\nFROM r:5/t/x\n"),
+        (
+            "FROM \\\n# web\n\n  web \\\n AS a\nCOPY \\\n --chown=1 --from=web \\\n web /web\n",
+            "FROM \\\n# web\n\n  web:0a \\\n AS a\nCOPY \\\n --chown=1 --from=web:0a \\\n web /web\n",
+        ),
+        ("FROM we\\\nb AS a\n", "FROM web:0a AS a\n"),
+        (
+            "FROM a\nRUN --mount=type=bind,from=web,target=/web --mount=from=web cat <<web\nFROM web\nweb\nFROM web",
+            "FROM a\nRUN --mount=type=bind,from=web:0a,target=/web --mount=from=web:0a cat <<web\nFROM web\nweb\nFROM web:0a",
+        ),
+        ("\u{feff}# escape=`\nFROM `\nweb\n", "# escape=`\nFROM `\nweb:0a\n"),
+    ] {
+        let renamed = Dockerfile::renamed(text.as_bytes(), &BTreeMap::new(), &names);
+        if expected.is_empty() {
+            assert!(renamed.is_err(), "{text}");
+            continue;
+        }
+        assert_eq!(renamed.as_deref(), Ok(expected), "{text}");
+    }
+}
+
+#[test]
 fn any_text_is_read_or_refused() {
     use proptest::prelude::*;
     proptest!(|(text in "(FROM |RUN |ARG |a|\\$\\{|\\}|<<E|\n|\\\\|'|\"|:-|=|`|# ){0,30}")| {
-        let _ = Dockerfile::read(text.as_bytes(), &BTreeMap::new());
+        let none = BTreeMap::new();
+        if let Ok(file) = Dockerfile::read(text.as_bytes(), &none) {
+            let same = Dockerfile::renamed(text.as_bytes(), &none, &none);
+            prop_assert_eq!(same.as_deref(), Ok(&*text));
+            let names = file.images.iter().map(|image| (image.clone(), "x:0a".to_owned())).collect();
+            let renamed = Dockerfile::renamed(text.as_bytes(), &none, &names).unwrap();
+            let again = Dockerfile::read(renamed.as_bytes(), &none).unwrap();
+            prop_assert_eq!(again.places.len(), file.places.len(), "{}", renamed);
+        }
     });
 }

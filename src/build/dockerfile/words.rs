@@ -1,6 +1,7 @@
 //! The words of an instruction, and the variables in them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What only the builder knows.
 const OF_BUILDER: &[&str] = &["TARGET", "BUILD"];
@@ -8,31 +9,28 @@ const PLATFORM: &[&str] = &["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT"];
 
 /// The words of a line. Quotes hold one together and stay.
 pub(super) fn split(line: &str, escape: char) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
-    let mut rest = line.chars();
-    while let Some(c) = rest.next() {
+    places(line, escape).into_iter().filter_map(|place| line.get(place)).map(str::to_owned).collect()
+}
+
+/// Where the words of a line stand.
+pub(super) fn places(line: &str, escape: char) -> Vec<Range<usize>> {
+    let (mut places, mut begun, mut quote) = (Vec::new(), None, None);
+    let mut rest = line.char_indices();
+    while let Some((at, c)) = rest.next() {
         match (c, quote) {
             (c, None) if c.is_whitespace() => {
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
+                places.extend(begun.take().map(|begun| begun..at));
                 continue;
             }
             ('"' | '\'', None) => quote = Some(c),
             (c, Some(open)) if c == open => quote = None,
-            (c, quote) if c == escape && quote != Some('\'') => {
-                word.push(c);
-                word.extend(rest.next());
-                continue;
-            }
+            (c, quote) if c == escape && quote != Some('\'') => _ = rest.next(),
             _ => {}
         }
-        word.push(c);
+        begun = begun.or(Some(at));
     }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
+    places.extend(begun.map(|begun| begun..line.len()));
+    places
 }
 
 /// A word without its quotes.

@@ -30,6 +30,9 @@ pub(super) fn of_registry(status: &Status, image: &str, endpoint: &Endpoint) -> 
         return of_call(status, endpoint);
     }
     let (registry, reason) = (reference::split(image).0.to_owned(), scrub(status.message()));
+    if is_full(&reason) {
+        return BuildError::DiskFull { endpoint: endpoint.to_string(), reason };
+    }
     BuildError::Registry { registry, status: http_status(&reason), reason }
 }
 
@@ -41,7 +44,7 @@ pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint:
     if status.source().is_some() {
         return of_call(status, endpoint);
     }
-    if said.contains("no space left on device") {
+    if is_full(&said) {
         return BuildError::DiskFull { endpoint: endpoint.to_string(), reason: said };
     }
     if said.contains("failed to push") {
@@ -55,11 +58,15 @@ pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint:
     }
     if let Some((_, resolving)) = said.rsplit_once("failed to resolve source metadata for ") {
         let (image, reason) = resolving.split_once(": ").unwrap_or((resolving, "no reason given"));
-        let answered = ["not found", "does not exist", "denied", "authorization", "unauthorized"];
-        let transient = !answered.iter().any(|word| reason.to_lowercase().contains(word));
-        return BuildError::UnknownBase { file, line, image: image.to_owned(), reason: reason.to_owned(), transient };
+        return unknown_base(file, line, image, reason);
     }
-    let step = place.vertex.as_deref().and_then(|vertex| log.step(vertex)).or_else(|| log.failed());
+    // Docker 20's does not say in its answer which image it was at.
+    let failed = log.failed();
+    if let Some(image) = failed.as_ref().and_then(|(step, _)| step.strip_prefix("[internal] load metadata for ")) {
+        let (_, reason) = said.rsplit_once("failed to create LLB definition: ").unwrap_or(("", &said));
+        return unknown_base(file, line, image, reason);
+    }
+    let step = place.vertex.as_deref().and_then(|vertex| log.step(vertex)).or(failed);
     match step {
         Some((step, log)) if place.vertex.is_some() || failed_while_running(&said) => {
             BuildError::Step { file, line, step, reason: reason_of_step(&said), log }
@@ -72,6 +79,17 @@ pub(super) fn of_solve(status: &Status, order: &BuildOrder, log: &Log, endpoint:
             None => of_call(status, endpoint),
         },
     }
+}
+
+/// Whether the daemon has no room. A registry that has none answers so.
+fn is_full(said: &str) -> bool {
+    said.contains("no space left on device") && http_status(said).is_none()
+}
+
+fn unknown_base(file: String, line: Option<u32>, image: &str, reason: &str) -> BuildError {
+    let answered = ["not found", "does not exist", "denied", "authorization", "unauthorized"];
+    let transient = !answered.iter().any(|word| reason.to_lowercase().contains(word));
+    BuildError::UnknownBase { file, line, image: image.to_owned(), reason: reason.to_owned(), transient }
 }
 
 /// The words are those of today's BuildKit and of Docker 20's.
@@ -251,6 +269,14 @@ mod tests {
     #[test]
     fn what_is_said_of_the_daemon() {
         assert!(matches!(failure("write /var/lib/x: no space left on device", None), BuildError::DiskFull { .. }));
+        let resolving =
+            "failed to resolve source metadata for r:5000/a:1: write /var/lib/meta.db: no space left on device";
+        let endpoint = Endpoint::Tcp("builder:1".to_owned());
+        let asked = of_registry(&Status::unknown(resolving), "r:5000/a:1", &endpoint);
+        assert!(matches!(&asked, BuildError::DiskFull { endpoint, .. } if endpoint.contains("builder:1")), "{asked:?}");
+        let theirs = "failed to push registry:5000/a:1: unexpected status from PUT request to http://registry:5000/v2/a/manifests/1: \
+            500 Internal Server Error: write /var/lib/registry/x: no space left on device";
+        assert!(matches!(failure(theirs, None), BuildError::Registry { status: Some(500), .. }));
         assert!(matches!(failure("something new", None), BuildError::Builder { .. }));
         let away = of_call(&Status::unavailable("gone"), &Endpoint::Tcp("builder:1".to_owned()));
         assert!(matches!(away, BuildError::Away { .. }));

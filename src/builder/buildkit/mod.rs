@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 
 pub(super) use self::failure::parse_error;
 pub(super) use self::log::Log;
+pub(super) use self::session::Failed as BrokenContext;
 use self::session::Session;
 pub(super) use self::solve::{How, Output, labels};
 use super::containerd::{Containerd, State};

@@ -128,10 +128,10 @@ fn chunks(reader: impl AsyncRead + Unpin + Send + 'static) -> impl Stream<Item =
 
 /// Why a context broke off. The daemon would only say that a stream ended.
 #[derive(Clone, Default)]
-pub(super) struct Failed(Arc<Mutex<Option<std::io::Error>>>);
+pub(in crate::builder) struct Failed(Arc<Mutex<Option<std::io::Error>>>);
 
 impl Failed {
-    fn set(&self, error: std::io::Error) {
+    pub fn set(&self, error: std::io::Error) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 

@@ -128,7 +128,7 @@ fn attributes(order: &BuildOrder, context: &str, how: &How) -> HashMap<String, S
 /// The labels of an image, plumb's own among them.
 pub(in crate::builder) fn labels(order: &BuildOrder) -> BTreeMap<String, String> {
     let mut labels = order.labels.clone();
-    labels.insert(LABEL.to_owned(), reference::name(&order.reference).to_owned());
+    labels.insert(LABEL.to_owned(), order.reference.clone());
     labels
 }
 
@@ -163,7 +163,7 @@ mod tests {
             ("context:base", "docker-image://docker.io/library/base:77"),
             ("filename", "docker/Dockerfile"),
             ("image-resolve-mode", "local"),
-            ("label:dev.plumb.image", "todo-backend"),
+            ("label:dev.plumb.image", "todo-backend:0123"),
             ("label:org.opencontainers.image.revision", "abc"),
             ("platform", "linux/arm64"),
             ("target", "release"),

@@ -5,7 +5,7 @@ use bollard::query_parameters::BuildImageOptions;
 use futures::StreamExt;
 use tokio::sync::mpsc::Sender;
 
-use crate::builder::buildkit::{self, Log};
+use crate::builder::buildkit::{self, BrokenContext, Log};
 use crate::builder::{BuildError, BuildOrder, Built, Context, Progress, reference};
 use crate::model::scrub::scrub;
 
@@ -13,12 +13,42 @@ use crate::model::scrub::scrub;
 pub(super) enum Failed {
     Build(BuildError),
     Call(Error),
+    /// What it remembers having built is not there any more: without its cache it builds.
+    Cache(String),
+    /// The daemon has no room.
+    Full(String),
 }
 
 pub(super) async fn build(
     client: &bollard::Docker,
     order: &BuildOrder,
     context: Context,
+    cache: bool,
+    log: &mut Log,
+    progress: &Sender<Progress>,
+) -> Result<Built, Failed> {
+    let broken = BrokenContext::default();
+    let told = broken.clone();
+    // The daemon would only say that a body ended, or bollard that the daemon is away.
+    let context = context.map(move |piece| {
+        piece.map_err(|error| {
+            let said = std::io::Error::other(error.to_string());
+            told.set(error);
+            said
+        })
+    });
+    let built = answered(client, order, Box::pin(context), cache, log, progress).await;
+    match broken.take() {
+        Some(error) if built.is_err() => Err(Failed::Build(BuildError::Context(error))),
+        _ => built,
+    }
+}
+
+async fn answered(
+    client: &bollard::Docker,
+    order: &BuildOrder,
+    context: Context,
+    cache: bool,
     log: &mut Log,
     progress: &Sender<Progress>,
 ) -> Result<Built, Failed> {
@@ -29,6 +59,7 @@ pub(super) async fn build(
         platform: order.platform.clone().unwrap_or_default(),
         buildargs: Some(order.args.clone().into_iter().collect()),
         labels: Some(buildkit::labels(order).into_iter().collect()),
+        nocache: !cache,
         rm: true,
         forcerm: true,
         ..BuildImageOptions::default()
@@ -37,14 +68,14 @@ pub(super) async fn build(
     while let Some(answer) = answers.next().await {
         let said = match answer {
             Ok(info) => match info.error_detail.and_then(|error| error.message) {
-                Some(reason) => return Err(Failed::Build(failure(&reason, order, log))),
+                Some(reason) => return Err(failed(&reason, order, log)),
                 None => info.stream.unwrap_or_default(),
             },
-            Err(Error::DockerStreamError { error }) => return Err(Failed::Build(failure(&error, order, log))),
+            Err(Error::DockerStreamError { error }) => return Err(failed(&error, order, log)),
             Err(Error::DockerResponseServerError { message, status_code })
                 if status_code < 500 || of_dockerfile(&message) =>
             {
-                return Err(Failed::Build(failure(&message, order, log)));
+                return Err(failed(&message, order, log));
             }
             Err(error) => return Err(Failed::Call(error)),
         };
@@ -54,6 +85,16 @@ pub(super) async fn build(
         }
     }
     Ok(Built { digest: None })
+}
+
+fn failed(said: &str, order: &BuildOrder, log: &Log) -> Failed {
+    if said.contains("unable to find image \"sha256:") {
+        return Failed::Cache(scrub(said));
+    }
+    if said.contains("no space left on device") {
+        return Failed::Full(scrub(said));
+    }
+    Failed::Build(failure(said, order, log))
 }
 
 fn of_dockerfile(message: &str) -> bool {

@@ -2,16 +2,19 @@
 
 mod classic;
 mod hijack;
+mod rename;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::errors::Error;
 use bollard::query_parameters::{ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use chrono::DateTime;
+use tokio::sync::OnceCell;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::{Mutex, OnceCell};
+use tracing::debug;
 
 use super::buildkit::{self, How, Log, Output, Run};
 use super::{
@@ -25,6 +28,10 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Docker 23's: the first whose BuildKit knows named contexts.
 const NAMED_CONTEXTS: (usize, usize) = (1, 42);
 
+/// What an old dockerd's BuildKit has in its cache it takes for a layer that is there, and it is not for us to empty it.
+const HELD: &str =
+    "a layer of the image is lost in its store, and its build cache holds on to it: docker builder prune --all lets go";
+
 /// A dockerd that the node runs its containers with.
 #[derive(Debug)]
 pub struct Docker {
@@ -32,15 +39,24 @@ pub struct Docker {
     limit: Duration,
     classic: bool,
     has_buildkit: OnceCell<bool>,
-    /// Older daemons find a base by its plain name alone, and that is one image at a time.
-    plain_names: Mutex<()>,
+    /// The classic builder's cache names an image that is not there.
+    stale_cache: AtomicBool,
+}
+
+/// How an image stands in dockerd's store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Whole,
+    /// The name is there, and something that it stands for is not.
+    Broken,
+    Missing,
 }
 
 impl Docker {
     /// The dockerd at this address.
     pub fn new(endpoint: Endpoint) -> Self {
-        let (has_buildkit, plain_names) = (OnceCell::new(), Mutex::new(()));
-        Self { endpoint, limit: TIME_LIMIT, classic: false, has_buildkit, plain_names }
+        let (has_buildkit, stale_cache) = (OnceCell::new(), AtomicBool::new(false));
+        Self { endpoint, limit: TIME_LIMIT, classic: false, has_buildkit, stale_cache }
     }
 
     /// The longest that a build may take.
@@ -91,12 +107,23 @@ impl Docker {
         let version = client.client_version();
         let has_buildkit = self.has_buildkit().await;
         let named_contexts = has_buildkit && (version.major_version, version.minor_version) >= NAMED_CONTEXTS;
-        let _turn = match named_contexts || order.bases.is_empty() {
-            true => None,
-            false => Some(self.name_bases(&client, order).await?),
+        let context = match named_contexts || order.bases.is_empty() {
+            true => context,
+            false => {
+                self.have_bases(&client, order).await?;
+                rename::rename(context, order)
+            }
         };
+        let broken = self.state(&client, &order.reference).await? == State::Broken;
+        if broken {
+            // What another image has of it too, or a container, stays; and what the daemon remembers of it would not be built again.
+            let removed = client.remove_image(&order.reference, None::<RemoveImageOptions>, None).await;
+            removed
+                .map(drop)
+                .unwrap_or_else(|error| debug!(%error, image = %order.reference, "it is broken, and stays"));
+        }
         if has_buildkit {
-            let how = How { output: Output::Docker, cache: true, named_contexts };
+            let how = How { output: Output::Docker, cache: !broken, named_contexts };
             let run =
                 Run { endpoint: &self.endpoint, order, how, log, credentials: Credentials::default(), progress: to };
             let built = run.over(hijack::channel(&self.endpoint).await?, context).await?;
@@ -105,36 +132,53 @@ impl Docker {
                 (reference::name(&order.reference).to_owned(), reference::tag_of(&order.reference).map(str::to_owned));
             let tagged = client.tag_image(&order.reference, Some(TagImageOptions { repo: Some(repo), tag })).await;
             tagged.map_err(|error| self.failure(error))?;
+            if broken && self.state(&client, &order.reference).await? == State::Broken {
+                return Err(BuildError::Builder { endpoint: self.endpoint.to_string(), reason: HELD.to_owned() });
+            }
             return Ok(built);
         }
-        classic::build(&client, order, context, log, to).await.map_err(|error| match error {
+        let cache = !self.stale_cache.swap(false, Ordering::Relaxed) && !broken;
+        classic::build(&client, order, context, cache, log, to).await.map_err(|error| match error {
             classic::Failed::Build(error) => error,
             classic::Failed::Call(error) => self.failure(error),
+            classic::Failed::Full(reason) => BuildError::DiskFull { endpoint: self.endpoint.to_string(), reason },
+            classic::Failed::Cache(reason) => {
+                self.stale_cache.store(true, Ordering::Relaxed);
+                BuildError::Builder { endpoint: self.endpoint.to_string(), reason }
+            }
         })
     }
 
-    /// Gives the bases of an order their plain names, for as long as the guard lives.
-    async fn name_bases(
-        &self,
-        client: &bollard::Docker,
-        order: &BuildOrder,
-    ) -> Result<tokio::sync::MutexGuard<'_, ()>, BuildError> {
-        let turn = self.plain_names.lock().await;
-        for (name, base) in &order.bases {
-            let (repo, tag) = (Some(reference::name(name).to_owned()), reference::tag_of(name).map(str::to_owned));
-            let tagged = client.tag_image(base, Some(TagImageOptions { repo, tag })).await;
-            tagged.map_err(|error| match status(&error) {
-                Some(404) => BuildError::UnknownBase {
+    async fn state(&self, client: &bollard::Docker, reference: &str) -> Result<State, BuildError> {
+        match client.inspect_image(reference).await {
+            // Without its manifest or config, all that a store in containerd tells of an image is its name: neither the platform nor a kind of layers.
+            Ok(image) if image.architecture.as_deref().is_none_or(str::is_empty) => Ok(State::Broken),
+            Err(Error::JsonDataError { message, .. }) if message.contains("missing field `Type`") => Ok(State::Broken),
+            Ok(_) => Ok(State::Whole),
+            Err(error) if status(&error) == Some(404) => Ok(State::Missing),
+            Err(Error::DockerResponseServerError { message, .. })
+                if message.contains("no such file or directory") || message.contains("layer does not exist") =>
+            {
+                Ok(State::Broken)
+            }
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Who does not find a base here would look for it in a registry.
+    async fn have_bases(&self, client: &bollard::Docker, order: &BuildOrder) -> Result<(), BuildError> {
+        for base in order.bases.values() {
+            if self.state(client, base).await? != State::Whole {
+                return Err(BuildError::UnknownBase {
                     file: order.dockerfile.clone(),
                     line: None,
                     image: base.clone(),
                     reason: "it has not been built".to_owned(),
                     transient: true,
-                },
-                _ => self.failure(error),
-            })?;
+                });
+            }
         }
-        Ok(turn)
+        Ok(())
     }
 
     fn failure(&self, error: Error) -> BuildError {
@@ -163,11 +207,7 @@ impl Builder for Docker {
         let client = self.client(ANSWER).await?;
         let mut present = Vec::with_capacity(references.len());
         for reference in references {
-            present.push(match client.inspect_image(reference).await {
-                Ok(_) => true,
-                Err(error) if status(&error) == Some(404) => false,
-                Err(error) => return Err(self.failure(error)),
-            });
+            present.push(self.state(&client, reference).await? == State::Whole);
         }
         Ok(present)
     }

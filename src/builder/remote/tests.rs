@@ -51,7 +51,7 @@ impl StandIn {
 const TAG: &str = "0123456789abcdef";
 
 fn stored(name: &str, labels: &[(&str, &str)]) -> Stored {
-    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), format!("{value}:{TAG}"))).collect();
     let reference = format!("{name}:{TAG}");
     Stored { reference, created: 1_700_000_000, labels, size: 4096 }
 }

@@ -34,7 +34,7 @@ async fn an_image_stands_before_the_kubelet_until_it_is_removed() {
         names.lines().find(|line| line.starts_with("docker.io/library/built-once:1 ")).expect("the kubelet sees it");
     assert!(line.contains(&digest), "{line}");
     let image = stored(&builder, "docker.io/library/built-once:1").await.expect("it bears plumb's label");
-    assert_eq!(image.labels[LABEL], "built-once");
+    assert_eq!(image.labels[LABEL], "built-once:1");
     assert_eq!(image.labels["org.opencontainers.image.revision"], "0123abc");
     assert!(image.created > 1_700_000_000, "{}", image.created);
 

@@ -31,10 +31,17 @@ impl Daemons {
         SHARED.get_or_init(|| Self::start(&["--docker"]))
     }
 
+    /// The same with the newest dockerd, which keeps its images in containerd.
+    pub fn with_newest_docker() -> &'static Self {
+        static SHARED: std::sync::OnceLock<Daemons> = std::sync::OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&["--runtime=docker"]))
+    }
+
     /// Some for one test alone.
     pub fn start(options: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/node");
-        let programs = Command::new(&script).args(["build", "--no-kubernetes"]).stderr(Stdio::inherit()).output();
+        let programs =
+            Command::new(&script).args(["build", "--no-kubernetes"]).args(options).stderr(Stdio::inherit()).output();
         let programs = String::from_utf8(programs.expect("the programs are built").stdout).expect("a path");
         let mut child = Command::new(&script)
             .args(["run", "--until-eof", "--no-kubernetes"])
@@ -80,21 +87,38 @@ impl Daemons {
 
     /// Gives the disk of option `--disk` more room.
     pub fn make_room(&self, size: &str) {
-        let init = std::fs::read_to_string(self.directory.join("init")).expect("process 1 of the node");
-        let mount = ["mount", "-o", &format!("remount,size={size}"), "/var/lib"];
-        let done = Command::new("nsenter").args(["--mount", "--target", init.trim()]).args(mount).status();
-        assert!(done.expect("nsenter runs").success(), "the disk is not larger");
+        crate::harness::make_room(&self.directory, size);
     }
 
     /// containerd's own client, in the kubelet's namespace.
     pub fn ctr(&self, args: &[&str]) -> String {
-        let socket = self.directory.join("run/containerd/containerd.sock");
-        let done =
-            Command::new(self.programs.join("ctr")).arg("-a").arg(socket).args(["-n", "k8s.io"]).args(args).output();
-        let done = done.expect("ctr runs");
-        assert!(done.status.success(), "ctr {args:?}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).expect("ctr prints UTF-8")
+        self.ctr_of("k8s.io", args)
     }
+
+    /// The same in another namespace.
+    pub fn ctr_of(&self, namespace: &str, args: &[&str]) -> String {
+        let mut ctr = Command::new(self.programs.join("ctr"));
+        ctr.arg("-a").arg(self.directory.join("run/containerd/containerd.sock")).args(["-n", namespace]).args(args);
+        printed(&mut ctr)
+    }
+
+    /// Docker's own client.
+    pub fn docker_cli(&self, args: &[&str]) -> String {
+        let socket = format!("unix://{}", self.directory.join("run/docker.sock").display());
+        printed(Command::new("docker").args(["--host", &socket]).args(args))
+    }
+
+    /// A file or directory of the node's, as the machine sees it.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.directory.join(path.trim_start_matches('/'))
+    }
+}
+
+/// What a program prints, which must end well.
+fn printed(program: &mut Command) -> String {
+    let done = program.stdin(Stdio::null()).output().expect("it starts");
+    assert!(done.status.success(), "{program:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).expect("it prints UTF-8").trim_end().to_owned()
 }
 
 /// A context of these files, each with its mode.
@@ -118,6 +142,11 @@ pub fn dockerfile(text: &str) -> Context {
 
 pub fn order(reference: &str) -> BuildOrder {
     BuildOrder { reference: reference.to_owned(), dockerfile: "Dockerfile".to_owned(), ..BuildOrder::default() }
+}
+
+/// The same upon these bases of the repository.
+pub fn upon(reference: &str, bases: BTreeMap<String, String>) -> BuildOrder {
+    BuildOrder { bases, ..order(reference) }
 }
 
 /// Builds it, and gives the log as well.

@@ -1,13 +1,10 @@
 //! Builds that fail, hang or are not wanted any more, and builders that are not there.
 
-use std::time::Duration;
-
 use plumb::builder::containerd::Containerd;
-use plumb::builder::{BuildError, BuildKit, Builder, Endpoint, Progress};
-use tokio::sync::mpsc;
+use plumb::builder::{BuildError, BuildKit, Builder, Endpoint};
 
-use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, order, shell};
-use crate::harness::{gone, running};
+use super::daemons::{Daemons, build, build_shell, context, dockerfile, fails, order, shell, upon};
+use super::trouble::{self, LIMIT};
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
@@ -55,70 +52,27 @@ async fn what_the_commit_is_at_fault_for_is_said_with_the_place() {
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn an_unknown_base_is_named_with_its_line() {
-    let builder = Daemons::shared().builder();
-    let error = fails(&builder, &order("fails:3"), dockerfile("# comment\nFROM localhost:1/no/such:1\n")).await;
-    let BuildError::UnknownBase { line, image, .. } = &error else { panic!("{error:?}") };
-    assert_eq!((*line, image.as_str()), (Some(2), "localhost:1/no/such:1"), "{error}");
+    trouble::an_unknown_base_is_named(&Daemons::shared().builder(), "fails:3", Some(2)).await;
 }
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn a_context_that_breaks_off_fails_with_its_own_reason() {
-    let builder = Daemons::shared().builder();
-    let broken = futures::stream::iter([
-        Ok(bytes::Bytes::from_static(&[0; 512])),
-        Err(std::io::Error::other("the blob 12ab is gone")),
-    ]);
-    let error = fails(&builder, &order("fails:4"), Box::pin(broken)).await;
-    assert!(matches!(&error, BuildError::Context(reason) if reason.to_string().contains("12ab")), "{error:?}");
+    trouble::what_breaks_a_context_is_told(&Daemons::shared().builder(), "fails:4").await;
 }
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn a_build_that_is_dropped_is_cancelled_at_the_daemon() {
     let builder = Daemons::shared().builder();
-    let mut order = order("cancelled:1");
-    order.bases = shell().await;
-    let (log, mut lines) = mpsc::channel(8);
-    let cancelled = builder.build(&order, dockerfile("FROM shell\nRUN echo begun; exec sleep 77001\n"), log);
-    let begun = async {
-        while let Some(line) = lines.recv().await {
-            if matches!(&line, Progress::Line { text, .. } if text == "begun") {
-                return running("77001").await;
-            }
-        }
-        panic!("the step never began");
-    };
-    tokio::select! {
-        outcome = cancelled => panic!("it ended by itself: {outcome:?}"),
-        () = begun => {}
-    }
-    gone("77001").await;
+    trouble::what_is_dropped_is_cancelled(&builder, &upon("cancelled:1", shell().await), "77001").await;
 }
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn a_build_that_hangs_is_cancelled_at_its_time_limit_and_says_where() {
-    let limit = Duration::from_secs(600);
-    let builder = Daemons::shared().builder().time_limit(limit);
-    let mut order = order("hangs:1");
-    order.bases = shell().await;
-    let (log, mut lines) = mpsc::channel(8);
-    let hangs = builder.build(&order, dockerfile("FROM shell\nRUN echo begun; exec sleep 77002\n"), log);
-    let ten_minutes_later = async {
-        while let Some(line) = lines.recv().await {
-            if matches!(&line, Progress::Line { text, .. } if text == "begun") {
-                tokio::time::pause();
-                tokio::time::advance(limit).await;
-                tokio::time::resume();
-            }
-        }
-    };
-    let (outcome, ()) = tokio::join!(hangs, ten_minutes_later);
-    let error = outcome.unwrap_err();
-    let BuildError::TimeLimit { step: Some(step), log, .. } = &error else { panic!("{error:?}") };
-    assert!(step.contains("sleep 77002") && log == &["begun"], "{error:?}");
-    gone("77002").await;
+    let builder = Daemons::shared().builder().time_limit(LIMIT);
+    trouble::what_hangs_is_cancelled_at_its_limit(&builder, &upon("hangs:1", shell().await), "77002").await;
 }
 
 #[tokio::test]
@@ -126,41 +80,16 @@ async fn a_build_that_hangs_is_cancelled_at_its_time_limit_and_says_where() {
 async fn a_daemon_that_ends_in_the_middle_is_away() {
     let daemons = Daemons::start(&[]);
     let builder = daemons.builder();
-    let mut order = order("interrupted:1");
-    order.bases = build_shell(&builder).await;
-    let (log, mut lines) = mpsc::channel(8);
-    let interrupted = builder.build(&order, dockerfile("FROM shell\nRUN echo begun; exec sleep 77003\n"), log);
-    let stop = async {
-        while let Some(line) = lines.recv().await {
-            if matches!(&line, Progress::Line { text, .. } if text == "begun") {
-                daemons.stop("buildkitd");
-            }
-        }
-    };
-    let both = async { tokio::join!(interrupted, stop) };
-    let (outcome, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it ends with the daemon");
-    let error = outcome.unwrap_err();
-    assert!(matches!(error, BuildError::Away { .. }) && error.is_transient(), "{error:?}");
+    let order = upon("interrupted:1", build_shell(&builder).await);
+    trouble::whose_daemon_ends_is_told(&builder, &order, "77003", || daemons.stop("buildkitd")).await;
 }
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
 async fn a_full_disk_is_told_and_what_finds_room_is_built() {
     let daemons = Daemons::start(&["--disk=48m"]);
-    let builder = daemons.builder();
-    let large = vec![7; 64 << 20];
-    let text = b"FROM scratch\nCOPY large /large\n";
-    let files: [(&str, u32, &[u8]); 2] = [("Dockerfile", 0o644, text), ("large", 0o644, &large)];
-    let error = fails(&builder, &order("large:1"), context(&files)).await;
-    assert!(
-        matches!(&error, BuildError::DiskFull { endpoint, .. } if *endpoint == daemons.buildkitd().to_string()),
-        "{error:?}"
-    );
-    assert!(error.is_transient(), "{error}");
-    daemons.make_room("256m");
-    let small = dockerfile("FROM scratch\nLABEL small=1\n");
-    build(&builder, &order("small:1"), small).await.0.expect("what has room is built");
-    assert_eq!(builder.present(&["large:1".to_owned(), "small:1".to_owned()]).await.unwrap(), [false, true]);
+    let endpoint = daemons.buildkitd().to_string();
+    trouble::a_full_disk_is_told_until_there_is_room(&daemons, &daemons.builder(), &endpoint).await;
 }
 
 #[tokio::test]

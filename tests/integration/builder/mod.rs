@@ -9,3 +9,4 @@ mod failures;
 mod memory;
 pub mod pod;
 mod registry;
+mod trouble;

@@ -25,3 +25,21 @@ async fn an_image_is_pushed_and_found_in_the_registry() {
     let error = builder.present(&[nowhere.reference]).await.unwrap_err();
     assert!(matches!(&error, BuildError::Registry { .. }) && error.is_transient(), "{error:?}");
 }
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn a_tag_whose_manifest_is_lost_does_not_stand_and_is_pushed_again() {
+    let daemons = Daemons::start(&["--registry"]);
+    let builder = Registry::new(daemons.buildkitd(), None).insecure();
+    let name = "localhost:5000/team/broken:1".to_owned();
+    let files: [(&str, u32, &[u8]); 2] = [("Dockerfile", 0o644, b"FROM scratch\nCOPY a /a\n"), ("a", 0o644, b"lost")];
+    let digest = build(&builder, &order(&name), context(&files)).await.0.unwrap().digest.unwrap();
+    let hex = digest.trim_start_matches("sha256:");
+    let blob = format!("/var/lib/registry/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    std::fs::remove_file(daemons.at(&blob)).unwrap();
+    let stands =
+        async || builder.present(std::slice::from_ref(&name)).await.unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(stands().await, [false]);
+    build(&builder, &order(&name), context(&files)).await.0.unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(stands().await, [true]);
+}

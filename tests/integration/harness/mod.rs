@@ -27,7 +27,7 @@ pub use audit::{Audit, AuditEvent, AuditLog, AuditMark};
 pub use cluster::{Cluster, client};
 pub use control_plane::ControlPlane;
 pub use env::TestEnv;
-pub use node::{Build, Node, http_get};
+pub use node::{Build, Node, http_get, make_room};
 pub use plumb::Plumb;
 pub use processes::{ask_to_end, gone, kill_container, running};
 pub use repository::{Change, ScratchRepository};

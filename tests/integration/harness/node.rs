@@ -94,9 +94,23 @@ impl Node {
             .args(["--addr", &format!("unix://{}", self.buildkit().display()), "build", "--progress=plain"])
             .args(["--frontend=dockerfile.v0", "--local", &local("context"), "--local", &local("dockerfile")])
             .args(["--output", &format!("type=image,name=docker.io/library/{name_and_tag},unpack=true")])
+            // A base is here, and there is nobody to be asked for it.
+            .args(["--opt", "image-resolve-mode=local"])
             .stdin(Stdio::null())
             .output()
             .expect("buildctl starts")
+    }
+
+    /// The same for dockerd, with option `--docker` or `--runtime=docker`.
+    pub fn docker_build(&self, context: &Path, name_and_tag: &str) -> Output {
+        let mut docker = Command::new("docker");
+        docker.args(["--host", &format!("unix://{}", self.docker().display()), "build", "--tag", name_and_tag]);
+        docker.arg(context).stdin(Stdio::null()).output().expect("docker starts")
+    }
+
+    /// Gives the disk of option `--disk` more room.
+    pub fn make_room(&self, size: &str) {
+        make_room(self.directory(), size);
     }
 
     /// What buildkitd has in its history: the builds that have ended, whoever asked for them.
@@ -139,6 +153,14 @@ impl Deref for Node {
 
 fn bin_of(options: &[&str]) -> PathBuf {
     built(Command::new(scripts().join("node")).arg("build").args(options))
+}
+
+/// Gives the disk of a node that runs in this directory, with option `--disk`, so much room.
+pub fn make_room(directory: &Path, size: &str) {
+    let init = std::fs::read_to_string(directory.join("init")).expect("process 1 of the node");
+    let mount = ["mount", "-o", &format!("remount,size={size}"), "/var/lib"];
+    let done = Command::new("nsenter").args(["--mount", "--target", init.trim()]).args(mount).status();
+    assert!(done.expect("nsenter runs").success(), "the disk is not larger");
 }
 
 /// The body that HTTP gives at an address.

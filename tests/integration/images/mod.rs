@@ -1,6 +1,7 @@
 //! Images of a repository, from a commit to pods that run them: built when their content changed, and only then.
 
 mod docker;
+mod each;
 mod late;
 pub mod registry;
 mod trouble;

@@ -2,9 +2,11 @@
 
 use std::process::{Command, Stdio};
 
+use git2::Oid;
+
 use super::{Yard, dockerfile};
 use crate::harness::{Change, Plumb, gone};
-use crate::scene::{SOON, config_map};
+use crate::scene::{SOON, Scene, config_map};
 
 /// What plumb may hold, whatever a context has in it.
 const MEMORY: u64 = 256 << 20;
@@ -15,13 +17,7 @@ impl Yard {
         let map = config_map("c", &[("x", "of a commit that fails")]);
         let files = files.into_iter().map(|(path, change)| (path, change.into()));
         let bad = self.push(files.chain([("manifests/c.yaml", map.into())]));
-        let entry = self.scene.ended(bad).await;
-        assert_eq!((entry.outcome.as_str(), entry.stage.as_deref()), ("Failed", Some("build")), "{entry:?}");
-        assert!(entry.took_ms.contains_key("build"), "{entry:?}");
-        let message = entry.message.unwrap_or_default();
-        for words in ["web:"].iter().chain(says) {
-            assert!(message.contains(words), "{words:?} is not in {message:?}");
-        }
+        cannot_be_built(&self.scene, bad, "web:", says).await;
         assert_eq!(self.scene.data("c").await, None, "nothing of it is applied");
     }
 
@@ -55,6 +51,17 @@ impl Yard {
         assert!(hashed.status.success(), "{}", String::from_utf8_lossy(&hashed.stderr));
         let id = String::from_utf8(hashed.stdout).unwrap();
         Change::Object(git2::Oid::from_str(id.trim()).unwrap(), git2::FileMode::Blob)
+    }
+}
+
+/// The commit fails for its image, with these words.
+pub async fn cannot_be_built(scene: &Scene, bad: Oid, image: &str, says: &[&str]) {
+    let entry = scene.ended(bad).await;
+    assert_eq!((entry.outcome.as_str(), entry.stage.as_deref()), ("Failed", Some("build")), "{entry:?}");
+    assert!(entry.took_ms.contains_key("build"), "{entry:?}");
+    let message = entry.message.unwrap_or_default();
+    for words in [image].iter().chain(says) {
+        assert!(message.contains(words), "{words:?} is not in {message:?}");
     }
 }
 
