@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reference::{Reference, canonical, is_built};
+use super::reference::{Reference, canonical, was_built};
 
 /// An image that stands, under one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Standing {
     fn own(&self) -> Option<String> {
         let name = canonical(Reference::of(&self.reference).repository);
         let own = self.built_as.as_deref().is_some_and(|built_as| canonical(built_as) == name);
-        (own && is_built(&self.reference)).then(|| name.into_owned())
+        (own && was_built(&self.reference)).then(|| name.into_owned())
     }
 }
 

@@ -23,7 +23,7 @@ const QUICK: [&str; 6] = ["--keep-images", "0", "--keep-images-for", "0s", "--co
 const HISTORY: usize = 10;
 
 /// A tag as plumb's are, that no content has.
-const TAG: &str = "0123456789abcdef";
+const TAG: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// Nothing of it runs, and nothing of an older version is kept by Kubernetes.
 const WORKLOAD: &str = "apiVersion: batch/v1
