@@ -207,6 +207,16 @@ fn what_cannot_be_built_is_named() {
             "apps/web/.dockerignore: the image \"web\": apps/web/.dockerignore: line 1: \"[\" is not a pattern",
         ),
         (
+            &[("apps/web/.dockerignore", "ignored")],
+            LINK,
+            "apps/web/.dockerignore: the image \"web\": apps/web/.dockerignore is a symbolic link, and what it leaves out would be sent; put",
+        ),
+        (
+            &[("apps/web/Dockerfile.dockerignore", ".dockerignore"), ("apps/web/.dockerignore", "secret")],
+            LINK,
+            "apps/web/Dockerfile.dockerignore: the image \"web\": apps/web/Dockerfile.dockerignore is a symbolic link",
+        ),
+        (
             &[("apps/web/x", "../api/main.rs")],
             LINK,
             "apps/web/x: the image \"web\": apps/web/x is a symbolic link to \"../api/main.rs\", which leads out",
