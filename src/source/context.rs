@@ -26,6 +26,8 @@ pub const FILE_LIMIT: u64 = 64 << 20;
 /// Directories inside each other.
 const DEPTH: usize = 256;
 const IGNORE_FILE: &str = ".dockerignore";
+/// The largest Dockerfile that goes to the builder with its order, in bytes. However it is escaped, it is a line that the builder reads.
+const DOCKERFILE_LIMIT: u64 = 128 << 10;
 
 /// Why an image's sources can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +187,19 @@ impl Context {
         let mut entries = walk.entries;
         entries.sort_unstable();
         Ok(entries)
+    }
+
+    /// The Dockerfile's text, if `.dockerignore` leaves it out: then it goes to the builder beside the context, and no image has it.
+    pub fn ignored_dockerfile(&self, snapshot: &Snapshot) -> Result<Option<String>, ContextError> {
+        if !self.ignore(snapshot)?.leaves_out(&self.dockerfile) {
+            return Ok(None);
+        }
+        let file = self.dockerfile_path();
+        if snapshot.size(&file, self.dockerfile_entry.id)? > DOCKERFILE_LIMIT {
+            return Err(ContextError::NotThere { what: "Dockerfile", path: file, problem: "is larger than 128 KiB" });
+        }
+        let text = String::from_utf8(snapshot.blob(&file, &self.dockerfile_entry)?);
+        text.map(Some).map_err(|_| ContextError::Dockerfile { file, source: DockerfileError::NotText })
     }
 
     /// Looks at the content of every file: none is too large, and none a pointer of git-lfs. What comes to be built is looked at so first.

@@ -138,6 +138,7 @@ fn order() -> BuildOrder {
     BuildOrder {
         reference: format!("registry:5000/a/b:{TAG}"),
         dockerfile: "docker/Dockerfile\nodd".to_owned(),
+        ignored_dockerfile: Some("FROM scratch\nLABEL \"ü\"=\u{0}\r\n".to_owned()),
         target: Some("release".to_owned()),
         args: map("A", "\u{0}\n\"ü"),
         platform: Some("linux/arm64".to_owned()),

@@ -1,6 +1,7 @@
 //! Images of a repository, from a commit to pods that run them: built when their content changed, and only then.
 
 mod docker;
+mod ignored;
 mod late;
 mod registry;
 mod trouble;
