@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reference::{Reference, canonical, is_built};
+use super::reference::{Reference, canonical, was_built};
 
 /// An image that stands, under one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Standing {
         let (stands, built) = (Reference::of(&self.reference), Reference::of(self.built_as.as_deref()?));
         let name = canonical(stands.repository);
         let own = canonical(built.repository) == name && built.tag == stands.tag;
-        (own && is_built(&self.reference)).then(|| name.into_owned())
+        (own && was_built(&self.reference)).then(|| name.into_owned())
     }
 }
 

@@ -104,6 +104,20 @@ impl Ignore {
         Verdict { ignored, matched: Matched(matched) }
     }
 
+    /// Whether a walk over the context would leave this file out.
+    pub fn leaves_out(&self, path: &str) -> bool {
+        let mut matched = None;
+        for (at, _) in path.match_indices('/') {
+            let directory = path.get(..at).unwrap_or_default();
+            let verdict = self.verdict(directory, matched.as_ref());
+            if verdict.ignored && !self.may_keep_beneath(directory) {
+                return true;
+            }
+            matched = Some(verdict.matched);
+        }
+        self.verdict(path, matched.as_ref()).ignored
+    }
+
     /// Whether anything beneath an ignored directory may be wanted: if not, nobody needs to look.
     pub fn may_keep_beneath(&self, directory: &str) -> bool {
         let exceptions = || self.patterns.iter().filter(|pattern| pattern.exception);

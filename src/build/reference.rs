@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::tag::is_tag;
+use super::tag::{is_tag, was_tag};
 use crate::model::images::{is_repository, split_registry};
 
 /// The parts of an image reference.
@@ -51,10 +51,19 @@ pub fn canonical(repository: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether plumb may have given an image this name: one repository, and a tag that follows from content.
+/// Whether plumb gives images such names: one repository, and a tag that follows from content.
 pub fn is_built(reference: &str) -> bool {
+    is_tagged(reference, is_tag)
+}
+
+/// Whether plumb may have given an image this name at some time, by whatever rule it then had.
+pub fn was_built(reference: &str) -> bool {
+    is_tagged(reference, was_tag)
+}
+
+fn is_tagged(reference: &str, by: fn(&str) -> bool) -> bool {
     let Reference { repository, tag, digest } = Reference::of(reference);
-    digest.is_none() && tag.is_some_and(is_tag) && is_repository(repository)
+    digest.is_none() && tag.is_some_and(by) && is_repository(repository)
 }
 
 #[cfg(test)]
@@ -79,9 +88,11 @@ mod tests {
 
     #[test]
     fn an_image_of_plumbs_has_one_name_and_a_tag_of_content() {
-        let tag = "0123456789abcdef";
+        let (tag, former) = ("0123456789abcdef0123456789abcdef01234567", "0123456789abcdef");
         for name in ["todo", "registry.example.com:5000/team/todo"] {
-            assert!(is_built(&format!("{name}:{tag}")), "{name}");
+            assert!(is_built(&format!("{name}:{tag}")) && was_built(&format!("{name}:{tag}")), "{name}");
+            // It goes one day, and is built by nobody.
+            assert!(!is_built(&format!("{name}:{former}")) && was_built(&format!("{name}:{former}")), "{name}");
         }
         for name in [
             &format!("docker.io/library/plumb:0.1.0,todo:{tag}"),
@@ -89,8 +100,11 @@ mod tests {
             "todo:1",
             "todo",
             tag,
+            &format!("todo:{}", &tag[1..]),
+            &format!("todo:{}", tag.to_uppercase()),
+            &format!("todo:{former}0"),
         ] {
-            assert!(!is_built(name), "{name}");
+            assert!(!is_built(name) && !was_built(name), "{name}");
         }
     }
 

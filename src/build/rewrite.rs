@@ -1,7 +1,8 @@
 //! Where manifests use the images that the repository builds: every container gets the tag that follows from the sources.
 //!
 //! The meaning is that of kustomize's `images`: whatever has a list of `containers`, `initContainers` or `ephemeralContainers`, wherever it
-//! stands in an object (a pod, a workload's template, a CronJob's, a custom resource's), and an image of a declared name in it.
+//! stands in an object (a pod, a workload's template, a CronJob's, a custom resource's), and an image of a declared name in it. So are image volumes
+//! (KEP-4639), and what Tekton and Argo Workflows call their containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +10,33 @@ use serde_json::{Map, Value};
 
 use super::reference::{Reference, canonical};
 
-/// The lists that hold containers.
+/// The lists that hold containers, in objects of all kinds.
 const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// Where objects of an API group have containers besides.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    group: &'static str,
+    lists: &'static [&'static str],
+    single: &'static [&'static str],
+}
+
+const PLACES: [Places; 2] = [
+    Places { group: "argoproj.io", lists: &["sidecars"], single: &["container", "script"] },
+    Places { group: "tekton.dev", lists: &["steps", "sidecars"], single: &["stepTemplate"] },
+];
+
+impl Places {
+    fn of(api_version: &str) -> Option<&'static Self> {
+        let (group, _) = api_version.split_once('/')?;
+        PLACES.iter().find(|places| places.group == group)
+    }
+}
+
+/// Where an image is named: the fields of its reference and of its pull policy.
+type Names = (&'static str, &'static str);
+const CONTAINER: Names = ("image", "imagePullPolicy");
+const VOLUME: Names = ("reference", "pullPolicy");
 
 /// The images that the repository builds, by name.
 #[derive(Debug, Clone, Default)]
@@ -68,47 +94,59 @@ impl Rewrite {
     pub fn may_concern(&self, json: &str) -> bool {
         // The last part of a name stands in every way to write it.
         let short = |name: &str| json.contains(name.rsplit('/').next().unwrap_or(name));
-        json.contains("ontainers\":[") && self.images.values().any(|(name, _)| short(Reference::of(name).repository))
+        json.contains("\"image\":") && self.images.values().any(|(name, _)| short(Reference::of(name).repository))
     }
 
     /// Rewrites one object. Its metadata and status are nobody's containers.
     pub fn object(&self, object: &mut Value) -> Found {
         let mut found = Found::default();
         if let Value::Object(fields) = object {
+            let places = places(fields, None);
             for (name, field) in fields {
                 if !matches!(&**name, "metadata" | "status") {
-                    self.walk(Some(name), field, &mut found);
+                    self.walk(name, field, places, &mut found);
                 }
             }
         }
         found
     }
 
-    fn walk(&self, name: Option<&str>, value: &mut Value, found: &mut Found) {
+    fn walk(&self, name: &str, value: &mut Value, places: Option<&'static Places>, found: &mut Found) {
         match value {
-            Value::Object(fields) => fields.iter_mut().for_each(|(name, field)| self.walk(Some(name), field, found)),
+            Value::Object(fields) => {
+                if places.is_some_and(|places| places.single.contains(&name)) {
+                    self.image(fields, CONTAINER, found);
+                }
+                // An object within another has places of its own: what a trigger makes.
+                let places = self::places(fields, places);
+                fields.iter_mut().for_each(|(name, field)| self.walk(name, field, places, found));
+            }
             Value::Array(items) => {
-                let is_list = name.is_some_and(|name| LISTS.contains(&name));
+                let are_containers = LISTS.contains(&name) || places.is_some_and(|places| places.lists.contains(&name));
                 for item in items {
-                    if let (true, Value::Object(container)) = (is_list, &mut *item) {
-                        self.container(container, found);
+                    if let Value::Object(item) = &mut *item {
+                        match item.get_mut("image") {
+                            Some(Value::Object(image)) if name == "volumes" => self.image(image, VOLUME, found),
+                            _ if are_containers => self.image(item, CONTAINER, found),
+                            _ => {}
+                        }
                     }
-                    self.walk(None, item, found);
+                    self.walk("", item, places, found);
                 }
             }
             _ => {}
         }
     }
 
-    fn container(&self, container: &mut Map<String, Value>, found: &mut Found) {
-        let Some(Value::String(image)) = container.get_mut("image") else { return };
+    fn image(&self, holder: &mut Map<String, Value>, (field, policy): Names, found: &mut Found) {
+        let Some(Value::String(image)) = holder.get_mut(field) else { return };
         let reference = Reference::of(image.trim());
         let Some((name, built)) = self.images.get(&*canonical(reference.repository)) else { return };
         if self.pins {
             if image == name {
                 found.changed = true;
                 built.clone_into(image);
-                self.set_pull_policy(container);
+                self.set_pull_policy(holder, policy);
             }
             return;
         }
@@ -122,13 +160,21 @@ impl Rewrite {
         }
         built.clone_into(image);
         found.changed = true;
-        self.set_pull_policy(container);
+        self.set_pull_policy(holder, policy);
     }
 
-    fn set_pull_policy(&self, container: &mut Map<String, Value>) {
+    fn set_pull_policy(&self, holder: &mut Map<String, Value>, field: &str) {
         if let Some(policy) = self.pull_policy {
-            container.insert("imagePullPolicy".to_owned(), policy.into());
+            holder.insert(field.to_owned(), policy.into());
         }
+    }
+}
+
+/// The places of an object's group, if it is one; otherwise those of what it stands in.
+fn places(fields: &Map<String, Value>, outer: Option<&'static Places>) -> Option<&'static Places> {
+    match fields.get("apiVersion") {
+        Some(Value::String(version)) => Places::of(version),
+        _ => outer,
     }
 }
 
@@ -202,6 +248,77 @@ mod tests {
                 {"image": "todo-backend:0a1b", "imagePullPolicy": "Never"}, {"image": "nginx", "imagePullPolicy": "Always"},
             ]}})
         );
+    }
+
+    #[test]
+    fn a_volume_is_the_image_that_is_built() {
+        let of = |volume: Value| {
+            json!({"kind": "Deployment", "spec": {"template": {"spec": {"volumes": [
+                {"name": "models", "image": volume}, {"name": "disk", "rbd": {"image": "todo-backend", "reference": "todo-backend"}},
+            ]}}}})
+        };
+        let git = of(json!({"reference": "todo-backend", "pullPolicy": "Always"}));
+        let used = used(&["todo-backend"]);
+        let (object, found) = rewritten(git.clone(), Some("Never"));
+        let built = of(json!({"reference": "todo-backend:0a1b", "pullPolicy": "Never"}));
+        assert_eq!((object, found), (built, Found { changed: true, used: used.clone(), ..Found::default() }));
+        assert_eq!(rewritten(git, None).0, of(json!({"reference": "todo-backend:0a1b", "pullPolicy": "Always"})));
+        let (_, found) = rewritten(of(json!({"reference": "todo-backend:1.2"})), Some("Never"));
+        let explicit = BTreeSet::from(["todo-backend:1.2".to_owned()]);
+        assert_eq!(found, Found { changed: false, used, explicit });
+
+        let web = |image: &str| of(json!({"reference": image}));
+        let mut object = web("localhost:5000/web:2c3d");
+        assert!(Rewrite::pinning([("localhost:5000/web:2c3d", "sha256:77")]).object(&mut object).changed);
+        assert_eq!(object, web("localhost:5000/web:2c3d@sha256:77"));
+        let pins = rewrite(None).as_it_stands(object.clone(), "IfNotPresent").expect("it is told by what stands");
+        let mut desired = web("localhost:5000/web:2c3d");
+        pins.object(&mut desired);
+        assert_eq!(
+            desired,
+            of(json!({"reference": "localhost:5000/web:2c3d@sha256:77", "pullPolicy": "IfNotPresent"}))
+        );
+    }
+
+    #[test]
+    fn what_tekton_and_argo_call_a_container_is_one_in_their_objects_and_no_others() {
+        let tekton = |image: &str| {
+            json!({
+                "steps": [{"name": "test", "image": image}, {"ref": {"name": "shared"}}],
+                "sidecars": [{"image": image}],
+                "stepTemplate": {"image": image},
+            })
+        };
+        let argo = |image: &str| {
+            json!({"templates": [
+                {"name": "a", "container": {"image": image}, "sidecars": [{"image": image}]},
+                {"name": "b", "script": {"image": image, "source": "x"}, "initContainers": [{"image": image}]},
+                {"name": "c", "containerSet": {"containers": [{"image": image}]}},
+                {"name": "d", "steps": [[{"name": "e", "template": "a"}]]},
+            ]})
+        };
+        let task = |image: &str| json!({"apiVersion": "tekton.dev/v1", "kind": "TaskRun", "spec": {"taskSpec": tekton(image)}});
+        let places: [&dyn Fn(&str) -> Value; 6] = [
+            &|image| json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "spec": tekton(image)}),
+            &task,
+            &|image| json!({"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "spec": {"tasks": [{"taskSpec": tekton(image)}]}}),
+            &|image| json!({"apiVersion": "triggers.tekton.dev/v1beta1", "kind": "TriggerTemplate", "spec": {"resourcetemplates": [task(image)]}}),
+            &|image| json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "WorkflowTemplate", "spec": argo(image)}),
+            &|image| json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "CronWorkflow", "spec": {"workflowSpec": argo(image)}}),
+        ];
+        for place in places {
+            let (object, found) = rewritten(place("todo-backend"), None);
+            assert_eq!(object, place("todo-backend:0a1b"));
+            assert_eq!(found.used, used(&["todo-backend"]));
+        }
+        let (object, _) = rewritten(task("todo-backend"), Some("Never"));
+        assert_eq!(object["spec"]["taskSpec"]["steps"][0]["imagePullPolicy"], "Never");
+        for version in ["example.com/v1", "nottekton.dev/v1", "v1"] {
+            let foreign = json!({"apiVersion": version, "spec": {
+                "steps": [{"image": "todo-backend"}], "container": {"image": "todo-backend"}, "script": {"image": "todo-backend"},
+            }});
+            assert_eq!(rewritten(foreign.clone(), None), (foreign, Found::default()), "{version}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The content tag: what an image is built from, as 16 hexadecimal digits.
+//! The content tag: what an image is built from, as 40 hexadecimal digits.
 //!
 //! It is the start of SHA-256("v1" ‖ entries ‖ Dockerfile ‖ target ‖ build args ‖ platform ‖ bases), where *entries* is the digest of the
 //! context's sorted (path, mode, blob id) after `.dockerignore`, and *bases* are the names and tags of images of the same repository. Every field
@@ -13,8 +13,11 @@ use crate::model::CommitId;
 
 /// Goes up when the rule changes: all tags do, then.
 const VERSION: &str = "v1";
-/// 64 bits: enough that two contents never meet, and short enough to be read.
-const DIGITS: usize = 16;
+/// 160 bits, against intent and not only accident: who writes both contents, a harmless one to be reviewed and another to be built, finds two with the
+/// same tag after 2^80 tries. Of 64 bits it would be 2^32, an afternoon.
+const DIGITS: usize = 40;
+/// Those of the tags that plumb once gave. Nothing is built as one of these any more.
+const FORMER_DIGITS: usize = 16;
 
 /// What an entry of a context is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,9 +110,18 @@ pub fn tag(inputs: &Inputs<'_>) -> String {
     digest.iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether this may be a tag that [`tag`] has given.
+/// Whether this may be a tag that [`tag`] gives.
 pub fn is_tag(text: &str) -> bool {
-    text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    has_digits(text, DIGITS)
+}
+
+/// Whether this may be a tag that [`tag`] gave at some time.
+pub fn was_tag(text: &str) -> bool {
+    is_tag(text) || has_digits(text, FORMER_DIGITS)
+}
+
+fn has_digits(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Bytes on their way into a digest.
@@ -198,7 +210,7 @@ mod tests {
         #[test]
         fn two_inputs_have_the_same_tag_only_if_they_are_the_same(one in case(), other in case()) {
             prop_assert_eq!(one.tag() == other.tag(), one == other);
-            prop_assert_eq!(one.tag().len(), DIGITS);
+            prop_assert!(is_tag(&one.tag()), "{}", one.tag());
         }
 
         #[test]
@@ -218,13 +230,32 @@ mod tests {
     }
 
     #[test]
+    fn two_contents_with_the_same_tag_can_not_be_looked_for() {
+        let tag = |number: u8| {
+            let (args, bases) = (BTreeMap::new(), BTreeMap::new());
+            let (entries, dockerfile) = (Entries::of(&[]), CommitId::new([number; 20]));
+            super::tag(&Inputs { entries, dockerfile, target: None, args: &args, platform: None, bases })
+        };
+        let tags: Vec<String> = (0..=255).map(tag).collect();
+        assert!(tags.iter().all(|tag| tag.len() * 4 >= 160), "half of the bits are what a search costs");
+        for place in 0..DIGITS {
+            let digits: std::collections::BTreeSet<_> = tags.iter().map(|tag| tag.as_bytes()[place]).collect();
+            assert_eq!(digits.len(), 16, "digit {place} is one of the digest's");
+        }
+    }
+
+    #[test]
     fn the_rule_is_the_same_for_ever() {
         let entries = vec![Entry { path: "a".to_owned(), mode: Mode::File, id: CommitId::new([1; 20]) }];
         let args = BTreeMap::from([("K".to_owned(), "v".to_owned())]);
-        let bases = BTreeMap::from([("base", "0123456789abcdef")]);
+        let bases = BTreeMap::from([("base", "0123456789abcdef0123456789abcdef01234567")]);
         let entries = Entries::of(&entries);
         let dockerfile = CommitId::new([2; 20]);
         let inputs = Inputs { entries, dockerfile, target: None, args: &args, platform: None, bases };
-        assert_eq!(tag(&inputs), "eace4f0cff3179e4", "an upgrade of plumb must rebuild nothing");
+        assert_eq!(
+            tag(&inputs),
+            "0a53193874c98aa03eafecc46b407a2a75cbe7f2",
+            "an upgrade of plumb must rebuild nothing"
+        );
     }
 }

@@ -50,6 +50,9 @@ pub struct BuildOrder {
     pub reference: String,
     /// The Dockerfile's path within the context.
     pub dockerfile: String,
+    /// Its text, if the context is without it: what `.dockerignore` leaves out is in no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored_dockerfile: Option<String>,
     /// The stage to build; the last one if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::path::is_inside;
+use super::secret::{has_secret, sounds_secret};
 
 /// The whole of `plumb.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -83,6 +84,16 @@ pub enum ImagesError {
         /// The path as written.
         path: String,
     },
+    /// A build argument that should be none. Its value is not told.
+    #[error(
+        "the build argument {arg:?} of the image {image:?} looks like a secret, and build arguments stay in git and in the image's history; plumb has no secrets of a build: let the program read it in the cluster, from a Secret, and replace what git has seen; what is no secret needs another name"
+    )]
+    SecretArg {
+        /// The argument's name.
+        arg: String,
+        /// The image's name.
+        image: String,
+    },
 }
 
 /// The registry that an image's name begins with, if it names one, and the rest. What stands before the first slash is a registry if it has a dot or a
@@ -122,7 +133,7 @@ fn is_path_component(part: &str) -> bool {
 }
 
 impl PlumbFile {
-    /// Checks what the types don't hold: unique names, each that of one repository, paths inside the repository. The error has the path of its field.
+    /// Checks what the types don't hold: unique names, each that of one repository, paths inside the repository, no secrets among the build arguments. The error has the path of its field.
     pub fn validate(&self) -> Result<(), (String, ImagesError)> {
         let mut seen = std::collections::BTreeSet::new();
         for (index, image) in self.images.iter().enumerate() {
@@ -137,6 +148,11 @@ impl PlumbFile {
                 if !is_inside(path) {
                     return wrong(field, ImagesError::BadPath { field, image: image.name.clone(), path: path.clone() });
                 }
+            }
+            let secret = image.args.iter().find(|(name, value)| sounds_secret(name) || has_secret(value));
+            if let Some((arg, _)) = secret {
+                let error = ImagesError::SecretArg { arg: arg.clone(), image: image.name.clone() };
+                return wrong(&format!("args.{arg}"), error);
             }
         }
         Ok(())
@@ -162,6 +178,25 @@ mod tests {
         );
         for (name, context) in [("a:1", "x"), ("", "x"), ("a@sha256:0", "x"), ("a", "../x"), ("a", "/x"), ("a", "")] {
             assert!(check(vec![image(name, context)]).is_err(), "{name} {context}");
+        }
+    }
+
+    #[test]
+    fn a_build_argument_is_no_secret() {
+        let check = |name: &str, value: &str| {
+            let args = BTreeMap::from([("A".to_owned(), "1".to_owned()), (name.to_owned(), value.to_owned())]);
+            PlumbFile { images: vec![ImageSource { args, ..image("web", "x") }] }.validate()
+        };
+        for (name, value) in [("FEATURES", "full"), ("HTTPS_PROXY", "http://proxy:3128"), ("KEYBOARD", "de")] {
+            assert_eq!(check(name, value), Ok(()), "{name}");
+        }
+        for (name, value) in
+            [("NPM_TOKEN", "hunter2"), ("db-password", "hunter2"), ("HTTPS_PROXY", "http://me:hunter2@proxy:3128")]
+        {
+            let (path, error) = check(name, value).unwrap_err();
+            assert_eq!(path, format!("images[0].args.{name}"));
+            assert_eq!(error, ImagesError::SecretArg { arg: name.to_owned(), image: "web".to_owned() });
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 

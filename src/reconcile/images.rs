@@ -8,12 +8,12 @@ use tokio::sync::{RwLock, watch as channel};
 
 use super::Reconciler;
 use crate::builder::queue::{EACH, Had, NotHad, PARALLEL, Queue, Wanted};
-use crate::builder::{self, BuildError, BuildOrder, Builder, PullPolicy, reference};
-use crate::model::images::{Image, ImageSource};
+use crate::builder::{BuildError, BuildOrder, Builder, Context, PullPolicy, reference};
+use crate::model::images::Image;
 use crate::model::{CommitId, Desired, Failure, Stage};
 use crate::report::log;
 use crate::source::Store;
-use crate::source::context::{FILE_LIMIT, find, stream};
+use crate::source::context::{ContextError, FILE_LIMIT, find, stream};
 
 mod pins;
 
@@ -310,26 +310,32 @@ impl Reconciler {
 
 fn wanted(store: &Store, commit: CommitId, image: &Image) -> Wanted {
     let source = &image.source;
+    let found = store.at(commit).map_err(ContextError::from).and_then(|snapshot| {
+        let context = find(&snapshot, source)?;
+        let ignored_dockerfile = context.ignored_dockerfile(&snapshot)?;
+        Ok((context, ignored_dockerfile))
+    });
+    let (context, ignored_dockerfile) = match found {
+        Ok((context, ignored_dockerfile)) => (Ok(context), ignored_dockerfile),
+        Err(error) => (Err(error), None),
+    };
     let order = BuildOrder {
         reference: image.reference(),
         dockerfile: source.dockerfile.clone(),
+        ignored_dockerfile,
         target: source.target.clone(),
         args: source.args.clone(),
         platform: None,
         labels: BTreeMap::from([("org.opencontainers.image.revision".to_owned(), commit.to_string())]),
         bases: image.bases.clone(),
     };
-    let (store, source) = (store.clone(), Arc::clone(source));
-    Wanted { order, context: Box::new(move || context(store, commit, &source)) }
-}
-
-/// The image's files. What is wrong with them comes as the stream's first piece.
-fn context(store: Store, commit: CommitId, source: &ImageSource) -> builder::Context {
-    let found = store.at(commit).map_err(Into::into).and_then(|snapshot| find(&snapshot, source));
-    match found {
-        Ok(context) => Box::pin(stream(store, commit, context, FILE_LIMIT)),
+    let store = store.clone();
+    // What is wrong with the image's files comes as the stream's first piece.
+    let context = move || match context {
+        Ok(context) => Box::pin(stream(store, commit, context, FILE_LIMIT)) as Context,
         Err(error) => Box::pin(futures::stream::once(async { Err(std::io::Error::other(error)) })),
-    }
+    };
+    Wanted { order, context: Box::new(context) }
 }
 
 fn no_builder(images: &[Image]) -> Failure {

@@ -174,6 +174,11 @@ fn what_cannot_be_built_is_named() {
             "plumb.yaml:2: column 4: images[0].name: \"docker.io/library/plumb:0.1.0,docker.io/library/web\" is not an image's name",
         ),
         (
+            &[("plumb.yaml", "images:\n- name: a\n  context: m\n  args:\n    A: b\n    NPM_TOKEN: hunter2\n")],
+            FILE,
+            "plumb.yaml:6: column 5: images[0].args.NPM_TOKEN: the build argument \"NPM_TOKEN\" of the image \"a\" looks like a secret",
+        ),
+        (
             &[("plumb.yaml", "images: [{name: a, context: m}]")],
             FILE,
             "m/Dockerfile: the image \"a\": its Dockerfile, m/Dockerfile, is not in",
@@ -205,6 +210,16 @@ fn what_cannot_be_built_is_named() {
             &[("apps/web/.dockerignore", "[")],
             FILE,
             "apps/web/.dockerignore: the image \"web\": apps/web/.dockerignore: line 1: \"[\" is not a pattern",
+        ),
+        (
+            &[("apps/web/.dockerignore", "ignored")],
+            LINK,
+            "apps/web/.dockerignore: the image \"web\": apps/web/.dockerignore is a symbolic link, and what it leaves out would be sent; put",
+        ),
+        (
+            &[("apps/web/Dockerfile.dockerignore", ".dockerignore"), ("apps/web/.dockerignore", "secret")],
+            LINK,
+            "apps/web/Dockerfile.dockerignore: the image \"web\": apps/web/Dockerfile.dockerignore is a symbolic link",
         ),
         (
             &[("apps/web/x", "../api/main.rs")],

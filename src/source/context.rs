@@ -26,6 +26,8 @@ pub const FILE_LIMIT: u64 = 64 << 20;
 /// Directories inside each other.
 const DEPTH: usize = 256;
 const IGNORE_FILE: &str = ".dockerignore";
+/// The largest Dockerfile that goes to the builder with its order, in bytes. However it is escaped, it is a line that the builder reads.
+const DOCKERFILE_LIMIT: u64 = 128 << 10;
 
 /// Why an image's sources can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,14 @@ pub enum ContextError {
         /// `context` or `Dockerfile`.
         what: &'static str,
         /// The path in the repository.
+        path: String,
+        /// What is there instead.
+        problem: &'static str,
+    },
+    /// An ignore file is something else. Were it passed over, what it names would be sent.
+    #[error("{path} {problem}, and what it leaves out would be sent; put the file itself there, or remove it")]
+    IgnoreNotAFile {
+        /// The ignore file.
         path: String,
         /// What is there instead.
         problem: &'static str,
@@ -108,6 +118,7 @@ impl ContextError {
         match self {
             Self::Source(_) => None,
             Self::NotThere { path: file, .. }
+            | Self::IgnoreNotAFile { path: file, .. }
             | Self::Ignore { file, .. }
             | Self::Dockerfile { file, .. }
             | Self::NoStage { file, .. }
@@ -139,13 +150,7 @@ pub fn find(snapshot: &Snapshot, image: &ImageSource) -> Result<Context, Context
     let wrong = |what, path: &str, kind: Option<EntryKind>| ContextError::NotThere {
         what,
         path: path.to_owned(),
-        problem: match kind {
-            None => "is not in this commit",
-            Some(EntryKind::Tree) => "is a directory",
-            Some(EntryKind::File | EntryKind::Executable) => "is a file",
-            Some(EntryKind::Symlink) => "is a symbolic link",
-            Some(EntryKind::Submodule) => "is a submodule: its files are in another repository",
-        },
+        problem: kind.map_or("is not in this commit", told),
     };
     let found = snapshot.entry(&path)?;
     let tree = found.filter(|entry| entry.kind == EntryKind::Tree);
@@ -156,6 +161,16 @@ pub fn find(snapshot: &Snapshot, image: &ImageSource) -> Result<Context, Context
     let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File | EntryKind::Executable);
     let entry = found.filter(is_file).ok_or_else(|| wrong("Dockerfile", &file, found.map(|entry| entry.kind)))?;
     Ok(Context { path, tree, dockerfile, dockerfile_entry: entry })
+}
+
+/// What is there, of what should be something else.
+const fn told(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Tree => "is a directory",
+        EntryKind::File | EntryKind::Executable => "is a file",
+        EntryKind::Symlink => "is a symbolic link",
+        EntryKind::Submodule => "is a submodule: its files are in another repository",
+    }
 }
 
 impl Context {
@@ -172,6 +187,19 @@ impl Context {
         let mut entries = walk.entries;
         entries.sort_unstable();
         Ok(entries)
+    }
+
+    /// The Dockerfile's text, if `.dockerignore` leaves it out: then it goes to the builder beside the context, and no image has it.
+    pub fn ignored_dockerfile(&self, snapshot: &Snapshot) -> Result<Option<String>, ContextError> {
+        if !self.ignore(snapshot)?.leaves_out(&self.dockerfile) {
+            return Ok(None);
+        }
+        let file = self.dockerfile_path();
+        if snapshot.size(&file, self.dockerfile_entry.id)? > DOCKERFILE_LIMIT {
+            return Err(ContextError::NotThere { what: "Dockerfile", path: file, problem: "is larger than 128 KiB" });
+        }
+        let text = String::from_utf8(snapshot.blob(&file, &self.dockerfile_entry)?);
+        text.map(Some).map_err(|_| ContextError::Dockerfile { file, source: DockerfileError::NotText })
     }
 
     /// Looks at the content of every file: none is too large, and none a pointer of git-lfs. What comes to be built is looked at so first.
@@ -193,12 +221,12 @@ impl Context {
     fn ignore(&self, snapshot: &Snapshot) -> Result<Ignore, ContextError> {
         for name in [format!("{}{IGNORE_FILE}", self.dockerfile), IGNORE_FILE.to_owned()] {
             let file = join(&self.path, &name);
-            if let Some(entry) = snapshot.entry(&file)?
-                && matches!(entry.kind, EntryKind::File | EntryKind::Executable)
-            {
-                let read = Ignore::parse(&snapshot.blob(&file, &entry)?);
-                return read.map_err(|source| ContextError::Ignore { file, source });
+            let Some(entry) = snapshot.entry(&file)? else { continue };
+            if !matches!(entry.kind, EntryKind::File | EntryKind::Executable) {
+                return Err(ContextError::IgnoreNotAFile { path: file, problem: told(entry.kind) });
             }
+            let read = Ignore::parse(&snapshot.blob(&file, &entry)?);
+            return read.map_err(|source| ContextError::Ignore { file, source });
         }
         Ok(Ignore::default())
     }

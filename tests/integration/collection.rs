@@ -23,7 +23,7 @@ const QUICK: [&str; 6] = ["--keep-images", "0", "--keep-images-for", "0s", "--co
 const HISTORY: usize = 10;
 
 /// A tag as plumb's are, that no content has.
-const TAG: &str = "0123456789abcdef";
+const TAG: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// Another one, that a person gives to an image of plumb's: the start of a commit's id, for one.
 const OTHER_TAG: &str = "fedcba9876543210";

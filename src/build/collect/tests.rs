@@ -7,7 +7,7 @@ const NOW: i64 = 1_800_000_000;
 const ALL: Policy = Policy { newest: 0, seconds: 0 };
 
 fn tag(number: u32) -> String {
-    format!("{number:016x}")
+    format!("{number:040x}")
 }
 
 fn image(reference: String, built_as: Option<&str>, age: i64) -> Standing {
@@ -34,6 +34,15 @@ fn what_is_old_and_unused_goes_but_for_the_newest_of_each_name() {
     assert_eq!(goes(&images, &[], Policy { newest: 1, seconds: 3 * DAY }), [name(0)]);
     assert_eq!(goes(&images, &[], Policy { newest: 3, seconds: 0 }), [""; 0]);
     assert_eq!(goes(&images, &[&format!("web:{}", tag(1))], Policy { newest: 1, seconds: 0 }), [name(1)]);
+}
+
+#[test]
+fn what_was_built_under_a_former_form_of_tag_goes_as_all_else_does() {
+    let former = |number: u32| image(format!("docker.io/library/web:{number:016x}"), Some("web"), DAY);
+    let images = [former(1), former(2), own("web", 1, 0)];
+    let name = |place: usize| images[place].reference.clone();
+    assert_eq!(goes(&images, &[&format!("web:{:016x}", 2)], ALL), [name(0), name(2)], "unless it is referred to");
+    assert_eq!(goes(&images, &[], Policy { newest: 1, seconds: 0 }), [name(0), name(1)], "of one name all are counted");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! BuildKit: the order is solved by the Dockerfile frontend that is built into buildkitd.
 //!
 //! One connection a build. Over it go the order ([`solve`]), the log that comes back ([`log`]), and a session: a connection in the other
-//! direction, by which the daemon asks us for the context and for credentials ([`session`]). When the connection ends, the daemon cancels.
+//! direction, by which the daemon asks us for the context, a Dockerfile that is not in it, and credentials ([`session`]). When the connection ends, the daemon cancels.
 
+mod dockerfile;
 mod failure;
 mod log;
 mod session;
@@ -79,7 +80,7 @@ impl Run<'_> {
     /// Solves it over a connection of its own.
     pub async fn over(self, channel: Channel, context: Context) -> Result<Built, BuildError> {
         let mut control = ControlClient::new(channel).max_decoding_message_size(MESSAGE);
-        let session = Session::new(context, self.credentials);
+        let session = Session::new(context, self.credentials).with(dockerfile::Beside::of(self.order));
         let request = solve::request(self.order, &session.id, &session.context_url(), &self.how);
         let failed = session.failed();
         let tunnel = session.open(&mut control).await.map_err(|status| failure::of_call(&status, self.endpoint))?;

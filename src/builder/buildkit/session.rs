@@ -12,6 +12,7 @@ use bollard_buildkit_proto::health::{HealthCheckRequest, HealthCheckResponse, He
 use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage as Tunnelled;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
+use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
 use bollard_buildkit_proto::moby::filesync::v1::{
     CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse,
 };
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::dockerfile::Beside;
 use crate::builder::{Context, Credentials};
 
 /// What a message of the context holds at most; gRPC's default limit is 4 MiB.
@@ -34,16 +36,21 @@ const PIECE: usize = 128 << 10;
 const TUNNEL: usize = 64 << 10;
 
 /// What buildkitd may ask of us.
-const METHODS: [&str; 3] =
-    ["/moby.upload.v1.Upload/Pull", "/moby.filesync.v1.Auth/Credentials", "/grpc.health.v1.Health/Check"];
+const METHODS: [&str; 4] = [
+    "/moby.upload.v1.Upload/Pull",
+    "/moby.filesync.v1.Auth/Credentials",
+    "/moby.filesync.v1.FileSync/DiffCopy",
+    "/grpc.health.v1.Health/Check",
+];
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// A session that has not been opened yet.
 pub(super) struct Session {
     /// The name under which a request refers to it.
     pub id: String,
     upload: OneUpload,
+    dockerfile: Option<Beside>,
     credentials: Credentials,
 }
 
@@ -55,7 +62,12 @@ impl Session {
             context: Mutex::new(Some(context)),
             failed: Failed::default(),
         };
-        Self { id: random_id(), upload, credentials }
+        Self { id: random_id(), upload, dockerfile: None, credentials }
+    }
+
+    /// The same with a Dockerfile beside the context.
+    pub fn with(self, dockerfile: Option<Beside>) -> Self {
+        Self { dockerfile, ..self }
     }
 
     /// Where the frontend finds the context.
@@ -80,7 +92,7 @@ impl Session {
             metadata.append("x-docker-expose-session-grpc-method", ascii(method)?);
         }
         let mut incoming = control.session(request).await?.into_inner();
-        let server = serve(self.upload, self.credentials, theirs);
+        let server = serve(self.upload, self.dockerfile, self.credentials, theirs);
         let pump = async move {
             while let Ok(Some(message)) = incoming.message().await {
                 if to_server.write_all(&message.data).await.is_err() {
@@ -103,10 +115,11 @@ pub(super) fn random_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-async fn serve(upload: OneUpload, credentials: Credentials, connection: DuplexStream) {
+async fn serve(upload: OneUpload, dockerfile: Option<Beside>, credentials: Credentials, connection: DuplexStream) {
     let served = tonic::transport::Server::builder()
         .add_service(UploadServer::new(upload))
         .add_service(AuthServer::new(Logins(credentials)))
+        .add_optional_service(dockerfile.map(FileSyncServer::new))
         .add_service(HealthServer::new(Alive))
         .serve_with_incoming(stream::iter([Ok::<_, Infallible>(connection)]))
         .await;

@@ -109,6 +109,9 @@ fn attributes(order: &BuildOrder, context: &str, how: &How) -> HashMap<String, S
         // What the node has is taken; the rest is pulled. The tag of a build says nothing of what a registry answers today.
         ("image-resolve-mode".to_owned(), "local".to_owned()),
     ]);
+    // Otherwise it is looked for in the context.
+    let beside = super::dockerfile::Beside::of(order);
+    attributes.extend(beside.map(|dockerfile| ("dockerfilekey".to_owned(), dockerfile.name())));
     // The same content makes the same image, whenever it is built. Docker since 29 would tell of such an image that it came into its store in 1970:
     // nobody could know when it is old.
     let constant = !matches!(how.output, Output::Docker);
@@ -148,6 +151,7 @@ mod tests {
         let order = BuildOrder {
             reference: "todo-backend:0123".to_owned(),
             dockerfile: "docker/Dockerfile".to_owned(),
+            ignored_dockerfile: None,
             target: Some("release".to_owned()),
             args: BTreeMap::from([("PROFILE".to_owned(), "release".to_owned())]),
             platform: Some("linux/arm64".to_owned()),
@@ -181,6 +185,10 @@ mod tests {
         let how = How { output: Output::Docker, ..how };
         let attributes = super::request(&order, "session", "http://buildkit-session/x", &how).frontend_attrs;
         assert!(!attributes.contains_key("build-arg:SOURCE_DATE_EPOCH"), "{attributes:?}");
+
+        let ignored = BuildOrder { ignored_dockerfile: Some("FROM scratch\n".to_owned()), ..order };
+        let attributes = super::request(&ignored, "session", "http://buildkit-session/x", &how).frontend_attrs;
+        assert!(attributes["dockerfilekey"].starts_with("dockerfile-"), "{attributes:?}");
     }
 
     #[test]

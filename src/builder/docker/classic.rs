@@ -1,12 +1,16 @@
 //! Docker's classic builder: the context is the body of a request, and the answer is its log.
 
+use std::io;
+
 use bollard::errors::Error;
 use bollard::query_parameters::BuildImageOptions;
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
 use crate::builder::buildkit::{self, BrokenContext, Log};
 use crate::builder::{BuildError, BuildOrder, Built, Context, Progress, reference};
+use crate::model::path::normal;
 use crate::model::scrub::scrub;
 
 /// Why a build failed: by itself, or because the daemon could not be asked.
@@ -52,8 +56,14 @@ async fn answered(
     log: &mut Log,
     progress: &Sender<Progress>,
 ) -> Result<Built, Failed> {
+    // As it stands in the tar, or it is not taken out again.
+    let dockerfile = normal(&order.dockerfile);
+    let context = match &order.ignored_dockerfile {
+        Some(text) => Box::pin(stream::iter([with_ignored(&dockerfile, text)]).chain(context)),
+        None => context,
+    };
     let options = BuildImageOptions {
-        dockerfile: order.dockerfile.clone(),
+        dockerfile,
         t: Some(reference::full(&order.reference)),
         target: order.target.clone().unwrap_or_default(),
         platform: order.platform.clone().unwrap_or_default(),
@@ -95,6 +105,26 @@ fn failed(said: &str, order: &BuildOrder, log: &Log) -> Failed {
         return Failed::Full(scrub(said));
     }
     Failed::Build(failure(said, order, log))
+}
+
+/// The beginning of a context's tar with a Dockerfile that is to be in no image. This builder takes it out again if `.dockerignore` names it: one that does
+/// stands before the context's own, which takes its place if there is one and names it as a rule. Where `<Dockerfile>.dockerignore` names it alone and
+/// `.dockerignore` is in the context too, it stays: of the former this builder does not know.
+fn with_ignored(path: &str, text: &str) -> io::Result<Bytes> {
+    let escaped = |out: String, letter: char| match letter {
+        '*' | '?' | '[' | ']' | '^' | '\\' => format!("{out}\\{letter}"),
+        _ => out + letter.encode_utf8(&mut [0; 4]),
+    };
+    let ignore = path.chars().fold(".dockerignore\n/".to_owned(), escaped);
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, text) in [(".dockerignore", &*ignore), (path, text)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        archive.append_data(&mut header, path, text.as_bytes())?;
+    }
+    // Without the end of an archive: the context's own entries follow.
+    Ok(archive.get_ref().clone().into())
 }
 
 fn of_dockerfile(message: &str) -> bool {

@@ -4,6 +4,7 @@ mod classic;
 mod hijack;
 mod rename;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -107,13 +108,16 @@ impl Docker {
         let version = client.client_version();
         let has_buildkit = self.has_buildkit().await;
         let named_contexts = has_buildkit && (version.major_version, version.minor_version) >= NAMED_CONTEXTS;
+        let mut order = Cow::Borrowed(order);
         let context = match named_contexts || order.bases.is_empty() {
             true => context,
             false => {
-                self.have_bases(&client, order).await?;
-                rename::rename(context, order)
+                self.have_bases(&client, &order).await?;
+                rename::beside(order.to_mut());
+                rename::rename(context, &order)
             }
         };
+        let order = &*order;
         let broken = self.state(&client, &order.reference).await? == State::Broken;
         if broken {
             // What another image has of it too, or a container, stays; and what the daemon remembers of it would not be built again.

@@ -10,6 +10,7 @@ use tar::{EntryType, Header};
 
 use crate::build::dockerfile::Dockerfile;
 use crate::builder::{BuildOrder, Context};
+use crate::model::path::normal;
 
 /// A tar's unit.
 const BLOCK: usize = 512;
@@ -23,6 +24,14 @@ pub(super) fn rename(context: Context, order: &BuildOrder) -> Context {
     Box::pin(futures::stream::try_unfold(renaming, async |mut renaming| {
         Ok(renaming.piece().await?.map(|piece| (piece, renaming)))
     }))
+}
+
+/// The same for a Dockerfile beside the context.
+pub(super) fn beside(order: &mut BuildOrder) {
+    let Some(text) = &mut order.ignored_dockerfile else { return };
+    if let Ok(renamed) = Dockerfile::renamed(text.as_bytes(), &order.args, &order.bases) {
+        *text = renamed;
+    }
 }
 
 struct Renaming {
@@ -88,7 +97,7 @@ impl Renaming {
         self.at = At::Entry(padded.saturating_add(BLOCK as u64));
         let path = self.long_path.take().unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = header.entry_type();
-        let is_dockerfile = kind == EntryType::Regular && path == self.order.dockerfile.as_bytes();
+        let is_dockerfile = kind == EntryType::Regular && path == normal(&self.order.dockerfile).as_bytes();
         if size > LARGEST || !(is_dockerfile || kind == EntryType::GNULongName) {
             return Ok(None);
         }

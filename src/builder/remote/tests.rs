@@ -48,7 +48,7 @@ impl StandIn {
 }
 
 /// A tag as plumb gives it.
-const TAG: &str = "0123456789abcdef";
+const TAG: &str = "0123456789abcdef0123456789abcdef01234567";
 
 fn stored(name: &str, labels: &[(&str, &str)]) -> Stored {
     let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), format!("{value}:{TAG}"))).collect();
@@ -138,6 +138,7 @@ fn order() -> BuildOrder {
     BuildOrder {
         reference: format!("registry:5000/a/b:{TAG}"),
         dockerfile: "docker/Dockerfile\nodd".to_owned(),
+        ignored_dockerfile: Some("FROM scratch\nLABEL \"ü\"=\u{0}\r\n".to_owned()),
         target: Some("release".to_owned()),
         args: map("A", "\u{0}\n\"ü"),
         platform: Some("linux/arm64".to_owned()),
@@ -348,6 +349,7 @@ async fn bad_requests_are_refused_and_reach_no_daemon() {
         ("POST /v1/build", &endless, 400),
         ("POST /v1/build", "{\"reference\": \"a:1\", \"dockerfile\": \"D\"}\n", 400),
         ("POST /v1/build", &two_names, 400),
+        ("POST /v1/build", "{\"reference\": \"a:0123456789abcdef\", \"dockerfile\": \"D\"}\n", 400),
         ("GET /v1/build", "", 405),
         ("DELETE /v1/images", "", 405),
         ("GET /v1/", "", 404),

@@ -12,6 +12,7 @@ use super::*;
 use crate::builder::{Built, Context, Progress, PullPolicy, Stored};
 use crate::cluster::Cluster;
 use crate::model::Reads;
+use crate::model::images::ImageSource;
 use crate::model::marks::Instance;
 use crate::reconcile::Shared;
 use crate::render::{Definition, Tools};

@@ -24,7 +24,7 @@ const TIME: u64 = 315_532_800;
 
 /// The files of a context as a tar: sorted, owned by root, modes 0644 and 0755, one constant time.
 ///
-/// The Dockerfile is always in it, as Docker sends it whatever `.dockerignore` says. A blocking thread reads one file at a time, at most `limit`
+/// They are what was listed and no more: a Dockerfile that `.dockerignore` leaves out is not in it ([`Context::ignored_dockerfile`]). A blocking thread reads one file at a time, at most `limit`
 /// bytes, and waits while nobody reads or another context holds a large file; it ends when the stream is dropped. Everything is looked at before the first
 /// byte ([`Context::check`]), so what is refused is refused at once. To be called within a runtime.
 pub fn stream(
@@ -51,11 +51,7 @@ fn refused(error: impl Into<ContextError>) -> io::Error {
 
 fn write(store: &Store, commit: CommitId, context: &Context, limit: u64, out: &mut Chunks) -> io::Result<()> {
     let snapshot = store.at(commit).map_err(refused)?;
-    let mut entries = context.entries(&snapshot).map_err(refused)?;
-    if !entries.iter().any(|entry| entry.path == context.dockerfile) {
-        let (path, id) = (context.dockerfile.clone(), context.dockerfile_entry.id);
-        entries.push(Entry { path, mode: Mode::File, id });
-    }
+    let entries = context.entries(&snapshot).map_err(refused)?;
     context.check(&snapshot, &entries, limit).map_err(refused)?;
     let mut sorted: BTreeMap<&str, Option<&Entry>> = BTreeMap::new();
     for entry in &entries {

@@ -67,7 +67,6 @@ async fn the_tar_has_what_was_listed_and_the_same_bytes_each_time() {
     let long = long.strip_prefix("app/").unwrap();
     let expected = [
         (".dockerignore", 0o644, "Dockerfile\n**/secret\n"),
-        ("Dockerfile", 0o644, "FROM scratch\n"),
         (&format!("{}/", "d".repeat(120)), 0o755, ""),
         (long, 0o644, "long"),
         ("link", 0o777, "src/main.rs"),
@@ -85,8 +84,33 @@ async fn the_tar_has_what_was_listed_and_the_same_bytes_each_time() {
     });
     let other = collected(&store, commit, FILE_LIMIT).await.unwrap().concat();
     assert_eq!(Sha256::digest(&bytes), Sha256::digest(&other));
-    let listed = find(&store.at(commit).unwrap(), &image("app")).unwrap().entries(&store.at(commit).unwrap()).unwrap();
-    assert!(!listed.iter().any(|entry| entry.path == "Dockerfile"), "it is sent, and counts by its own field");
+}
+
+#[test]
+fn a_dockerfile_that_is_ignored_goes_beside_the_context() {
+    for (ignore, dockerfile, ignored) in [
+        ("", "Dockerfile", false),
+        ("Dockerfile\n", "Dockerfile", true),
+        ("*\n!src\n", "Dockerfile", true),
+        ("*\n!Dockerfile\n", "Dockerfile", false),
+        ("build\n", "build/web/Dockerfile", true),
+        ("build\n!build/web\n", "build/web/Dockerfile", false),
+        ("build\n!build/web\n**/*.x\n", "build/web/a.x", true),
+        ("**/Dockerfile\n", "build/web/Dockerfile", true),
+    ] {
+        let scratch = Scratch::new();
+        let (store, commit) = app(&scratch, |work| {
+            write(work, "app/.dockerignore", ignore.as_bytes());
+            write(work, &format!("app/{dockerfile}"), b"FROM scratch\nLABEL a=b\n");
+        });
+        let snapshot = store.at(commit).unwrap();
+        let image = ImageSource { dockerfile: format!("./{dockerfile}"), ..image("app") };
+        let context = find(&snapshot, &image).unwrap();
+        let text = context.ignored_dockerfile(&snapshot).unwrap();
+        assert_eq!(text.as_deref(), ignored.then_some("FROM scratch\nLABEL a=b\n"), "{ignore:?}");
+        let listed = context.entries(&snapshot).unwrap();
+        assert_eq!(listed.iter().any(|entry| entry.path == dockerfile), !ignored, "{ignore:?}: one of the two");
+    }
 }
 
 #[tokio::test]

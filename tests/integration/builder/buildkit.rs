@@ -6,7 +6,7 @@ use plumb::builder::containerd::Containerd;
 use plumb::builder::{BuildKit, Builder, Endpoint, LABEL, Progress, Stored};
 use tokio::net::{TcpListener, UnixStream};
 
-use super::daemons::{Daemons, build, context, dockerfile, order, shell};
+use super::daemons::{Daemons, build, context, dockerfile, fails, order, shell};
 
 /// The image of this full name.
 async fn stored(builder: &dyn Builder, name: &str) -> Option<Stored> {
@@ -88,6 +88,30 @@ async fn target_arguments_and_a_dockerfile_elsewhere() {
     build(&builder, &order, context(&files)).await.0.unwrap();
     let image = stored(&builder, "docker.io/team/staged:1").await.expect("a name with a slash has no library/");
     assert_eq!((image.labels["stage"].as_str(), image.labels["answer"].as_str()), ("wanted", "42"));
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn an_ignored_dockerfile_is_in_no_image_and_a_change_of_it_makes_no_step_anew() {
+    let builder = Daemons::shared().builder();
+    let files: [(&str, u32, &[u8]); 2] = [("docker/a", 0o644, b"a"), ("b", 0o644, b"b")];
+    let mut order = order("ignored:1");
+    order.dockerfile = "docker/Dockerfile".to_owned();
+    order.bases = shell().await;
+    // The shell knows whether it is there. The same size and another content: what came before is not taken for it.
+    let check = "FROM shell\nCOPY . /all\nRUN [ ! -e /all/docker/Dockerfile ] && [ -e /all/docker/a ] && [ -e /all/b ]\nLABEL edit=";
+    for edit in ["1", "2"] {
+        order.ignored_dockerfile = Some(format!("{check}{edit}\n"));
+        let (built, log) = build(&builder, &order, context(&files)).await;
+        built.unwrap_or_else(|error| panic!("{error}: {log:#?}"));
+        let image = stored(&builder, "docker.io/library/ignored:1").await.expect("it stands");
+        assert_eq!(image.labels["edit"], edit);
+        let cached = |step: &str| log.iter().any(|line| matches!(line, Progress::Cached(name) if name.contains(step)));
+        assert_eq!((cached("COPY . /all"), cached("RUN")), (edit == "2", edit == "2"), "{log:#?}");
+    }
+    order.ignored_dockerfile = Some("FROM scratch\nCOPY missing /\n".to_owned());
+    let error = fails(&builder, &order, context(&files)).await.to_string();
+    assert!(error.starts_with("docker/Dockerfile:2: "), "{error}");
 }
 
 #[tokio::test]

@@ -118,6 +118,25 @@ async fn a_base_of_this_repository_is_found_and_whoever_has_its_plain_name_keeps
     }
 }
 
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn an_ignored_dockerfile_is_in_no_image() {
+    for by in [By::BuildKit, By::Classic] {
+        let builder = by.builder();
+        let mut order = order(&by.name("ignored"));
+        order.dockerfile = "./docker/Docker[file]".to_owned();
+        order.bases = build_shell(&builder).await;
+        let a: (&str, u32, &[u8]) = ("docker/a", 0o644, b"a");
+        // The ignore file ignores itself, or it doesn't.
+        for (files, has) in [(vec![a], "! -e"), (vec![a, (".dockerignore", 0o644, b"docker/*file*\n")], "-e")] {
+            let run = format!("[ ! -e 'docker/Docker[file]' ] && [ -e docker/a ] && [ {has} .dockerignore ]");
+            order.ignored_dockerfile = Some(format!("FROM shell\nWORKDIR /all\nCOPY . .\nRUN {run}\n"));
+            let (built, log) = build(&builder, &order, context(&files)).await;
+            built.unwrap_or_else(|error| panic!("{error}: {log:#?}"));
+        }
+    }
+}
+
 /// From a base of this repository: what is printed is told, a failure says where, what is dropped or hangs is cancelled.
 async fn steps_run_fail_and_are_cancelled(by: By, words: [&str; 2]) {
     let builder = by.builder();

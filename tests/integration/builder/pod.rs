@@ -213,11 +213,11 @@ async fn on_a_node_it_builds_for_plumb_and_cancels_when_plumb_goes() {
     let error = fails(&remote, &order("shell:1"), dockerfile("FROM scratch\n")).await;
     assert!(error.to_string().contains("\"shell:1\" is not one repository with a tag of plumb's"), "{error}");
 
-    let failing = order("fails:0123456789abcdef");
+    let failing = order("fails:0123456789abcdef0123456789abcdef01234567");
     let error = fails(&remote, &failing, dockerfile("FROM scratch\nCOPPY a b\n")).await;
     assert!(error.to_string().starts_with("Dockerfile:2: "), "{error}");
 
-    let mut sleeping = order("sleeps:0123456789abcdef");
+    let mut sleeping = order("sleeps:0123456789abcdef0123456789abcdef01234567");
     sleeping.bases = bases;
     let builder = remote.clone();
     let building = tokio::spawn(async move {
@@ -228,7 +228,7 @@ async fn on_a_node_it_builds_for_plumb_and_cancels_when_plumb_goes() {
     gone(SLEEP).await;
 
     // It removes what it built under a tag as plumb gives it, and nothing else.
-    let own = "goes:0123456789abcdef";
+    let own = "goes:0123456789abcdef0123456789abcdef01234567";
     build(&remote, &order(own), dockerfile("FROM scratch\nCOPY Dockerfile /\n")).await.0.unwrap();
     let asked = [own, "shell:1"].map(str::to_owned);
     assert_eq!(remote.present(&asked).await.unwrap(), [true, true]);

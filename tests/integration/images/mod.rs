@@ -2,6 +2,7 @@
 
 mod docker;
 mod each;
+mod ignored;
 mod late;
 pub mod registry;
 mod trouble;
