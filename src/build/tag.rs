@@ -83,7 +83,7 @@ pub struct Inputs<'a> {
     pub target: Option<&'a str>,
     /// Build arguments.
     pub args: &'a BTreeMap<String, String>,
-    /// The platform it is built for, if that is not the node's.
+    /// The platform it is built for, if `plumb.yaml` names one.
     pub platform: Option<&'a str>,
     /// The images of the same repository that it is based on, with their tags.
     pub bases: BTreeMap<&'a str, &'a str>,

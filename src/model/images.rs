@@ -35,6 +35,9 @@ pub struct ImageSource {
     /// Build arguments. Never secrets: they stay in the image's history.
     #[serde(default)]
     pub args: BTreeMap<String, String>,
+    /// What it is built for, such as `linux/arm64`; the builder's own platform if unset, which is not in the tag.
+    #[serde(default)]
+    pub platform: Option<String>,
 }
 
 fn dockerfile() -> String {
@@ -84,6 +87,16 @@ pub enum ImagesError {
         /// The path as written.
         path: String,
     },
+    /// It is not that of one platform.
+    #[error(
+        "the platform of the image {image:?} is {platform:?}: it must be one, as an operating system and an architecture such as linux/arm64 or linux/arm/v7"
+    )]
+    BadPlatform {
+        /// The image's name.
+        image: String,
+        /// The platform as written.
+        platform: String,
+    },
     /// A build argument that should be none. Its value is not told.
     #[error(
         "the build argument {arg:?} of the image {image:?} looks like a secret, and build arguments stay in git and in the image's history; plumb has no secrets of a build: let the program read it in the cluster, from a Secret, and replace what git has seen; what is no secret needs another name"
@@ -123,6 +136,14 @@ fn is_registry(host: &str) -> bool {
     is_digits(port) && domain.split('.').all(is_component)
 }
 
+/// Whether this is one platform: builders take several out of a text with a comma.
+fn is_platform(text: &str) -> bool {
+    let is_word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    (2..=3).contains(&text.split('/').count()) && text.split('/').all(is_word)
+}
+
 /// Small letters and digits, in groups that a dot, one or two underscores, or dashes separate.
 fn is_path_component(part: &str) -> bool {
     let is_alphanumeric = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
@@ -133,7 +154,8 @@ fn is_path_component(part: &str) -> bool {
 }
 
 impl PlumbFile {
-    /// Checks what the types don't hold: unique names, each that of one repository, paths inside the repository, no secrets among the build arguments. The error has the path of its field.
+    /// Checks what the types don't hold: unique names, each that of one repository, paths inside the repository, one platform, no
+    /// secrets among the build arguments. The error has the path of its field.
     pub fn validate(&self) -> Result<(), (String, ImagesError)> {
         let mut seen = std::collections::BTreeSet::new();
         for (index, image) in self.images.iter().enumerate() {
@@ -148,6 +170,10 @@ impl PlumbFile {
                 if !is_inside(path) {
                     return wrong(field, ImagesError::BadPath { field, image: image.name.clone(), path: path.clone() });
                 }
+            }
+            if let Some(platform) = image.platform.as_ref().filter(|platform| !is_platform(platform)) {
+                let (image, platform) = (image.name.clone(), platform.clone());
+                return wrong("platform", ImagesError::BadPlatform { image, platform });
             }
             let secret = image.args.iter().find(|(name, value)| sounds_secret(name) || has_secret(value));
             if let Some((arg, _)) = secret {
@@ -165,7 +191,7 @@ mod tests {
 
     fn image(name: &str, context: &str) -> ImageSource {
         let (name, context) = (name.to_owned(), context.to_owned());
-        ImageSource { name, context, dockerfile: dockerfile(), target: None, args: BTreeMap::new() }
+        ImageSource { name, context, dockerfile: dockerfile(), target: None, args: BTreeMap::new(), platform: None }
     }
 
     #[test]
@@ -178,6 +204,22 @@ mod tests {
         );
         for (name, context) in [("a:1", "x"), ("", "x"), ("a@sha256:0", "x"), ("a", "../x"), ("a", "/x"), ("a", "")] {
             assert!(check(vec![image(name, context)]).is_err(), "{name} {context}");
+        }
+    }
+
+    #[test]
+    fn a_platform_is_one() {
+        let check = |platform: &str| {
+            let platform = Some(platform.to_owned());
+            PlumbFile { images: vec![ImageSource { platform, ..image("web", "x") }] }.validate()
+        };
+        for platform in ["linux/amd64", "linux/arm/v7", "linux/ppc64le"] {
+            assert_eq!(check(platform), Ok(()), "{platform}");
+        }
+        for platform in ["", "linux", "linux/", "linux/amd64,linux/arm64", "linux/arm64 ", "Linux/arm64", "a/b/c/d"] {
+            let (path, error) = check(platform).unwrap_err();
+            assert_eq!(path, "images[0].platform");
+            assert!(matches!(error, ImagesError::BadPlatform { .. }), "{platform}: {error}");
         }
     }
 

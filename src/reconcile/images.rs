@@ -325,7 +325,7 @@ fn wanted(store: &Store, commit: CommitId, image: &Image) -> Wanted {
         ignored_dockerfile,
         target: source.target.clone(),
         args: source.args.clone(),
-        platform: None,
+        platform: source.platform.clone(),
         labels: BTreeMap::from([("org.opencontainers.image.revision".to_owned(), commit.to_string())]),
         bases: image.bases.clone(),
     };

@@ -174,7 +174,7 @@ fn tagged(
         dockerfile: context.dockerfile_entry.id,
         target: image.target.as_deref(),
         args: &image.args,
-        platform: None,
+        platform: image.platform.as_deref(),
         bases: bases.values().filter_map(base).map(|base| (&*base.source.name, &*base.tag)).collect(),
     };
     let references = bases.iter().filter_map(|(written, index)| Some((written.clone(), base(index)?.reference())));

@@ -109,6 +109,8 @@ fn whatever_is_built_otherwise_has_another_tag() {
         plumb("apps/web\n", "apps/web\n  args: {A: b}\n"),
         plumb("apps/web\n", "apps/web\n  args: {A: b, C: d}\n"),
         plumb("apps/web\n", "apps/web\n  target: '0'\n"),
+        plumb("apps/web\n", "apps/web\n  platform: linux/arm64\n"),
+        plumb("apps/web\n", "apps/web\n  platform: linux/amd64\n"),
     ] {
         assert!(!seen.contains(&tag), "{tag}");
         seen.push(tag);

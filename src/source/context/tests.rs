@@ -12,7 +12,7 @@ use crate::source::tests::support::{Scratch, git, head, open};
 
 fn image(context: &str) -> ImageSource {
     let (name, dockerfile, args) = ("web".to_owned(), "Dockerfile".to_owned(), std::collections::BTreeMap::new());
-    ImageSource { name, context: context.to_owned(), dockerfile, target: None, args }
+    ImageSource { name, context: context.to_owned(), dockerfile, target: None, args, platform: None }
 }
 
 fn write(work: &Path, file: &str, bytes: &[u8]) {

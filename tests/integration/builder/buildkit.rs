@@ -46,6 +46,22 @@ async fn an_image_stands_before_the_kubelet_until_it_is_removed() {
     assert_eq!(again.unwrap().digest.as_ref(), Some(&digest), "the same content makes the same image");
 }
 
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn an_image_is_of_the_platform_that_its_order_names() {
+    let daemons = Daemons::shared();
+    for platform in ["linux/arm64", "linux/s390x"] {
+        let mut order = order("of-a-platform:1");
+        order.platform = Some(platform.to_owned());
+        let text = "FROM scratch\nCOPY Dockerfile /\n";
+        build(&daemons.builder(), &order, dockerfile(text)).await.0.unwrap();
+        let names = daemons.ctr(&["images", "ls"]);
+        let line = names.lines().find(|line| line.starts_with("docker.io/library/of-a-platform:1 "));
+        assert!(line.expect("it stands").contains(platform), "{names}");
+        assert_eq!(daemons.builder().present(&[order.reference]).await.unwrap(), [true]);
+    }
+}
+
 /// The same daemon behind a port of this machine.
 async fn by_tcp(daemon: Endpoint) -> Endpoint {
     let Endpoint::Unix(socket) = daemon else { panic!("{daemon} is no socket") };

@@ -332,7 +332,7 @@ async fn a_dockerd_builds_what_the_verb_shows_as_missing() {
     let docker = format!("docker+unix://{}", node.docker().display());
     let scratch = "FROM scratch\nCOPY answer /\n";
     let files = [
-        ("plumb.yaml", "images: [{name: web, context: apps/web}]\n"),
+        ("plumb.yaml", "images: [{name: web, context: apps/web, platform: linux/s390x}]\n"),
         ("apps/web/Dockerfile", scratch),
         ("apps/web/answer", "1"),
     ];
@@ -350,6 +350,11 @@ async fn a_dockerd_builds_what_the_verb_shows_as_missing() {
     let after = verb(&["--dry-run"]).await;
     assert!(after.contains("present") && !after.contains("to be built"), "{after}");
     assert!(verb(&[]).await.contains(" present "), "nothing is built twice");
+    let image = building.split("image=").find(|rest| rest.starts_with("web:")).and_then(|rest| rest.split(' ').next());
+    let host = format!("unix://{}", node.docker().display());
+    let inspect = ["-H", &host, "image", "inspect", "--format", "{{.Architecture}}", image.unwrap()];
+    let architecture = Command::new("docker").args(inspect).output().unwrap().stdout;
+    assert_eq!(String::from_utf8_lossy(&architecture).trim(), "s390x", "of the platform that plumb.yaml names");
 }
 
 #[tokio::test]
