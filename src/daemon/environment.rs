@@ -13,7 +13,7 @@ use super::Settings;
 use super::course::{Course, Job, Seen};
 use crate::cluster::parent::Known;
 use crate::model::environment::EnvironmentStatus;
-use crate::model::{CommitId, Configuration, Deployment, Failure, Outcome};
+use crate::model::{CommitId, Configuration, Failure, Outcome};
 use crate::reconcile::{Mode, Reconciler, Refused, Shared, Verdict};
 use crate::render::Definition;
 use crate::report::drift::Noticed;
@@ -30,11 +30,13 @@ mod images;
 mod missing;
 mod tell;
 mod tell_drift;
+mod untold;
 
 use drift::Drifts;
 use health::Health;
 use images::Builds;
 use missing::Missing;
+use untold::Untold;
 
 /// What an environment should be, as the newest definitions and heads say.
 #[derive(Clone)]
@@ -91,8 +93,8 @@ pub(super) struct Task {
     told: Option<(CommitId, Outcome)>,
     /// A commit of it has waited for the builder.
     waited: bool,
-    /// What could not be written to the status yet, and when to try again.
-    untold: Option<(Deployment, Instant)>,
+    /// What could not be written to the status yet.
+    untold: Untold,
     /// What was told of a branch that is gone.
     missing: Missing,
     /// The claim was held once in this life.
@@ -142,7 +144,7 @@ impl Task {
             planned_beside: 0,
             told: None,
             waited: false,
-            untold: None,
+            untold: Untold::default(),
             missing: Missing::default(),
             started: false,
             status: None,
@@ -178,6 +180,7 @@ impl Task {
             }
         }
         self.tell_crowd(true);
+        self.tell_last().await;
         self.release_claim().await;
     }
 
@@ -193,6 +196,7 @@ impl Task {
         self.finish_builds().await;
         let stopped = self.stopping();
         self.tell_crowd(true);
+        self.tell_last().await;
         self.release_claim().await;
         match self.told {
             _ if stopped => Err("stopped before the end; the next deployment goes on".to_owned()),
@@ -206,12 +210,11 @@ impl Task {
     /// Sleeps until something may have changed.
     async fn wait(&mut self) {
         let suspended = self.wanted.borrow().definition.spec.suspend;
-        let untold = self.untold.as_ref().map(|(_, at)| *at);
         let at = self
             .course
             .wake_at(suspended)
             .into_iter()
-            .chain(untold)
+            .chain(self.untold.wake_at())
             .chain(self.drifts.wake_at())
             .chain(self.health.wake_at())
             .chain(self.missing.untold)

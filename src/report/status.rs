@@ -12,7 +12,7 @@ use crate::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
 use crate::model::{CommitId, Deployment, Failure, Outcome};
 
 /// How many deployments are kept.
-const HISTORY: usize = 10;
+pub const HISTORY: usize = 10;
 /// Condition messages may be 32 KiB; a person reads less.
 const LONGEST: usize = 2000;
 
@@ -41,19 +41,26 @@ pub fn next(
     }
     health::set_ready(&mut status.conditions, generation, now);
     let entry = entry(deployment, now);
-    // A commit ends once: trying it again replaces how it ended before. Coming back to one that was deployed, or suspending it, does not undo that.
-    let wrote_nothing = matches!(deployment.outcome, Outcome::Unchanged | Outcome::Suspended);
-    let stays = |former: &HistoryEntry| wrote_nothing && former.outcome == "Deployed";
     // Nor is a rollout that failed undone by a restart, which finds everything as it left it.
     let wrote = deployment.applied > 0 || deployment.pruned > 0;
     let failed = |former: &HistoryEntry| former.commit == entry.commit && health::failed_at_health(former);
     if deployment.outcome == Outcome::Deployed && !wrote && status.history.iter().any(failed) {
         return status;
     }
-    status.history.retain(|former| former.commit != entry.commit || stays(former));
+    status.history.retain(|former| former.commit != entry.commit || !replaces(deployment, &former.outcome));
     status.history.insert(0, entry);
     status.history.truncate(HISTORY);
     status
+}
+
+/// Whether an end takes the place of how the same commit ended before. A commit ends once, and trying it again replaces that; but coming back to one that was
+/// deployed, or suspending it, does not undo that.
+pub fn replaces(deployment: &Deployment, former: &str) -> bool {
+    let wrote_nothing = match deployment.outcome {
+        Outcome::Unchanged | Outcome::Suspended => true,
+        Outcome::SupersededBy(_) | Outcome::Deployed | Outcome::Failed(_) => false,
+    };
+    !(wrote_nothing && former == "Deployed")
 }
 
 /// The status while there is no such branch.

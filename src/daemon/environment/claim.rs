@@ -185,6 +185,13 @@ impl Task {
         }
     }
 
+    /// Whether this run has the claim, as far as is seen.
+    pub(super) fn is_held(&self) -> bool {
+        let shared = &self.reconciler.shared;
+        let known = shared.parents.get(&self.reconciler.name).filter(|_| self.started);
+        known.is_some_and(|known| marks::claim(&known, &shared.instance) == Claim::Ours)
+    }
+
     /// Gives the claim up, so that another plumb can have the environment without `--take-over`.
     pub(super) async fn release_claim(&self) {
         if self.wanted.borrow().leaves {

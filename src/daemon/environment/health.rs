@@ -144,6 +144,10 @@ impl Task {
 
     /// Brings the status up to date, at no request when it says so already. False: it could not be written.
     async fn write_health(&mut self, word: &Word, rolled: Option<&Rolled>) -> bool {
+        // The end of a rollout belongs to an entry of the history, which must be there.
+        if !self.write_untold().await {
+            return false;
+        }
         let (shared, name) = (&self.reconciler.shared, &self.reconciler.name);
         let Some(environment) = shared.parents.get(name) else { return false };
         let last = environment.status.clone().unwrap_or_default();
