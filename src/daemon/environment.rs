@@ -28,6 +28,7 @@ mod drift;
 mod health;
 mod images;
 mod missing;
+mod overtaken;
 mod tell;
 mod tell_drift;
 mod untold;
@@ -91,6 +92,8 @@ pub(super) struct Task {
     planned_beside: u64,
     /// How the last commit ended, so that the same is not told twice.
     told: Option<(CommitId, Outcome)>,
+    /// Heads that were taken up and have no end yet, though nothing of them is under way but a build.
+    open: Vec<CommitId>,
     /// A commit of it has waited for the builder.
     waited: bool,
     /// What could not be written to the status yet.
@@ -143,6 +146,7 @@ impl Task {
             course,
             planned_beside: 0,
             told: None,
+            open: Vec::new(),
             waited: false,
             untold: Untold::default(),
             missing: Missing::default(),
@@ -171,7 +175,9 @@ impl Task {
             self.tell_untold().await;
             self.take_built().await;
             self.tell_missing().await;
-            match self.next() {
+            let job = self.next();
+            self.tell_overtaken().await;
+            match job {
                 Some(job) => self.carry_out(job).await,
                 None => {
                     self.follow_health().await;
@@ -358,6 +364,7 @@ impl Task {
         self.course.refused(commit, failure, self.planned_beside, Instant::now(), jitter());
         if failure.awaited {
             self.waited = true;
+            self.leave_open(commit);
             return debug!(environment = %self.reconciler.name, commit = %commit.short(), reason = %failure, "waiting");
         }
         if !failure.transient {

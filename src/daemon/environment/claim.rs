@@ -40,17 +40,17 @@ impl Task {
                 true
             }
             Err(error) => {
-                let held = match error {
-                    ClusterError::HeldBy { .. } | ClusterError::TakenOver => true,
-                    // Somebody was faster; who, the watch says next.
-                    _ => error.code() == 409,
-                };
+                let theirs = matches!(error, ClusterError::HeldBy { .. } | ClusterError::TakenOver);
+                // Somebody was faster; who, the watch says next.
+                let held = theirs || error.code() == 409;
                 if error.code() != 409 {
                     self.tell_not_held(&error);
                 }
                 let pause = Duration::from_secs(1 << self.attempts.min(6)).mul_f64(rand::random_range(0.8..1.2));
                 self.attempts += 1;
-                if held {
+                if theirs {
+                    // How they end is for the other one to tell.
+                    self.open.clear();
                     self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name);
                 }
                 let event = async {

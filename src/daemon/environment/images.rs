@@ -72,6 +72,7 @@ impl Task {
     /// Has the images built that a commit lacks. Builds for an older commit go on where this one needs the same image, and are cancelled otherwise.
     pub(super) fn build(&mut self, lacking: Lacking, mode: Mode) {
         let (commit, references) = (lacking.commit, lacking.references());
+        self.leave_open(commit);
         if self.builds.running.iter().any(|running| running.commit == commit) {
             return;
         }

@@ -52,6 +52,12 @@ impl Task {
 
     /// Tells how a commit ended: log, status, Event. The same end of the same commit is told once.
     pub(super) async fn tell(&mut self, deployment: Deployment) {
+        self.open.retain(|open| *open != deployment.commit);
+        self.tell_overtaken().await; // Before it: the condition says how the last one ended.
+        self.tell_one(deployment).await;
+    }
+
+    pub(super) async fn tell_one(&mut self, deployment: Deployment) {
         let told = (deployment.commit, deployment.outcome.clone());
         if self.told.as_ref() == Some(&told) && !self.missing.told {
             debug!(environment = %self.reconciler.name, commit = %deployment.commit.short(), "ended as before");
