@@ -231,7 +231,7 @@ impl Task {
                 None => std::future::pending().await,
             }
         };
-        self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name);
+        self.tell_rest();
         let event = async {
             tokio::select! {
                 _ = self.wanted.changed() => {}
@@ -255,6 +255,7 @@ impl Task {
         let spec = &definition.spec;
         self.reconciler = self.reconciler.redefined(Arc::clone(&definition));
         self.reconciler.shared.peers.enter(&self.reconciler.name, spec);
+        self.reconciler.shared.telemetry.metrics.waits_anew(&self.reconciler.name);
         self.course.redefined(spec.resync.get());
         self.health.rollout.redefined(spec.timeout.get());
         self.look_again();

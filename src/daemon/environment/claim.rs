@@ -51,7 +51,8 @@ impl Task {
                 if theirs {
                     // How they end is for the other one to tell.
                     self.open.clear();
-                    self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name);
+                    let head = self.wanted.borrow().head;
+                    self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name, head);
                 }
                 let event = async {
                     tokio::select! {

@@ -43,6 +43,11 @@ impl Builds {
         !self.running.is_empty()
     }
 
+    /// Whether this commit's are built, or were and it has not gone on yet.
+    pub(super) fn is_for(&self, commit: CommitId) -> bool {
+        self.running.iter().any(|running| running.commit == commit)
+    }
+
     /// Waits for the end of one; never, if there is none.
     pub(super) async fn ends(&mut self) {
         match self.tasks.join_next().await {

@@ -70,6 +70,18 @@ impl Task {
         self.tell_cluster(deployment).await;
     }
 
+    /// The head waits no longer, if it has come to its end.
+    pub(super) fn tell_rest(&self) {
+        let (head, suspended) = {
+            let wanted = self.wanted.borrow();
+            (wanted.head, wanted.definition.spec.suspend)
+        };
+        let builds = head.is_some_and(|head| self.builds.is_for(head));
+        if self.course.is_settled(head, suspended) && !builds {
+            self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name, head);
+        }
+    }
+
     async fn tell_cluster(&mut self, deployment: Deployment) {
         self.untold.push(deployment, chrono::Utc::now());
         self.write_untold().await;
