@@ -314,6 +314,11 @@ async fn what_plumb_depends_on_may_be_away_and_plumb_lives() {
     served.not_ready("the repository is not read: ").await;
     std::fs::rename(&aside, &repository).unwrap();
     served.ready().await;
+    let main = scene.env.repository().open().refname_to_id("refs/heads/main").unwrap();
+    scene.env.repository().delete_branch("main");
+    served.not_ready("the definitions can't be read: ").await;
+    scene.env.repository().set_branch("main", main);
+    served.ready().await;
 
     eventually(SOON, || async {
         let (_, tasks) = served.get("/livez").await;

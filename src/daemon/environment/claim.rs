@@ -179,7 +179,7 @@ impl Task {
 
     fn tell_not_held(&mut self, error: &ClusterError) {
         let text = error.to_string();
-        self.tell_held(Held::Not(text.clone()));
+        self.tell_held(not_held(error));
         if self.not_held.as_ref() != Some(&text) {
             error!(environment = %self.reconciler.name, reason = text, "the environment is not claimed; nothing is written");
             self.not_held = Some(text);
@@ -226,6 +226,13 @@ impl Task {
     }
 }
 
+/// What readiness is told: that the claim is another's or refused, or that it is not known because the API server is in trouble.
+fn not_held(error: &ClusterError) -> Held {
+    let trouble = matches!(error, ClusterError::TimedOut { .. } | ClusterError::Unreachable { .. })
+        || matches!(error.code(), 429 | 500..);
+    if trouble { Held::Unsure(error.to_string()) } else { Held::Not(error.to_string()) }
+}
+
 /// Whether the object is as git defines it: the spec, the labels and annotations that git gives it, and the branch that has the definition.
 fn stands(known: &Environment, definition: &Definition, now: Option<&Configuration>) -> bool {
     let has = |there: &Option<BTreeMap<String, String>>, wanted: &BTreeMap<String, String>| {
@@ -235,4 +242,27 @@ fn stands(known: &Environment, definition: &Definition, now: Option<&Configurati
         && marks::defined_at(known).is_some_and(|at| now.is_none_or(|now| now.branch == at.branch))
         && has(&known.metadata.labels, &definition.labels)
         && has(&known.metadata.annotations, &definition.annotations)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_that_the_api_server_could_not_answer_is_waited_for() {
+        let refused = |code| {
+            let status = Box::new(Status { code, ..Status::default() });
+            ClusterError::Refused { what: "apply Environment/dev".to_owned(), status }
+        };
+        let holder = "another".to_owned();
+        for error in [ClusterError::HeldBy { holder }, ClusterError::TakenOver, refused(403), refused(422)] {
+            assert!(matches!(not_held(&error), Held::Not(_)), "{error}");
+        }
+        let late = ClusterError::TimedOut { what: "apply Environment/dev".to_owned(), after: Duration::from_secs(30) };
+        for error in [late, refused(429), refused(500), refused(503)] {
+            assert!(matches!(not_held(&error), Held::Unsure(_)), "{error}");
+        }
+    }
 }

@@ -152,7 +152,10 @@ impl Task {
             return self.tell_ended(commit, Outcome::Unchanged, Vec::new()).await;
         }
         info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
-        self.reconciler.shared.telemetry.metrics.ended(&self.reconciler.name, &Outcome::Unchanged, &[]);
+        // A resync finds the same commit as it was: that is no end of another one.
+        if self.told.as_ref().is_none_or(|(told, _)| *told != commit) {
+            self.reconciler.shared.telemetry.metrics.ended(&self.reconciler.name, &Outcome::Unchanged, &[]);
+        }
         self.told = Some((commit, Outcome::Unchanged));
     }
 }

@@ -124,10 +124,10 @@ impl Task {
             report::log(&name, commit, &word, object.as_ref(), took, failed);
         }
         let rolled = ended.map(|_| Rolled { commit, took, failed });
+        let metrics = &shared.telemetry.metrics;
+        metrics.health(&name, word.verdict == Verdict::Healthy); // Whether or not the status can say so.
         match self.write_health(&word, rolled.as_ref()).await {
             true => {
-                let metrics = &shared.telemetry.metrics;
-                metrics.health(&name, word.verdict == Verdict::Healthy);
                 rolled.iter().for_each(|rolled| metrics.rolled_out(&name, !rolled.failed, rolled.took));
                 self.health.rollout.told(word.clone(), ended, Instant::now());
             }

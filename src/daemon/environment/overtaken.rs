@@ -101,6 +101,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_commit_that_a_resync_finds_as_it_was_is_not_counted_again() {
+        let mut bench = Bench::at(NEWER);
+        let metrics = bench.task.reconciler.shared.telemetry.metrics.clone();
+        metrics.head("dev", Some(NEWER));
+        for _ in 0..3 {
+            bench.task.unchanged(NEWER).await;
+        }
+        let counted = r#"plumb_deployments_total{environment="dev",outcome="Unchanged"} 1"#;
+        let text = metrics.text().unwrap();
+        assert!(text.lines().any(|line| line == counted), "{text}");
+    }
+
+    #[tokio::test]
     async fn what_waits_for_a_builder_is_left_open_and_what_was_deployed_has_had_its_end() {
         let mut bench = Bench::at(BUILT);
         bench.task.leave_open(TARGET);
