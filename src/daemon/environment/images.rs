@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Task;
-use crate::model::{CommitId, Failure};
+use crate::model::{CommitId, Failure, Stage};
 use crate::reconcile::images::Lacking;
 use crate::reconcile::{Mode, Refused};
 use crate::report::log;
@@ -27,6 +27,8 @@ pub(super) struct Builds {
 
 struct Running {
     commit: CommitId,
+    mode: Mode,
+    since: Instant,
     references: HashSet<String>,
     task: AbortHandle,
 }
@@ -52,7 +54,14 @@ impl Builds {
     pub(super) async fn ends(&mut self) {
         match self.tasks.join_next().await {
             Some(Ok(ended)) => self.ended.push(ended),
-            Some(Err(_)) => {} // Cancelled, and no longer in `running`.
+            Some(Err(error)) => {
+                // Cancelled, it is no longer in `running`; else it panicked, and its commit would wait for ever.
+                let died = self.running.iter().find(|running| running.task.id() == error.id());
+                self.ended.extend(died.map(|Running { commit, mode, since, .. }| {
+                    let failure = Failure::new(Stage::Build, "the build ended unexpectedly; this is a fault of plumb");
+                    (*commit, *mode, since.elapsed(), Err(failure.transient()))
+                }));
+            }
             None => std::future::pending().await,
         }
     }
@@ -89,7 +98,7 @@ impl Task {
             let built = reconciler.build(&store, &lacking).await;
             (commit, mode, began.elapsed(), built)
         });
-        self.builds.running.push(Running { commit, references, task });
+        self.builds.running.push(Running { commit, mode, since: Instant::now(), references, task });
     }
 
     /// Goes on with commits whose images stand now; tells which could not be built. What nobody waits for any more is left.
@@ -146,7 +155,6 @@ mod tests {
     use crate::daemon::Settings;
     use crate::daemon::environment::Wanted;
     use crate::daemon::tests::{definition, repository, shared};
-    use crate::model::Stage;
 
     /// What is deployed, a head that is being built, and the head after it.
     const TARGET: CommitId = CommitId::new([1; 20]);
@@ -160,13 +168,32 @@ mod tests {
         task.course.trying(NEWER);
         for commit in commits {
             let running = task.builds.tasks.spawn(std::future::pending());
-            task.builds.running.push(Running { commit: *commit, references: HashSet::new(), task: running });
+            let (mode, since, references) = (Mode::Commit, Instant::now(), HashSet::new());
+            task.builds.running.push(Running { commit: *commit, mode, since, references, task: running });
         }
         task
     }
 
     fn running(task: &Task) -> Vec<CommitId> {
         task.builds.running.iter().map(|running| running.commit).collect()
+    }
+
+    #[tokio::test]
+    async fn a_build_that_panics_is_a_failure_that_is_tried_again_and_one_that_is_cancelled_is_none() {
+        let mut builds = Builds::default();
+        for (commit, dies) in [(TARGET, false), (BUILT, true)] {
+            let task = builds.tasks.spawn(async move {
+                assert!(!dies, "as a fault of plumb");
+                std::future::pending().await
+            });
+            let (mode, since, references) = (Mode::Commit, Instant::now(), HashSet::new());
+            builds.running.push(Running { commit, mode, since, references, task });
+        }
+        builds.only(&[Some(BUILT)]);
+        builds.ends().await;
+        builds.ends().await;
+        let [(BUILT, Mode::Commit, _, Err(failure))] = &builds.ended[..] else { panic!("{:?}", builds.ended) };
+        assert!(failure.transient, "{failure}");
     }
 
     #[tokio::test]
