@@ -1,6 +1,7 @@
 //! `plumb rollback`: an environment's branch goes back, by ordinary commits.
 
-use std::fmt::Write as _;
+mod others;
+
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -13,7 +14,7 @@ use crate::config::{ClusterArgs, RepositoryArgs};
 use crate::history::{Previous, previous};
 use crate::model::CommitId;
 use crate::render::{Contents, Definition};
-use crate::source::Draft;
+use crate::source::{Draft, Reverted};
 
 /// The branch is searched this far back for commits that were deployed.
 const FAR: usize = 5000;
@@ -22,6 +23,7 @@ const FAR: usize = 5000;
 ///
 /// Writes what `git revert` would onto the environment's branch, newest first, merges by their first parent, and pushes it: one commit for each that is
 /// reverted, or one for all with --squash. Nothing is deployed here; plumb deploys the commits like any push. A branch that moved meanwhile is left alone.
+/// Where another environment is deployed from the same branch, or defined there, and would be changed as well, nothing is written.
 ///
 /// Without --to it goes to the last commit that was deployed before what stands, as the status in the cluster says (or to a later one that asks for the
 /// same); where no cluster answers, to the commit before the head. Said again, it goes one deployment further back.
@@ -71,6 +73,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     };
     let mut draft = Draft::begin(&opened.store, branch, Some(head))?;
     draft.roll_back(name, target, args.squash)?;
+    tokio::task::block_in_place(|| others::spare(&opened, definition, &draft, target))?;
     let by_hand = |work_tree: &Path| by_hand(&draft, target, args.squash, work_tree);
     let writing = Writing { repository: &repository, cluster: &cluster, opened: &opened, definition, draft: &draft };
     let (view, exit) = writing.done(args.how.dry_run, by_hand).await?;
@@ -159,13 +162,16 @@ fn by_hand(draft: &Draft, target: CommitId, squash: bool, work_tree: &Path) -> S
         let read = git_in(work_tree, &format!("read-tree -m -u HEAD {}", target.short()));
         return format!("{read}\n{}", git_in(work_tree, &format!("commit -m '{subject}'")));
     }
-    let mut commands = String::new();
     let reverted: Vec<_> = draft.commits().iter().flat_map(|made| &made.reverts).collect();
-    for run in reverted.chunk_by(|a, b| a.merged_into.is_some() == b.merged_into.is_some()) {
+    reverts(&reverted).iter().map(|revert| git_in(work_tree, revert)).collect::<Vec<_>>().join("\n")
+}
+
+/// The arguments of git that revert these, in their order: of merges in a command of its own, which names the parent.
+fn reverts(reverted: &[&Reverted]) -> Vec<String> {
+    let command = |run: &[&Reverted]| {
         let merges = run.iter().any(|reverted| reverted.merged_into.is_some());
         let ids: Vec<String> = run.iter().map(|reverted| reverted.id.short()).collect();
-        let mainline = if merges { "-m 1 " } else { "" };
-        let _ = writeln!(commands, "{}", git_in(work_tree, &format!("revert --no-edit {mainline}{}", ids.join(" "))));
-    }
-    commands.trim_end().to_owned()
+        format!("revert --no-edit {}{}", if merges { "-m 1 " } else { "" }, ids.join(" "))
+    };
+    reverted.chunk_by(|a, b| a.merged_into.is_some() == b.merged_into.is_some()).map(command).collect()
 }

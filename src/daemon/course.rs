@@ -197,6 +197,12 @@ impl Course {
         Some(if begins || again { Job::Restore(head) } else { Job::Commit(head) })
     }
 
+    /// Whether this head has had its end, and nothing is tried again by itself.
+    pub(super) fn is_settled(&self, head: Option<CommitId>, suspended: bool) -> bool {
+        let tried = if suspended { self.told_suspended } else { self.tried };
+        head.is_none() || tried == head && self.head_retry.at.is_none() && self.target_retry.at.is_none()
+    }
+
     fn resync_at(&self) -> Instant {
         self.resynced + self.resync.mul_f64(self.spread)
     }

@@ -13,7 +13,7 @@ use super::Settings;
 use super::course::{Course, Job, Seen};
 use crate::cluster::parent::Known;
 use crate::model::environment::EnvironmentStatus;
-use crate::model::{CommitId, Configuration, Deployment, Failure, Outcome};
+use crate::model::{CommitId, Configuration, Failure, Outcome};
 use crate::reconcile::{Mode, Reconciler, Refused, Shared, Verdict};
 use crate::render::Definition;
 use crate::report::drift::Noticed;
@@ -28,13 +28,16 @@ mod drift;
 mod health;
 mod images;
 mod missing;
+mod overtaken;
 mod tell;
 mod tell_drift;
+mod untold;
 
 use drift::Drifts;
 use health::Health;
 use images::Builds;
 use missing::Missing;
+use untold::Untold;
 
 /// What an environment should be, as the newest definitions and heads say.
 #[derive(Clone)]
@@ -89,10 +92,12 @@ pub(super) struct Task {
     planned_beside: u64,
     /// How the last commit ended, so that the same is not told twice.
     told: Option<(CommitId, Outcome)>,
+    /// Heads that were taken up and have no end yet, though nothing of them is under way but a build.
+    open: Vec<CommitId>,
     /// A commit of it has waited for the builder.
     waited: bool,
-    /// What could not be written to the status yet, and when to try again.
-    untold: Option<(Deployment, Instant)>,
+    /// What could not be written to the status yet.
+    untold: Untold,
     /// What was told of a branch that is gone.
     missing: Missing,
     /// The claim was held once in this life.
@@ -141,8 +146,9 @@ impl Task {
             course,
             planned_beside: 0,
             told: None,
+            open: Vec::new(),
             waited: false,
-            untold: None,
+            untold: Untold::default(),
             missing: Missing::default(),
             started: false,
             status: None,
@@ -169,7 +175,9 @@ impl Task {
             self.tell_untold().await;
             self.take_built().await;
             self.tell_missing().await;
-            match self.next() {
+            let job = self.next();
+            self.tell_overtaken().await;
+            match job {
                 Some(job) => self.carry_out(job).await,
                 None => {
                     self.follow_health().await;
@@ -178,6 +186,7 @@ impl Task {
             }
         }
         self.tell_crowd(true);
+        self.tell_last().await;
         self.release_claim().await;
     }
 
@@ -193,6 +202,7 @@ impl Task {
         self.finish_builds().await;
         let stopped = self.stopping();
         self.tell_crowd(true);
+        self.tell_last().await;
         self.release_claim().await;
         match self.told {
             _ if stopped => Err("stopped before the end; the next deployment goes on".to_owned()),
@@ -206,12 +216,11 @@ impl Task {
     /// Sleeps until something may have changed.
     async fn wait(&mut self) {
         let suspended = self.wanted.borrow().definition.spec.suspend;
-        let untold = self.untold.as_ref().map(|(_, at)| *at);
         let at = self
             .course
             .wake_at(suspended)
             .into_iter()
-            .chain(untold)
+            .chain(self.untold.wake_at())
             .chain(self.drifts.wake_at())
             .chain(self.health.wake_at())
             .chain(self.missing.untold)
@@ -222,7 +231,7 @@ impl Task {
                 None => std::future::pending().await,
             }
         };
-        self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name);
+        self.tell_rest();
         let event = async {
             tokio::select! {
                 _ = self.wanted.changed() => {}
@@ -246,6 +255,7 @@ impl Task {
         let spec = &definition.spec;
         self.reconciler = self.reconciler.redefined(Arc::clone(&definition));
         self.reconciler.shared.peers.enter(&self.reconciler.name, spec);
+        self.reconciler.shared.telemetry.metrics.waits_anew(&self.reconciler.name);
         self.course.redefined(spec.resync.get());
         self.health.rollout.redefined(spec.timeout.get());
         self.look_again();
@@ -355,6 +365,7 @@ impl Task {
         self.course.refused(commit, failure, self.planned_beside, Instant::now(), jitter());
         if failure.awaited {
             self.waited = true;
+            self.leave_open(commit);
             return debug!(environment = %self.reconciler.name, commit = %commit.short(), reason = %failure, "waiting");
         }
         if !failure.transient {

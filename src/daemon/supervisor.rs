@@ -140,12 +140,12 @@ impl Supervisor {
             }
             SourceState::Waiting { .. } | SourceState::Failing { last: None, .. } => return,
         };
-        if let Err(trouble) = self.read_definitions(heads, store).await {
-            if self.told.as_ref() != Some(&trouble) {
-                error!(reason = trouble, "the definitions can't be read; environments stay as they are");
-            }
-            self.told = Some(trouble);
+        let trouble = self.read_definitions(heads, store).await.err();
+        if let Some(reason) = trouble.as_ref().filter(|_| trouble != self.told) {
+            error!(reason, "the definitions can't be read; environments stay as they are");
         }
+        self.shared.telemetry.standing().unread(trouble.clone());
+        self.told = trouble;
         let Some((commit, definitions)) = self.definitions.take() else { return };
         self.shared.peers.moved(self.moved(&definitions, heads));
         self.enter_new(&definitions);

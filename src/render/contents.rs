@@ -42,6 +42,11 @@ impl<'a> Contents<'a> {
         matches!((self.digest(one), self.digest(other)), (Some(one), Some(other)) if one == other)
     }
 
+    /// Whether it makes a difference which of them is deployed. Of two that can't be rendered neither is.
+    pub fn differ(&mut self, one: CommitId, other: CommitId) -> bool {
+        !self.same(one, other) && (self.digest(one).is_some() || self.digest(other).is_some())
+    }
+
     fn reads(&mut self, commit: CommitId) -> Option<Reads> {
         let known = self.reads.entry(commit);
         known.or_insert_with(|| reads(&self.store.at(commit).ok()?, self.spec).ok()).clone()

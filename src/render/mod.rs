@@ -5,6 +5,7 @@
 //! declares, by the tags that follow from their sources. What was read is the cache key: a commit that changes none of it renders nothing, and
 //! one that changes sources of images alone runs no renderer.
 
+mod across;
 mod cache;
 mod collect;
 mod contents;
@@ -26,6 +27,7 @@ pub mod yaml;
 #[cfg(test)]
 pub(crate) use tests::program as test_program;
 
+pub use across::Across;
 pub use cache::Cache;
 pub use collect::Collector;
 pub use contents::Contents;

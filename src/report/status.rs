@@ -12,7 +12,7 @@ use crate::model::environment::{Condition, EnvironmentStatus, HistoryEntry};
 use crate::model::{CommitId, Deployment, Failure, ObjectKey, Outcome};
 
 /// How many deployments are kept.
-const HISTORY: usize = 10;
+pub const HISTORY: usize = 10;
 /// Of more objects that were not written none is named.
 const NAMED: usize = 500;
 /// Condition messages may be 32 KiB; a person reads less.
@@ -44,18 +44,19 @@ pub fn next(
     }
     health::set_ready(&mut status.conditions, generation, now);
     let entry = entry(deployment, now);
-    // A commit ends once: trying it again replaces how it ended before. Coming back to one that was deployed, or suspending it, does not undo that.
-    let wrote_nothing = matches!(deployment.outcome, Outcome::Unchanged | Outcome::Suspended);
-    let stays = |former: &HistoryEntry| wrote_nothing && former.outcome == "Deployed";
     // Nor is a rollout that failed undone by a restart, which finds everything as it left it.
     let wrote = deployment.applied > 0 || deployment.pruned > 0;
     let failed = |former: &HistoryEntry| former.commit == entry.commit && health::failed_at_health(former);
     if deployment.outcome == Outcome::Deployed && !wrote && status.history.iter().any(failed) {
         return status;
     }
-    status.history.retain(|former| former.commit != entry.commit || stays(former));
+    status.history.retain(|former| former.commit != entry.commit || !replaces(deployment, &former.outcome));
     status.history.insert(0, entry);
-    status.history.truncate(HISTORY);
+    if status.history.len() > HISTORY {
+        let stands = |entry: &HistoryEntry| status.short_commit.as_ref().is_some_and(|short| is_of(entry, short));
+        let oldest = status.history.iter().rposition(|entry| !stands(entry)).unwrap_or(HISTORY);
+        status.history.remove(oldest);
+    }
     status
 }
 
@@ -70,6 +71,23 @@ fn not_applied(last: &EnvironmentStatus, deployment: &Deployment, target: Option
         (_, None) => known(),
         (_, Some(lacking)) => (lacking.len() <= NAMED).then(|| lacking.iter().map(ObjectKey::qualified).collect()),
     }
+}
+
+/// Whether this commit stands since then. However many came after it and were not written, a restart and a roll-back begin with it.
+fn is_of(entry: &HistoryEntry, short: &str) -> bool {
+    let written = matches!(entry.outcome.as_str(), "Deployed" | "Unchanged") || health::failed_at_health(entry);
+    written && entry.commit.starts_with(short)
+}
+
+/// Whether an end takes the place of how the same commit ended before. A commit ends once, and trying it again replaces that; but coming back to one that was
+/// deployed, being overtaken on the way there, or suspending it, does not undo that.
+pub fn replaces(deployment: &Deployment, former: &str) -> bool {
+    let wrote_nothing = match deployment.outcome {
+        Outcome::Unchanged | Outcome::Suspended => true,
+        Outcome::SupersededBy(_) => deployment.applied == 0 && deployment.pruned == 0,
+        Outcome::Deployed | Outcome::Failed(_) => false,
+    };
+    !(wrote_nothing && former == "Deployed")
 }
 
 /// The status while there is no such branch.
@@ -252,6 +270,33 @@ pub(super) mod tests {
         assert_eq!(status.history[0].time, stamp(at(99)));
         assert!(status.history[1].commit.starts_with("0d0d"));
         assert_eq!(status.short_commit.as_deref(), Some("0e0e0e0"));
+    }
+
+    #[test]
+    fn what_stands_is_not_pushed_out_by_what_came_to_nothing_after_it() {
+        let mut status = EnvironmentStatus::default();
+        for commit in 0..2 {
+            status = next(&status, &ended(commit, Outcome::Deployed), None, None, None, at(commit.into()));
+        }
+        for commit in 2..20 {
+            let overtaken = Outcome::SupersededBy(CommitId::new([commit + 1; 20]));
+            status = next(&status, &ended(commit, overtaken), None, None, None, at(commit.into()));
+        }
+        let kept: Vec<&str> = status.history.iter().map(|entry| &entry.commit[..2]).collect();
+        assert_eq!(kept, ["13", "12", "11", "10", "0f", "0e", "0d", "0c", "0b", "01"]);
+    }
+
+    #[test]
+    fn being_overtaken_before_a_write_does_not_undo_what_was_deployed() {
+        let deployed = next(&EnvironmentStatus::default(), &ended(1, Outcome::Deployed), None, None, None, at(1));
+        let overtaken = Outcome::SupersededBy(CommitId::new([2; 20]));
+        let nothing = Deployment { applied: 0, ..ended(1, overtaken.clone()) };
+        let outcomes = |deployment| -> Vec<String> {
+            let status = next(&deployed, deployment, None, None, None, at(2));
+            status.history.into_iter().map(|entry| entry.outcome).collect()
+        };
+        assert_eq!(outcomes(&nothing), ["SupersededBy", "Deployed"]);
+        assert_eq!(outcomes(&ended(1, overtaken)), ["SupersededBy"], "some of it was overwritten");
     }
 
     #[test]

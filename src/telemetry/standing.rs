@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub struct Standing {
     /// By name; `None`: no definitions were read yet.
     environments: Option<BTreeMap<String, Held>>,
+    /// Why the newest definitions can't be read.
+    unread: Option<String>,
 }
 
 /// Who has an environment.
@@ -21,6 +23,8 @@ pub enum Held {
     Invalid(String),
     /// Not this plumb, for this reason: another holds it, or the claim was refused.
     Not(String),
+    /// Nobody knows, for this reason: the API server gave no answer, or one that passes.
+    Unsure(String),
 }
 
 /// What readiness depends on beside the environments: troubles, each in words.
@@ -61,6 +65,11 @@ impl Standing {
         self.environments = Some(environments.into_iter().map(held).collect());
     }
 
+    /// The definitions can't be read, for this reason, or they can.
+    pub fn unread(&mut self, trouble: Option<String>) {
+        self.unread = trouble;
+    }
+
     /// Who has this environment, if it is still one of ours.
     pub fn set(&mut self, environment: &str, held: Held) {
         if let Some(known) = self.environments.as_mut().and_then(|environments| environments.get_mut(environment)) {
@@ -89,12 +98,18 @@ impl Standing {
             None if !around.listed => missing.push("the Environments are not listed yet".to_owned()),
             None => {}
         }
+        let trouble = self.unread.as_ref().map(|trouble| format!(": {trouble}"));
         let Some(environments) = &self.environments else {
-            missing.push("the definitions are not read yet".to_owned());
+            missing.push(format!("the definitions are not read yet{}", trouble.unwrap_or_default()));
             return Readiness { ready: false, lines: missing };
         };
-        let unknown = environments.iter().filter(|(_, held)| **held == Held::Unknown);
-        missing.extend(unknown.map(|(name, _)| format!("environment {name} is not claimed yet")));
+        // Environments stay as they are, but no push that defines one is followed.
+        missing.extend(trouble.map(|trouble| format!("the definitions can't be read{trouble}")));
+        missing.extend(environments.iter().filter_map(|(name, held)| match held {
+            Held::Unknown => Some(format!("environment {name} is not claimed yet")),
+            Held::Unsure(reason) => Some(format!("environment {name} is not claimed: {reason}")),
+            Held::Ours | Held::Not(_) | Held::Invalid(_) => None,
+        }));
         if !missing.is_empty() {
             return Readiness { ready: false, lines: missing };
         }
@@ -102,7 +117,7 @@ impl Standing {
             Held::Not(reason) | Held::Invalid(reason) => {
                 Some(format!("environment {name} is not written to: {reason}"))
             }
-            Held::Ours | Held::Unknown => None,
+            Held::Ours | Held::Unknown | Held::Unsure(_) => None,
         });
         Readiness { ready: true, lines: others.collect() }
     }
@@ -136,6 +151,9 @@ mod tests {
         );
         around = well();
         assert_eq!(missing(&standing, &around), ["the definitions are not read yet"]);
+        standing.unread(Some("there is no branch main".to_owned()));
+        assert_eq!(missing(&standing, &around), ["the definitions are not read yet: there is no branch main"]);
+        standing.unread(None);
         standing.defined([("dev", None), ("prod", None)]);
         assert_eq!(
             missing(&standing, &around),
@@ -158,6 +176,13 @@ mod tests {
         assert_eq!(missing(&standing, &away), ["the Environments are not seen: connection refused"]);
         let unread = Around { source: Some("it hangs".to_owned()), ..well() };
         assert_eq!(missing(&standing, &unread), ["the repository is not read: it hangs"]);
+        standing.set("dev", Held::Unsure("no answer in time".to_owned()));
+        assert_eq!(missing(&standing, &well()), ["environment dev is not claimed: no answer in time"]);
+        standing.set("dev", Held::Ours);
+        standing.unread(Some("there is no branch main".to_owned()));
+        assert_eq!(missing(&standing, &well()), ["the definitions can't be read: there is no branch main"]);
+        standing.unread(None);
+        assert!(standing.readiness(&well()).ready);
         let stopping = Around { stopping: true, ..well() };
         assert_eq!(missing(&standing, &stopping), ["plumb is stopping"]);
     }

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use crate::harness::eventually;
+use crate::harness::{Cluster, ControlPlane, Program, TestEnv, eventually};
 use crate::scene::{SOON, Scene, config_map, short};
 
 #[tokio::test]
@@ -61,4 +61,41 @@ async fn a_commit_that_is_refused_has_the_time_of_each_stage_up_to_the_one_that_
         assert_eq!(entry.outcome, "Failed", "{entry:?}");
         assert!(entry.took_ms.keys().eq(stages), "{entry:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_while_the_api_server_is_away_is_told_in_its_order_once_it_answers_or_before_plumb_stops() {
+    let cluster = Cluster::Own(ControlPlane::start(false).into());
+    let scene = Scene::in_env(TestEnv::on(cluster.clone(), "untold").await, "").await;
+    let control_plane = cluster.control_plane().unwrap();
+    let mut plumb = scene.run();
+    let good = scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
+    scene.deployed(good).await;
+    let mut ended = vec![good];
+    control_plane.stop(Program::ApiServer);
+    for number in 1..=3 {
+        let bad = scene.push([("a.yaml", format!("a: [{number}"))]);
+        plumb.wait_for_log(|line| line.contains(" failed ") && line.contains(&short(bad)), SOON).await;
+        ended.insert(0, bad);
+    }
+    control_plane.start_again(Program::ApiServer);
+    scene.ended(ended[0]).await;
+    let history = async || -> Vec<String> {
+        let history = scene.environment().await.unwrap().status.unwrap().history;
+        history.into_iter().map(|entry| entry.commit).collect()
+    };
+    let expected = |ended: &[git2::Oid]| ended.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(history().await, expected(&ended));
+    for bad in &ended[..3] {
+        scene.told("DeploymentFailed", &[&short(*bad)]).await;
+    }
+
+    // Back before the next try, and plumb is told to stop.
+    control_plane.stop(Program::ApiServer);
+    let before = plumb.log_len();
+    ended.insert(0, scene.push([("a.yaml", "a: [last".to_owned())]));
+    plumb.wait_for_log_after(before, |line| line.contains("the status could not be written"), SOON).await;
+    control_plane.start_again(Program::ApiServer);
+    plumb.terminate(SOON).await;
+    assert_eq!(history().await, expected(&ended));
 }

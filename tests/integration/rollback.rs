@@ -1,5 +1,7 @@
 //! The verbs for people: `plumb rollback`, `promote`, `history` and `status --watch`, beside the daemon that deploys what they write.
 
+mod shared;
+
 use std::path::Path;
 use std::process::Command;
 

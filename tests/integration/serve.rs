@@ -25,8 +25,13 @@ struct Served {
 
 impl Served {
     async fn run(scene: &Scene, repository: &Path, instance: &str) -> Self {
+        Self::run_with(scene, repository, instance, &[]).await
+    }
+
+    async fn run_with(scene: &Scene, repository: &Path, instance: &str, more: &[&str]) -> Self {
         let listen = ["--listen", "127.0.0.1:0", "--instance", instance].map(OsStr::new);
         let args = [OsStr::new("run"), "--repo".as_ref(), repository.as_ref()].into_iter().chain(listen);
+        let args = args.chain(more.iter().map(AsRef::as_ref));
         let mut plumb = Plumb::spawn(scene.env.kubeconfig(), args);
         let line = plumb.wait_for_log(|line| line.contains("answering /livez"), SOON).await;
         let address = line.split("address=").nth(1).expect("the address").trim().to_owned();
@@ -59,6 +64,16 @@ impl Served {
         let (code, text) = self.get("/metrics").await;
         assert_eq!(code, 200, "{text}");
         Metrics::parse(&text)
+    }
+
+    /// Waits until the environment's head has waited for longer than this.
+    async fn waits_for(&self, environment: &str, seconds: f64) {
+        eventually(SOON, || async {
+            let age = self.metrics().await.0[&queue_age(environment)];
+            ensure!(age > seconds, "{age}");
+            Ok(())
+        })
+        .await;
     }
 
     /// Waits until a series has this value.
@@ -112,6 +127,10 @@ fn deployments(environment: &str, outcome: &str) -> String {
     format!(r#"plumb_deployments_total{{environment="{environment}",outcome="{outcome}"}}"#)
 }
 
+fn queue_age(environment: &str) -> String {
+    format!(r#"plumb_queue_age_seconds{{environment="{environment}"}}"#)
+}
+
 fn secret(name: &str, data: &str) -> String {
     format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\n{data}\n")
 }
@@ -136,7 +155,7 @@ async fn readiness_and_metrics_tell_what_happened() {
     let first = scene.push([("a.yaml", config_map("a", &[("k", "1")])), ("s.yaml", good)]);
     scene.deployed(first).await;
     served.until(&deployments(name, "Deployed"), 1.0).await;
-    served.until(&format!(r#"plumb_queue_age_seconds{{environment="{name}"}}"#), 0.0).await;
+    served.until(&queue_age(name), 0.0).await;
     served.until(&format!(r#"plumb_environment_synced{{environment="{name}"}}"#), 1.0).await;
     served.until(&format!(r#"plumb_inventory_objects{{environment="{name}"}}"#), 2.0).await;
 
@@ -213,7 +232,7 @@ async fn who_is_held_or_broken_is_named_and_who_left_has_no_series() {
     let expected =
         format!("environment {} is not written to: the environment is held by another plumb, \"one\"", scene.name);
     assert!(said.contains(&expected), "{said}");
-    second.until(&format!(r#"plumb_queue_age_seconds{{environment="{}"}}"#, scene.name), 0.0).await;
+    second.until(&queue_age(&scene.name), 0.0).await;
     assert_eq!(second.metrics().await.0[&deployments(&scene.name, "Deployed")], 0.0);
 
     held.until(&deployments(&other, "Failed"), 1.0).await;
@@ -283,14 +302,22 @@ async fn what_plumb_depends_on_may_be_away_and_plumb_lives() {
         Ok(())
     })
     .await;
+    // Tried again and again, its head has not come to its end.
+    served.waits_for(&scene.name, 5.0).await;
     control_plane.start_again(Program::ApiServer);
     scene.deployed(last).await;
     served.ready().await;
+    served.until(&queue_age(&scene.name), 0.0).await;
 
     let aside = repository.with_extension("aside");
     std::fs::rename(&repository, &aside).unwrap();
     served.not_ready("the repository is not read: ").await;
     std::fs::rename(&aside, &repository).unwrap();
+    served.ready().await;
+    let main = scene.env.repository().open().refname_to_id("refs/heads/main").unwrap();
+    scene.env.repository().delete_branch("main");
+    served.not_ready("the definitions can't be read: ").await;
+    scene.env.repository().set_branch("main", main);
     served.ready().await;
 
     eventually(SOON, || async {
@@ -307,6 +334,37 @@ async fn what_plumb_depends_on_may_be_away_and_plumb_lives() {
     assert!(dead.is_empty(), "of {asked}: {dead:#?}");
     assert!(asked > 50, "{asked}");
     assert!(served.plumb.terminate(SOON).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_waits_for_its_images_has_an_age_and_an_end_when_a_newer_one_comes() {
+    let scene = Scene::new("waits").await;
+    let (name, repository) = (scene.name.as_str(), scene.env.repository().path());
+    let first = scene.push([("a.yaml", config_map("a", &[("k", "1")]))]);
+    let nowhere = format!("unix://{}", repository.join("no.sock").display());
+    let builder = ["--builder", &nowhere, "--containerd", &nowhere];
+    let mut served = Served::run_with(&scene, &repository, &scene.instance(), &builder).await;
+    scene.deployed(first).await;
+    served.until(&queue_age(name), 0.0).await;
+
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: web, image: web}]}\n";
+    let files = [
+        ("plumb.yaml", "images: [{name: web, context: apps/web}]\n"),
+        ("apps/web/Dockerfile", "FROM scratch\nCOPY answer /\n"),
+        ("apps/web/answer", "1"),
+        ("manifests/web.yaml", pod),
+    ];
+    let waits = scene.env.repository().commit("dev", files);
+    served.plumb.wait_for_log(|line| line.contains(" waiting: "), SOON).await;
+    served.waits_for(name, 2.0).await;
+
+    let newer = scene.push([("web.yaml", Change::Remove), ("a.yaml", config_map("a", &[("k", "2")]).into())]);
+    scene.deployed(newer).await;
+    served.until(&queue_age(name), 0.0).await;
+    let entry = scene.ended(waits).await;
+    assert_eq!((entry.outcome.as_str(), entry.message), ("SupersededBy", Some(newer.to_string())));
+    assert_eq!(served.metrics().await.0[&deployments(name, "SupersededBy")], 1.0);
+    scene.condition("Synced", |synced| synced.status == "True").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -58,6 +58,7 @@ fn what_has_not_come_up_yet_is_looked_for_again_soon_and_then_backed_off_from() 
     for pause in [1, 2, 4, 4, 4] {
         world.refuse(id(1), &away);
         assert_eq!(world.course.wake_at(false), Some(world.seen.now + Duration::from_secs(pause)));
+        assert!(!world.course.is_settled(Some(id(1)), false));
         world.later(pause);
         assert_eq!(world.next(), Some(Job::Commit(id(1))));
     }
@@ -119,14 +120,15 @@ fn a_bad_commit_waits_for_the_next_one_and_a_passing_trouble_for_its_pause() {
     world.next();
     world.deploy(id(1));
     world.seen.head = Some(id(2));
+    assert!(!world.course.is_settled(Some(id(2)), false), "it is new");
     assert_eq!(world.next(), Some(Job::Commit(id(2))));
     world.refuse(id(2), &failure(Stage::Render, false));
     world.later(30);
-    assert_eq!(world.next(), None);
+    assert!(world.next().is_none() && world.course.is_settled(Some(id(2)), false));
     world.seen.head = Some(id(3));
     assert_eq!(world.next(), Some(Job::Commit(id(3))));
     world.refuse(id(3), &failure(Stage::Plan, true));
-    assert_eq!(world.next(), None);
+    assert!(world.next().is_none() && !world.course.is_settled(Some(id(3)), false), "it is tried again");
     world.later(2);
     assert_eq!(world.next(), Some(Job::Commit(id(3))), "retried");
     assert_eq!(world.next(), None, "once");
@@ -176,6 +178,7 @@ fn suspension_is_told_once_and_its_end_goes_through_the_gates() {
     assert_eq!(world.next(), Some(Job::Suspended(id(1))));
     world.later(10_000);
     assert_eq!((world.next(), world.course.wake_at(true)), (None, None));
+    assert!(world.course.is_settled(Some(id(1)), true) && !world.course.is_settled(Some(id(2)), true));
     world.seen.suspended = false;
     assert_eq!(world.next(), Some(Job::Commit(id(1))));
 }

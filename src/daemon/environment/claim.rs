@@ -40,18 +40,19 @@ impl Task {
                 true
             }
             Err(error) => {
-                let held = match error {
-                    ClusterError::HeldBy { .. } | ClusterError::TakenOver => true,
-                    // Somebody was faster; who, the watch says next.
-                    _ => error.code() == 409,
-                };
+                let theirs = matches!(error, ClusterError::HeldBy { .. } | ClusterError::TakenOver);
+                // Somebody was faster; who, the watch says next.
+                let held = theirs || error.code() == 409;
                 if error.code() != 409 {
                     self.tell_not_held(&error);
                 }
                 let pause = Duration::from_secs(1 << self.attempts.min(6)).mul_f64(rand::random_range(0.8..1.2));
                 self.attempts += 1;
-                if held {
-                    self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name);
+                if theirs {
+                    // How they end is for the other one to tell.
+                    self.open.clear();
+                    let head = self.wanted.borrow().head;
+                    self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name, head);
                 }
                 let event = async {
                     tokio::select! {
@@ -178,11 +179,18 @@ impl Task {
 
     fn tell_not_held(&mut self, error: &ClusterError) {
         let text = error.to_string();
-        self.tell_held(Held::Not(text.clone()));
+        self.tell_held(not_held(error));
         if self.not_held.as_ref() != Some(&text) {
             error!(environment = %self.reconciler.name, reason = text, "the environment is not claimed; nothing is written");
             self.not_held = Some(text);
         }
+    }
+
+    /// Whether this run has the claim, as far as is seen.
+    pub(super) fn is_held(&self) -> bool {
+        let shared = &self.reconciler.shared;
+        let known = shared.parents.get(&self.reconciler.name).filter(|_| self.started);
+        known.is_some_and(|known| marks::claim(&known, &shared.instance) == Claim::Ours)
     }
 
     /// Gives the claim up, so that another plumb can have the environment without `--take-over`.
@@ -218,6 +226,13 @@ impl Task {
     }
 }
 
+/// What readiness is told: that the claim is another's or refused, or that it is not known because the API server is in trouble.
+fn not_held(error: &ClusterError) -> Held {
+    let trouble = matches!(error, ClusterError::TimedOut { .. } | ClusterError::Unreachable { .. })
+        || matches!(error.code(), 429 | 500..);
+    if trouble { Held::Unsure(error.to_string()) } else { Held::Not(error.to_string()) }
+}
+
 /// Whether the object is as git defines it: the spec, the labels and annotations that git gives it, and the branch that has the definition.
 fn stands(known: &Environment, definition: &Definition, now: Option<&Configuration>) -> bool {
     let has = |there: &Option<BTreeMap<String, String>>, wanted: &BTreeMap<String, String>| {
@@ -227,4 +242,27 @@ fn stands(known: &Environment, definition: &Definition, now: Option<&Configurati
         && marks::defined_at(known).is_some_and(|at| now.is_none_or(|now| now.branch == at.branch))
         && has(&known.metadata.labels, &definition.labels)
         && has(&known.metadata.annotations, &definition.annotations)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_that_the_api_server_could_not_answer_is_waited_for() {
+        let refused = |code| {
+            let status = Box::new(Status { code, ..Status::default() });
+            ClusterError::Refused { what: "apply Environment/dev".to_owned(), status }
+        };
+        let holder = "another".to_owned();
+        for error in [ClusterError::HeldBy { holder }, ClusterError::TakenOver, refused(403), refused(422)] {
+            assert!(matches!(not_held(&error), Held::Not(_)), "{error}");
+        }
+        let late = ClusterError::TimedOut { what: "apply Environment/dev".to_owned(), after: Duration::from_secs(30) };
+        for error in [late, refused(429), refused(500), refused(503)] {
+            assert!(matches!(not_held(&error), Held::Unsure(_)), "{error}");
+        }
+    }
 }

@@ -35,11 +35,14 @@ impl Task {
                 current.built_in(took);
             }
             let Written { mut deployment, stopped, newer, refused } = self.write(&current).await;
-            let (environment, applied) = (&self.reconciler.name, deployment.applied);
             match newer {
                 Some(newer) if stopped => deployment.outcome = Outcome::SupersededBy(newer),
                 None if stopped => {
+                    if !quiet {
+                        self.leave_open(commit);
+                    }
                     self.course.restore_now(Instant::now());
+                    let (environment, applied) = (&self.reconciler.name, deployment.applied);
                     return info!(%environment, commit = %commit.short(), applied, "stopped before the end; the next start goes on");
                 }
                 _ => {
@@ -59,6 +62,7 @@ impl Task {
             if self.wanted.borrow().definition != self.reconciler.definition {
                 // It passed under another definition than the one that is in force now, which may suspend it.
                 self.course.forget_try(newer);
+                self.leave_open(newer);
                 return self.course.restore_now(Instant::now());
             }
             // What the older commit wrote changes the plan: decided anew.
@@ -130,6 +134,7 @@ impl Task {
         if let (Some(head), None) = (self.course.tried().filter(|_| !gating.is_empty()), newer) {
             // The writes ended first: the head goes through the gates in its turn.
             self.course.forget_try(head);
+            self.leave_open(head);
         }
         drop(gating);
         Written { deployment, stopped, newer, refused }
@@ -139,12 +144,18 @@ impl Task {
         self.course.passed(commit);
         self.course.written(None, self.planned_beside, Instant::now(), jitter());
         self.cancel_outdated_builds();
-        // A failure that was told does not hold any more, nor that there is no branch; otherwise the cluster is not told, at no request at all.
-        if self.missing.told || matches!(self.told, Some((_, Outcome::Failed(_)))) {
+        self.open.retain(|open| *open != commit);
+        self.tell_overtaken().await;
+        // What was told of another end does not hold any more, nor that there is no branch; otherwise the cluster is not told, at no request at all.
+        let holds = matches!(self.told, None | Some((_, Outcome::Deployed | Outcome::Unchanged)));
+        if self.missing.told || !holds {
             return self.tell_ended(commit, Outcome::Unchanged, Vec::new()).await;
         }
         info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");
-        self.reconciler.shared.telemetry.metrics.ended(&self.reconciler.name, &Outcome::Unchanged, &[]);
+        // A resync finds the same commit as it was: that is no end of another one.
+        if self.told.as_ref().is_none_or(|(told, _)| *told != commit) {
+            self.reconciler.shared.telemetry.metrics.ended(&self.reconciler.name, &Outcome::Unchanged, &[]);
+        }
         self.told = Some((commit, Outcome::Unchanged));
     }
 }

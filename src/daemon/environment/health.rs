@@ -124,10 +124,10 @@ impl Task {
             report::log(&name, commit, &word, object.as_ref(), took, failed);
         }
         let rolled = ended.map(|_| Rolled { commit, took, failed });
+        let metrics = &shared.telemetry.metrics;
+        metrics.health(&name, word.verdict == Verdict::Healthy); // Whether or not the status can say so.
         match self.write_health(&word, rolled.as_ref()).await {
             true => {
-                let metrics = &shared.telemetry.metrics;
-                metrics.health(&name, word.verdict == Verdict::Healthy);
                 rolled.iter().for_each(|rolled| metrics.rolled_out(&name, !rolled.failed, rolled.took));
                 self.health.rollout.told(word.clone(), ended, Instant::now());
             }
@@ -144,6 +144,10 @@ impl Task {
 
     /// Brings the status up to date, at no request when it says so already. False: it could not be written.
     async fn write_health(&mut self, word: &Word, rolled: Option<&Rolled>) -> bool {
+        // The end of a rollout belongs to an entry of the history, which must be there.
+        if !self.write_untold().await {
+            return false;
+        }
         let (shared, name) = (&self.reconciler.shared, &self.reconciler.name);
         let Some(environment) = shared.parents.get(name) else { return false };
         let last = environment.status.clone().unwrap_or_default();

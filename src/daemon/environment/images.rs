@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Task;
-use crate::model::{CommitId, Failure};
+use crate::model::{CommitId, Failure, Stage};
 use crate::reconcile::images::Lacking;
 use crate::reconcile::{Mode, Refused};
 use crate::report::log;
@@ -27,6 +27,8 @@ pub(super) struct Builds {
 
 struct Running {
     commit: CommitId,
+    mode: Mode,
+    since: Instant,
     references: HashSet<String>,
     task: AbortHandle,
 }
@@ -43,11 +45,23 @@ impl Builds {
         !self.running.is_empty()
     }
 
+    /// Whether this commit's are built, or were and it has not gone on yet.
+    pub(super) fn is_for(&self, commit: CommitId) -> bool {
+        self.running.iter().any(|running| running.commit == commit)
+    }
+
     /// Waits for the end of one; never, if there is none.
     pub(super) async fn ends(&mut self) {
         match self.tasks.join_next().await {
             Some(Ok(ended)) => self.ended.push(ended),
-            Some(Err(_)) => {} // Cancelled, and no longer in `running`.
+            Some(Err(error)) => {
+                // Cancelled, it is no longer in `running`; else it panicked, and its commit would wait for ever.
+                let died = self.running.iter().find(|running| running.task.id() == error.id());
+                self.ended.extend(died.map(|Running { commit, mode, since, .. }| {
+                    let failure = Failure::new(Stage::Build, "the build ended unexpectedly; this is a fault of plumb");
+                    (*commit, *mode, since.elapsed(), Err(failure.transient()))
+                }));
+            }
             None => std::future::pending().await,
         }
     }
@@ -72,6 +86,7 @@ impl Task {
     /// Has the images built that a commit lacks. Builds for an older commit go on where this one needs the same image, and are cancelled otherwise.
     pub(super) fn build(&mut self, lacking: Lacking, mode: Mode) {
         let (commit, references) = (lacking.commit, lacking.references());
+        self.leave_open(commit);
         if self.builds.running.iter().any(|running| running.commit == commit) {
             return;
         }
@@ -83,7 +98,7 @@ impl Task {
             let built = reconciler.build(&store, &lacking).await;
             (commit, mode, began.elapsed(), built)
         });
-        self.builds.running.push(Running { commit, references, task });
+        self.builds.running.push(Running { commit, mode, since: Instant::now(), references, task });
     }
 
     /// Goes on with commits whose images stand now; tells which could not be built. What nobody waits for any more is left.
@@ -146,7 +161,6 @@ mod tests {
     use crate::daemon::Settings;
     use crate::daemon::environment::Wanted;
     use crate::daemon::tests::{definition, repository, shared};
-    use crate::model::Stage;
 
     /// What is deployed, a head that is being built, and the head after it.
     const TARGET: CommitId = CommitId::new([1; 20]);
@@ -160,7 +174,8 @@ mod tests {
         task.course.trying(NEWER);
         for commit in commits {
             let running = task.builds.tasks.spawn(std::future::pending());
-            task.builds.running.push(Running { commit: *commit, references: HashSet::new(), task: running });
+            let (mode, since, references) = (Mode::Commit, Instant::now(), HashSet::new());
+            task.builds.running.push(Running { commit: *commit, mode, since, references, task: running });
         }
         task
     }
@@ -180,6 +195,24 @@ mod tests {
         task.builds.ended.push((NEWER, Mode::Commit, Duration::ZERO, Ok(())));
         task.take_built().await;
         assert!(task.told.is_none() && task.builds.took.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_build_that_panics_is_a_failure_that_is_tried_again_and_one_that_is_cancelled_is_none() {
+        let mut builds = Builds::default();
+        for (commit, dies) in [(TARGET, false), (BUILT, true)] {
+            let task = builds.tasks.spawn(async move {
+                assert!(!dies, "as a fault of plumb");
+                std::future::pending().await
+            });
+            let (mode, since, references) = (Mode::Commit, Instant::now(), HashSet::new());
+            builds.running.push(Running { commit, mode, since, references, task });
+        }
+        builds.only(&[Some(BUILT)]);
+        builds.ends().await;
+        builds.ends().await;
+        let [(BUILT, Mode::Commit, _, Err(failure))] = &builds.ended[..] else { panic!("{:?}", builds.ended) };
+        assert!(failure.transient, "{failure}");
     }
 
     #[tokio::test]

@@ -39,6 +39,11 @@ impl Task {
         if self.missing.told || self.missing.untold.is_some_and(|at| at > Instant::now()) {
             return;
         }
+        // What ended before is told before: it would say that there is a branch.
+        if !self.write_untold().await {
+            self.missing.untold = Some(Instant::now() + TELL_AGAIN);
+            return;
+        }
         let shared = Arc::clone(&self.reconciler.shared);
         let Some(environment) = shared.parents.get(&name) else {
             self.missing.untold = None; // It is told when the Environment comes, which wakes the task.

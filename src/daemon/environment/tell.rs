@@ -16,6 +16,9 @@ use crate::report;
 /// How long a status that could not be written waits for its next try.
 pub(super) const TELL_AGAIN: Duration = Duration::from_secs(5);
 
+/// How long a stop waits for the status of what has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 impl Task {
     /// A commit was refused before anything of it was written.
     pub(super) async fn tell_refused(&mut self, commit: CommitId, refused: Refused) {
@@ -49,6 +52,12 @@ impl Task {
 
     /// Tells how a commit ended: log, status, Event. The same end of the same commit is told once.
     pub(super) async fn tell(&mut self, deployment: Deployment) {
+        self.open.retain(|open| *open != deployment.commit);
+        self.tell_overtaken().await; // Before it: the condition says how the last one ended.
+        self.tell_one(deployment).await;
+    }
+
+    pub(super) async fn tell_one(&mut self, deployment: Deployment) {
         let told = (deployment.commit, deployment.outcome.clone());
         if self.told.as_ref() == Some(&told) && !self.missing.told {
             debug!(environment = %self.reconciler.name, commit = %deployment.commit.short(), "ended as before");
@@ -61,47 +70,81 @@ impl Task {
         self.tell_cluster(deployment).await;
     }
 
-    /// Tells the cluster what it could not be told before.
-    pub(super) async fn tell_untold(&mut self) {
-        if let Some((deployment, _)) = self.untold.take_if(|(_, at)| *at <= Instant::now()) {
-            self.tell_cluster(deployment).await;
+    /// The head waits no longer, if it has come to its end.
+    pub(super) fn tell_rest(&self) {
+        let (head, suspended) = {
+            let wanted = self.wanted.borrow();
+            (wanted.head, wanted.definition.spec.suspend)
+        };
+        let builds = head.is_some_and(|head| self.builds.is_for(head));
+        if self.course.is_settled(head, suspended) && !builds {
+            self.reconciler.shared.telemetry.metrics.at_rest(&self.reconciler.name, head);
         }
     }
 
     async fn tell_cluster(&mut self, deployment: Deployment) {
+        self.untold.push(deployment, chrono::Utc::now());
+        self.write_untold().await;
+    }
+
+    /// Tells the cluster what it could not be told before.
+    pub(super) async fn tell_untold(&mut self) {
+        if self.untold.wake_at().is_some_and(|at| at <= Instant::now()) {
+            self.write_untold().await;
+        }
+    }
+
+    /// The same before plumb stops, if the API server answers at once.
+    pub(super) async fn tell_last(&mut self) {
+        if !self.untold.is_empty() && self.is_held() {
+            let told = tokio::time::timeout(LAST_WORDS, self.write_untold()).await;
+            if told.is_err() {
+                debug!(environment = %self.reconciler.name, "the last status was not written in time");
+            }
+        }
+    }
+
+    /// Brings all that is untold into the status by one write, in its order. False: it could not be written, and is tried again.
+    pub(super) async fn write_untold(&mut self) -> bool {
+        if self.untold.is_empty() {
+            return true;
+        }
         let (shared, name) = (Arc::clone(&self.reconciler.shared), Arc::clone(&self.reconciler.name));
         let Some(environment) = shared.parents.get(&name) else {
-            self.untold = Some((deployment, Instant::now() + TELL_AGAIN));
-            return;
+            self.untold.failed(Instant::now());
+            return false;
         };
         let parent = Parent { caller: &self.reconciler.cluster.caller, name: &name };
-        let last = environment.status.clone().unwrap_or_default();
         let generation = environment.metadata.generation;
         let word = self.health.rollout.word(Instant::now());
         let target = self.course.target();
-        let status = report::status::next(&last, &deployment, target, word.as_ref(), generation, chrono::Utc::now());
+        let mut status = environment.status.clone().unwrap_or_default();
+        for (deployment, time) in self.untold.iter() {
+            status = report::status::next(&status, deployment, target, word.as_ref(), generation, *time);
+        }
         let drift = self.drift_standing();
         let status = report::status::drifted(&status, &drift, generation, chrono::Utc::now());
         match parent.apply_status(&status).await {
             Ok(written) => shared.parents.wrote(written),
             Err(error) => {
                 warn!(environment = %name, %error, "the status could not be written; trying again");
-                self.untold = Some((deployment, Instant::now() + TELL_AGAIN));
-                return;
+                self.untold.failed(Instant::now());
+                return false;
             }
         }
         self.status = Some(status);
         self.drift_told(drift);
-        (self.untold, self.missing.told) = (None, false);
+        self.missing.told = false;
         if let Some(word) = word {
             shared.telemetry.metrics.health(&name, word.verdict == Verdict::Healthy);
             self.health.rollout.told_with_deployment(word, Instant::now());
         }
-        if let Some(event) = report::event(&deployment) {
-            let about = Regarding::environment(&name, environment.metadata.uid.as_deref());
+        let about = Regarding::environment(&name, environment.metadata.uid.as_deref());
+        for event in self.untold.take().filter_map(|deployment| report::event(&deployment)) {
             if let Err(error) = events::post(&shared.cluster.caller, &about, &event, &shared.instance.name).await {
                 warn!(environment = %name, %error, "the Event could not be posted");
             }
         }
+        true
     }
 }

@@ -42,7 +42,6 @@ impl Supervisor {
         for name in self.settings.only.iter().filter(|name| !read.contains_key(*name)) {
             warn!(environment = %name, commit = %commit.short(), "no such environment is defined; waiting for its definition");
         }
-        self.told = None;
         let ours = read.iter().filter(|(name, _)| self.is_ours(name));
         let ours = ours.map(|(name, read)| (name.as_str(), read.as_ref().err().map(ToString::to_string)));
         self.shared.telemetry.standing().defined(ours);

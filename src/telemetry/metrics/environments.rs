@@ -41,8 +41,14 @@ impl Seen {
         }
     }
 
-    pub(super) fn at_rest(&mut self) {
-        self.waits = None;
+    pub(super) fn waits_anew(&mut self, now: Instant) {
+        self.waits = self.head.map(|_| self.waits.unwrap_or(now));
+    }
+
+    pub(super) fn at_rest(&mut self, head: Option<CommitId>) {
+        if self.head == head {
+            self.waits = None;
+        }
     }
 
     pub(super) fn ended(&mut self, outcome: &Outcome) {
@@ -121,7 +127,7 @@ impl Collector for Environments {
         sheet.gauges("plumb_environment_synced", help, |seen| seen.synced.map(f64::from))?;
         let help = "1: all objects are ready; 0: some are not";
         sheet.gauges("plumb_environment_healthy", help, |seen| seen.healthy.map(f64::from))?;
-        let help = "How long the environment's head has waited for its end; 0: there is nothing to do";
+        let help = "How long the oldest head of the environment without an end has waited; 0: there is nothing to do";
         let age = |since: Instant| now.saturating_duration_since(since).as_secs_f64();
         sheet.gauges("plumb_queue_age_seconds", help, |seen| Some(seen.waits.map_or(0.0, age)))?;
         let help = "Objects of the environment that stand in the cluster";

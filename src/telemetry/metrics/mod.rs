@@ -149,9 +149,14 @@ impl Metrics {
         self.environments.head(environment, head, std::time::Instant::now());
     }
 
-    /// The environment has nothing to do: whatever its head was, it does not wait.
-    pub fn at_rest(&self, environment: &str) {
-        self.environments.with(environment, Seen::at_rest);
+    /// The environment has a new definition: its head waits again.
+    pub fn waits_anew(&self, environment: &str) {
+        self.environments.with(environment, |seen| seen.waits_anew(std::time::Instant::now()));
+    }
+
+    /// The environment has nothing to do for this head, which does not wait any more. Another one that came meanwhile does.
+    pub fn at_rest(&self, environment: &str, head: Option<CommitId>) {
+        self.environments.with(environment, |seen| seen.at_rest(head));
     }
 
     /// A commit's deployment ended.

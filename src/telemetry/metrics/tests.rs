@@ -72,13 +72,22 @@ fn a_head_waits_until_there_is_nothing_left_to_do() {
     let second = |seconds| start + Duration::from_secs(seconds);
     environments.head("dev", Some(commit(2)), second(5));
     assert_eq!(waits(&environments), Some(start), "it is behind since the first of them");
-    environments.with("dev", Seen::at_rest);
+    environments.with("dev", |seen| seen.at_rest(Some(commit(1))));
+    assert_eq!(waits(&environments), Some(start), "what was done is not that head");
+    environments.with("dev", |seen| seen.at_rest(Some(commit(2))));
     environments.head("dev", Some(commit(2)), second(9));
     assert_eq!(waits(&environments), None, "that head is done");
     environments.head("dev", Some(commit(1)), second(10));
     assert_eq!(waits(&environments), Some(second(10)), "a branch that was set back");
     environments.head("dev", None, second(11));
     assert_eq!(waits(&environments), None, "nobody waits for a branch that is gone");
+    environments.with("dev", |seen| seen.waits_anew(second(12)));
+    assert_eq!(waits(&environments), None, "under whatever definition");
+    environments.head("dev", Some(commit(1)), second(13));
+    environments.with("dev", |seen| seen.at_rest(Some(commit(1))));
+    environments.with("dev", |seen| seen.waits_anew(second(14)));
+    environments.with("dev", |seen| seen.waits_anew(second(15)));
+    assert_eq!(waits(&environments), Some(second(14)), "the same head under another definition");
 }
 
 #[test]

@@ -193,7 +193,8 @@ async fn while_an_image_is_built_drift_is_put_back_and_a_newer_commit_is_not_kep
 
     // hello serves until it is stopped: this build has no end.
     const WORD: &str = "built-for-nobody-any-more";
-    yard.push([("apps/web/Dockerfile", dockerfile(&format!("ENV PORT=0\nRUN [\"/hello\", \"{WORD}\"]")))]);
+    let endless = format!("ENV PORT=0\nRUN [\"/hello\", \"{WORD}\"]");
+    let slow = yard.push([("apps/web/Dockerfile", dockerfile(&endless))]);
     plumb.wait_for_log(|line| line.contains("building") && line.contains("RUN"), SOON).await;
     let patch = r#"{"data":{"x":"by hand"}}"#;
     yard.scene.kubectl_ok(&["patch", "configmap", "c", "-n", &yard.scene.namespace, "--patch", patch], "").await;
@@ -208,6 +209,8 @@ async fn while_an_image_is_built_drift_is_put_back_and_a_newer_commit_is_not_kep
     yard.scene.deployed(newer).await;
     yard.runs("web").await;
     gone(WORD).await;
+    let entry = yard.scene.ended(slow).await;
+    assert_eq!((entry.outcome.as_str(), entry.message), ("SupersededBy", Some(newer.to_string())));
 }
 
 #[tokio::test]
