@@ -63,6 +63,8 @@ impl Task {
         self.deploy(prepared, quiet).await;
         let stand = self.reconciler.standing(found.iter().map(|found| &found.key));
         stand.iter().for_each(|key| _ = self.drifts.book.healed(key, Instant::now()));
+        let failed = found.iter().filter(|found| observed.is_none() && !stand.contains(&found.key));
+        failed.for_each(|found| _ = self.drifts.book.failed(&found.key, Instant::now(), false, 1.0));
         let ended = |drift: Drift| {
             let action = match (observed, drift.class) {
                 (Some(action), _) => action,

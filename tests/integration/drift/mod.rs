@@ -7,6 +7,7 @@ mod fights;
 mod gone;
 mod observed;
 mod quiet;
+mod refused;
 mod stand;
 mod unseen;
 mod verb;
