@@ -74,25 +74,19 @@ impl Drift {
         Self { one_of_many: true, ..Self::undescribed(found) }
     }
 
-    /// Describes a drift from the object as it is now; `None`: it does not stand. Of a Secret the metadata is enough.
+    /// Describes a drift from the object as it is now; `None`: it does not stand.
     pub fn describe(found: &Found, manifest: &Manifest, live: Option<&Value>) -> Self {
         let mut drift = Self::undescribed(found);
         let Some(live) = live.filter(|_| found.class != Class::Deleted) else { return drift };
         let want: Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
+        let hides = is_secret(manifest);
         let writer = match found.class {
             Class::OwnershipLost => writer(&label(), live),
             _ => writer(&found.paths, live),
         };
-        if found.key.kind.is("", "Secret") {
-            // Who wrote a value has set another one; a value that is gone has no writer.
-            let left = if writer.is_some() { MASK } else { ABSENT };
-            let fields = found.paths.lookup(&want, live).into_iter();
-            drift.fields = fields
-                .map(|found| Field { path: found.path, want: shown(found.one, true), live: left.to_owned() })
-                .collect();
-        } else if found.paths.is_empty() {
+        if found.paths.is_empty() {
             differences("", &want, live, &mut |path, want, live| {
-                drift.fields.push(field(path.to_owned(), Some(want), live));
+                drift.fields.push(field(path.to_owned(), Some(want), live, hides));
             });
         } else {
             let fields = found.paths.lookup(&want, live);
@@ -111,10 +105,12 @@ impl Drift {
                 .map(|found| match found.times {
                     // What is in it has not been git's, and nobody has looked at it for secrets.
                     _ if added && found.other.is_some_and(|live| live.is_object() || live.is_array()) => {
-                        Field { live: ADDED.to_owned(), ..field(found.path, found.one, None) }
+                        Field { live: ADDED.to_owned(), ..field(found.path, found.one, None, hides) }
                     }
-                    0 | 1 => field(found.path, found.one, found.other),
-                    times => Field { live: format!("(there {times} times)"), ..field(found.path, found.one, None) },
+                    0 | 1 => field(found.path, found.one, found.other, hides),
+                    times => {
+                        Field { live: format!("(there {times} times)"), ..field(found.path, found.one, None, hides) }
+                    }
                 })
                 .collect();
         }
@@ -134,13 +130,19 @@ impl Drift {
             drift.added = others.fold(FieldSet::default(), |all, fields| all.union(&fields));
         }
         let fields = differing.lookup(&want, live).into_iter();
-        drift.fields = fields.map(|found| field(found.path, found.one, found.other)).collect();
+        let hides = is_secret(manifest);
+        drift.fields = fields.map(|found| field(found.path, found.one, found.other, hides)).collect();
         drift
     }
 }
 
-fn field(path: String, want: Option<&Value>, live: Option<&Value>) -> Field {
-    let hides = sounds_secret(&path);
+/// Whether no value of an object is to be shown. They are compared all the same.
+fn is_secret(manifest: &Manifest) -> bool {
+    manifest.key.kind.is("", "Secret")
+}
+
+fn field(path: String, want: Option<&Value>, live: Option<&Value>, hides: bool) -> Field {
+    let hides = hides || sounds_secret(&path);
     Field { want: shown(want, hides), live: shown(live, hides), path }
 }
 

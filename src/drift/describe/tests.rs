@@ -31,7 +31,7 @@ fn a_writer_that_is_no_longer_told_apart_is_not_known() {
     let key = world::key("", "Secret", "s");
     let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "aGVsbG8="}}));
     for nobody in NOBODY {
-        let live = json!({"metadata": {"managedFields": [
+        let live = json!({"data": {"a": "b3RoZXI="}, "metadata": {"managedFields": [
             {"manager": nobody, "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {"f:a": {}}}},
         ]}});
         let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live));
@@ -133,11 +133,22 @@ fn without_paths_the_values_tell_and_defaults_are_no_difference() {
 fn secret_values_are_never_told() {
     let secret = world::key("", "Secret", "s");
     let manifest = world::manifest_of(&secret, "v1", json!({"data": {"a": "aGVsbG8="}}));
-    let live = json!({"metadata": {"managedFields": [
-        {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}}}},
-    ]}});
-    let drift = Drift::describe(&found(&secret, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live));
-    assert_eq!(texts(&drift), [format!("data.a {MASK} {MASK}")]);
+    let with = |data: Value| {
+        json!({"data": data, "metadata": {"managedFields": [
+            {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}}}},
+        ]}})
+    };
+    let told = |paths: Value, data: Value| Drift::describe(&found(&secret, paths), &manifest, Some(&with(data)));
+    let a = || json!({"f:data": {"f:a": {}}});
+    assert_eq!(texts(&told(a(), json!({"a": "b3RoZXI="}))), [format!("data.a {MASK} {MASK}")]);
+    assert_eq!(texts(&told(a(), json!({}))), [format!("data.a {MASK} (absent)")]);
+    // They are compared all the same: written in our own name, or changed and changed back.
+    assert_eq!(texts(&told(json!({}), json!({"a": "b3RoZXI="}))), [format!("data.a {MASK} {MASK}")]);
+    let back = told(a(), json!({"a": "aGVsbG8="}));
+    assert!(back.values_stand && back.fields.is_empty());
+    let own =
+        Drift::compared(&found(&secret, a()), &manifest, &with(json!({"a": "Yg=="})), &with(json!({"a": "Yw=="})));
+    assert_eq!(texts(&own), [format!("data.a {MASK} {MASK}")]);
     let pod = world::key("", "Pod", "p");
     let env = |value: &str| json!({"env": [{"name": "DB_PASSWORD", "value": value}, {"name": "DB", "value": format!("postgres://u:{value}@h/d")}]});
     let set = json!({"f:env": {
