@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResource, APIResourceList};
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::discovery::{Discovery, Scope};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::api::{As, Caller, answer_of};
 use super::error::ClusterError;
+use super::inventory::collection;
 use crate::model::kinds::{KindInfo, Kinds};
 use crate::model::{GroupKind, Manifest};
 use crate::telemetry::Turns;
@@ -123,6 +125,44 @@ impl Discovered {
         *state = Known { kinds: Arc::new(kinds), generation: state.generation + 1 };
         state.clone()
     }
+}
+
+/// A version in which a kind is served, the preferred one first, other than those whose collection is at this path: asked anew, past what is remembered.
+pub(super) async fn served_elsewhere(
+    caller: &Caller,
+    kind: &GroupKind,
+    gone: &str,
+) -> Result<Option<KindInfo>, ClusterError> {
+    if kind.group.is_empty() {
+        return Ok(None);
+    }
+    let what = || format!("ask in which versions {kind} is served");
+    let get =
+        |path: String| http::Request::get(path).body(Vec::new()).map_err(kube::core::request::Error::BuildRequest);
+    let group = caller.call::<APIGroup>(&what, As::Plumb, get(format!("/apis/{}", kind.group))).await;
+    let group = match group {
+        Err(error) if error.code() == 404 => return Ok(None),
+        other => other?,
+    };
+    let preferred = group.preferred_version.iter().chain(&group.versions);
+    for version in preferred.map(|version| &*version.version) {
+        let path = format!("/apis/{}/{version}", kind.group);
+        let resources = match caller.call::<APIResourceList>(&what, As::Plumb, get(path)).await {
+            Err(error) if error.code() == 404 => continue, // It went meanwhile.
+            other => other?.resources,
+        };
+        let is_kind = |resource: &&APIResource| *resource.kind == *kind.kind && !resource.name.contains('/');
+        let Some(resource) = resources.iter().find(is_kind) else { continue };
+        let info = KindInfo {
+            version: version.into(),
+            plural: resource.name.as_str().into(),
+            namespaced: resource.namespaced,
+        };
+        if collection(kind, &info) != gone {
+            return Ok(Some(info));
+        }
+    }
+    Ok(None)
 }
 
 /// The kind that a CustomResourceDefinition defines, in its served versions.

@@ -4,9 +4,9 @@ use kube::core::Status;
 
 use super::error::ClusterError;
 use crate::model::secret::Redactor;
-use crate::model::{Desired, Failure, Manifest, Stage};
+use crate::model::{Desired, Failure, Manifest, Stage, mask};
 
-/// The failure of one object's write. Values of a Secret are taken out of the server's words.
+/// The failure of one object's write. Secret values of the object are taken out of the server's words, which quote what they refuse.
 pub fn of_object(stage: Stage, manifest: &Manifest, error: &ClusterError) -> Failure {
     let reason = match error {
         ClusterError::Refused { status, .. } => said(status),
@@ -63,22 +63,22 @@ pub fn is_terminating(error: &ClusterError) -> bool {
     causes.is_some_and(|causes| causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
 }
 
-/// A redactor for all values of a Secret, as they are and in base64; for other kinds one that changes nothing.
+/// A redactor for all values of a Secret, as they are and in base64; of other kinds for the values that sound secret.
 fn redactor(manifest: &Manifest) -> Redactor {
     Redactor::new(secret_values(manifest))
 }
 
-/// The same for all Secrets of a commit.
+/// The same for all objects of a commit.
 pub fn redactor_of(desired: &Desired) -> Redactor {
     Redactor::new(desired.objects.iter().flat_map(|manifest| secret_values(manifest)))
 }
 
 fn secret_values(manifest: &Manifest) -> Vec<String> {
     use base64::Engine as _;
-    if !manifest.key.kind.is("", "Secret") {
-        return Vec::new();
-    }
     let value: serde_json::Value = serde_json::from_str(manifest.as_made().json.get()).unwrap_or_default();
+    if !manifest.key.kind.is("", "Secret") {
+        return mask::secrets_in(&value);
+    }
     let mut values = Vec::new();
     for encoded in value.get("data").and_then(|data| data.as_object()).into_iter().flat_map(|data| data.values()) {
         let Some(encoded) = encoded.as_str() else { continue };
@@ -92,4 +92,26 @@ fn secret_values(manifest: &Manifest) -> Vec<String> {
         values.push(encoded.to_owned());
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::world;
+    use serde_json::json;
+
+    /// An immutable template is quoted whole, with the values of its environment.
+    #[test]
+    fn a_refusal_that_quotes_the_object_is_told_without_its_secrets() {
+        let template =
+            json!({"containers": [{"env": [{"name": "DB_PASSWORD", "value": "canary"}], "args": ["--token=canary2"]}]});
+        let key = world::key("batch", "Job", "j");
+        let manifest = world::manifest_of(&key, "v1", json!({"spec": {"template": template}}));
+        let message =
+            format!("Job.batch \"j\" is invalid: spec.template: Invalid value: {template}: field is immutable");
+        let status = Box::new(Status { code: 422, message, ..Status::default() });
+        let error = ClusterError::Refused { what: "apply Job/n/j".to_owned(), status };
+        let failure = of_object(Stage::Apply, &manifest, &error).to_string();
+        assert!(!failure.contains("canary") && failure.contains("field is immutable"), "{failure}");
+    }
 }

@@ -101,7 +101,7 @@ impl Inventory {
     pub fn ensure<'a>(&self, kinds: impl IntoIterator<Item = (&'a GroupKind, &'a KindInfo)>) {
         let mut state = self.state();
         for (kind, info) in kinds {
-            let path = DynamicObject::url_path(&resource(kind, info), None);
+            let path = collection(kind, info);
             match state.kinds.get(kind) {
                 Some(watched) if watched.path == path || watched.listed || watched.trouble.is_none() => continue,
                 Some(watched) => watched.task.abort(),
@@ -346,6 +346,11 @@ fn differs(known: &Live, live: &Live) -> bool {
 /// kube's description of a kind, from ours.
 pub(super) fn resource(kind: &GroupKind, info: &KindInfo) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&kind.group, &info.version, &kind.kind), &info.plural)
+}
+
+/// The path of all objects of a kind in one version.
+pub(super) fn collection(kind: &GroupKind, info: &KindInfo) -> String {
+    DynamicObject::url_path(&resource(kind, info), None)
 }
 
 pub(super) fn key_of(kind: &GroupKind, metadata: &ObjectMeta) -> ObjectKey {

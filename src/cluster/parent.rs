@@ -21,7 +21,7 @@ use tracing::warn;
 
 use super::api::{As, Caller};
 use super::error::ClusterError;
-use super::watch::Sink;
+use super::watch::{Sink, Unserved};
 use crate::model::applyset::{self, Reach};
 use crate::model::environment::{CONFIRM_PRUNE, DEFINED_AT, EnvironmentStatus, INSTANCE, RELEASED_BY};
 use crate::model::live::ResourceVersion;
@@ -180,8 +180,8 @@ impl Sink for ParentSink {
         });
     }
 
-    fn unserved(&mut self) -> bool {
-        false
+    async fn unserved(&mut self, _: &Caller) -> Result<Unserved, ClusterError> {
+        Ok(Unserved::Awaited)
     }
 
     fn stuck(&mut self, trouble: &ClusterError) {

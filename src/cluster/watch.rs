@@ -50,12 +50,22 @@ pub(super) trait Sink: Send + 'static {
     fn delivered(&mut self, version: ResourceVersion);
     /// The list that has begun is of an older state than what is known: versions can't be compared with those that are known, and the list holds.
     fn rewound(&mut self);
-    /// The kind is not served any more. True: the watch ends; false: it is waited for.
-    fn unserved(&mut self) -> bool;
+    /// The kind is not served at this path any more.
+    fn unserved(&mut self, caller: &Caller) -> impl Future<Output = Result<Unserved, ClusterError>> + Send;
     /// It can't go on at the moment; it will try again.
     fn stuck(&mut self, trouble: &ClusterError);
     /// The object's `metadata.resourceVersion`.
     fn version_of(object: &Self::Object) -> Option<&str>;
+}
+
+/// What becomes of a watch whose path is not served any more.
+pub(super) enum Unserved {
+    /// It ends.
+    Ended,
+    /// It waits until it is served.
+    Awaited,
+    /// It goes on at another path.
+    Moved,
 }
 
 /// How a watch ended.
@@ -105,8 +115,19 @@ pub(super) async fn run<S: Sink>(caller: Caller, mut sink: S) {
                 from = None;
                 sleep(SHORTEST_PAUSE).await;
             }
-            Err(error) if error.code() == 404 && sink.unserved() => return,
-            Err(error) => {
+            Err(mut error) => {
+                if error.code() == 404 {
+                    match sink.unserved(&caller).await {
+                        Ok(Unserved::Ended) => return,
+                        Ok(Unserved::Awaited) => {}
+                        Ok(Unserved::Moved) => {
+                            from = None;
+                            sleep(SHORTEST_PAUSE).await;
+                            continue;
+                        }
+                        Err(unknown) => error = unknown,
+                    }
+                }
                 metrics.watch_failed();
                 if pause >= Duration::from_secs(1) {
                     warn!(kind = sink.kind(), %error, "watch interrupted; trying again");

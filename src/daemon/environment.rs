@@ -25,6 +25,7 @@ mod away;
 mod claim;
 mod deploy;
 mod drift;
+mod healed;
 mod health;
 mod images;
 mod missing;

@@ -4,13 +4,13 @@ use serde_json::Value;
 
 use super::fields::{self, FieldSet, lookup};
 use super::fingerprint::{Class, Found};
-use crate::model::secret::{self, MASK};
-use crate::model::{Manifest, ObjectKey};
+use crate::model::secret::{MASK, sounds_secret};
+use crate::model::{Manifest, ObjectKey, mask};
 
 mod writer;
 
 pub use writer::Owner;
-use writer::{are_ours, foreign, label};
+use writer::{foreign, label};
 
 /// Values are cut after this many characters.
 const LONGEST: usize = 100;
@@ -74,26 +74,19 @@ impl Drift {
         Self { one_of_many: true, ..Self::undescribed(found) }
     }
 
-    /// Describes a drift from the object as it is now; `None`: it does not stand. Of a Secret the metadata is enough.
+    /// Describes a drift from the object as it is now; `None`: it does not stand.
     pub fn describe(found: &Found, manifest: &Manifest, live: Option<&Value>, owner: &Owner<'_>) -> Self {
         let mut drift = Self::undescribed(found);
         let Some(live) = live.filter(|_| found.class != Class::Deleted) else { return drift };
         let want: Value = serde_json::from_str(manifest.json.get()).unwrap_or_default();
+        let hides = is_secret(manifest);
         let writer = match found.class {
             Class::OwnershipLost => owner.writer(&label(), live),
             _ => owner.writer(&found.paths, live),
         };
-        if found.key.kind.is("", "Secret") {
-            // Who wrote a value has set another one; a value that is gone has no writer.
-            let stands = writer.is_some() || are_ours(&found.paths, live, owner.manager);
-            let left = if stands { MASK } else { ABSENT };
-            let fields = found.paths.lookup(&want, live).into_iter();
-            drift.fields = fields
-                .map(|found| Field { path: found.path, want: shown(found.one, true), live: left.to_owned() })
-                .collect();
-        } else if found.paths.is_empty() {
+        if found.paths.is_empty() {
             differences("", &want, live, &mut |path, want, live| {
-                drift.fields.push(field(path.to_owned(), Some(want), live));
+                drift.fields.push(field(path.to_owned(), Some(want), live, hides));
             });
         } else {
             let fields = found.paths.lookup(&want, live);
@@ -111,10 +104,12 @@ impl Drift {
                 .map(|found| match found.times {
                     // What is in it has not been git's, and nobody has looked at it for secrets.
                     _ if found.one.is_none() && found.other.is_some_and(|live| live.is_object() || live.is_array()) => {
-                        Field { live: ADDED.to_owned(), ..field(found.path, found.one, None) }
+                        Field { live: ADDED.to_owned(), ..field(found.path, found.one, None, hides) }
                     }
-                    0 | 1 => field(found.path, found.one, found.other),
-                    times => Field { live: format!("(there {times} times)"), ..field(found.path, found.one, None) },
+                    0 | 1 => field(found.path, found.one, found.other, hides),
+                    times => {
+                        Field { live: format!("(there {times} times)"), ..field(found.path, found.one, None, hides) }
+                    }
                 })
                 .collect();
         }
@@ -134,13 +129,19 @@ impl Drift {
             drift.added = others.fold(FieldSet::default(), |all, fields| all.union(&fields));
         }
         let fields = differing.lookup(&want, live).into_iter();
-        drift.fields = fields.map(|found| field(found.path, found.one, found.other)).collect();
+        let hides = is_secret(manifest);
+        drift.fields = fields.map(|found| field(found.path, found.one, found.other, hides)).collect();
         drift
     }
 }
 
-fn field(path: String, want: Option<&Value>, live: Option<&Value>) -> Field {
-    let hides = secret::sounds_secret(&path);
+/// Whether no value of an object is to be shown. They are compared all the same.
+fn is_secret(manifest: &Manifest) -> bool {
+    manifest.key.kind.is("", "Secret")
+}
+
+fn field(path: String, want: Option<&Value>, live: Option<&Value>, hides: bool) -> Field {
+    let hides = hides || sounds_secret(&path);
     Field { want: shown(want, hides), live: shown(live, hides), path }
 }
 
@@ -148,12 +149,9 @@ fn shown(value: Option<&Value>, hides: bool) -> String {
     let text = match value {
         None => return ABSENT.to_owned(),
         Some(_) if hides => return MASK.to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
+        Some(Value::String(text)) => mask::masked_text(text),
+        Some(other) => mask::masked(other).to_string(),
     };
-    if secret::has_secret(&text) {
-        return MASK.to_owned();
-    }
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
@@ -195,168 +193,4 @@ fn covers(want: &Value, live: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::tests::world;
-    use serde_json::json;
-
-    fn found(key: &ObjectKey, paths: Value) -> Found {
-        Found { key: key.clone(), class: Class::ValueChanged, paths: FieldSet::from_value(&paths).unwrap() }
-    }
-
-    const DEV: Owner<'static> = Owner { manager: "plumb-dev", left: None };
-
-    fn texts(drift: &Drift) -> Vec<String> {
-        drift.fields.iter().map(|field| format!("{} {} {}", field.path, field.want, field.live)).collect()
-    }
-
-    #[test]
-    fn a_scaled_deployment_names_the_tool_and_its_subresource() {
-        let key = world::key("apps", "Deployment", "web");
-        let manifest = world::manifest_of(&key, "v1", json!({"kind": "Deployment", "spec": {"replicas": 2}}));
-        let live = json!({"spec": {"replicas": 5}, "metadata": {"managedFields": [
-            {"manager": "old", "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
-            {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
-            {"manager": "other", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}},
-        ]}});
-        let drift = Drift::describe(&found(&key, json!({"f:spec": {"f:replicas": {}}})), &manifest, Some(&live), &DEV);
-        assert_eq!(texts(&drift), ["spec.replicas 2 5"]);
-        assert_eq!((drift.manager.as_deref(), drift.since), (Some("kubectl/scale"), None));
-    }
-
-    #[test]
-    fn a_writer_that_is_no_longer_told_apart_is_not_known() {
-        let key = world::key("", "Secret", "s");
-        let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "aGVsbG8="}}));
-        for nobody in writer::NOBODY {
-            let live = json!({"metadata": {"managedFields": [
-                {"manager": nobody, "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {"f:a": {}}}},
-            ]}});
-            let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live), &DEV);
-            assert_eq!((drift.manager.as_deref(), drift.since), (None, None), "{nobody}");
-            assert_eq!(texts(&drift), [format!("data.a {MASK} {MASK}")], "somebody has set it nevertheless");
-        }
-    }
-
-    #[test]
-    fn a_value_that_was_changed_back_stands() {
-        let key = world::config_map("a");
-        let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "1", "b": "1"}}));
-        let stands = |a: &str| {
-            let live = json!({"data": {"a": a, "b": "1"}, "metadata": {"managedFields": []}});
-            let found = found(&key, json!({"f:data": {"f:a": {}, "f:b": {}}}));
-            Drift::describe(&found, &manifest, Some(&live), &DEV).values_stand
-        };
-        assert!(stands("1") && !stands("2"));
-        let gone = json!({"data": {"a": "1"}});
-        assert!(
-            !Drift::describe(&found(&key, json!({"f:data": {"f:b": {}}})), &manifest, Some(&gone), &DEV).values_stand
-        );
-    }
-
-    #[test]
-    fn an_item_given_twice_is_told_without_the_values_of_others() {
-        let key = world::key("", "Pod", "p");
-        let manifest = world::manifest_of(&key, "v1", json!({"env": [{"name": "A", "value": "1"}]}));
-        let live =
-            json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "b"}, {"name": "A", "value": "2"}]});
-        let set = json!({"f:env": {"k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}}});
-        let drift = Drift::describe(&found(&key, set), &manifest, Some(&live), &DEV);
-        assert_eq!(texts(&drift), ["env[name=A] {\"name\":\"A\",\"value\":\"1\"} (there 2 times)"]);
-        assert!(!drift.values_stand);
-    }
-
-    /// `covers` can't tell what others put into an empty field from a default in it.
-    #[test]
-    fn where_git_has_something_empty_an_apply_tells() {
-        let key = world::config_map("a");
-        let manifest = world::manifest_of(&key, "v1", json!({"data": {}, "spec": {"podSelector": {}}}));
-        let owners = json!([{"manager": "kubectl-patch", "operation": "Update", "fieldsV1": {
-            "f:data": {".": {}, "f:y": {}}, "f:spec": {"f:podSelector": {}},
-        }}]);
-        let data = found(&key, json!({"f:data": {}}));
-        let filled = json!({"data": {"y": "2"}, "metadata": {"managedFields": owners}});
-        let drift = Drift::describe(&data, &manifest, Some(&filled), &DEV);
-        assert!(drift.unsure && drift.values_stand);
-        let drift = Drift::compared(&data, &manifest, &filled, &filled, &DEV);
-        assert!(drift.values_stand && drift.fields.is_empty(), "the apply leaves it");
-        assert_eq!(drift.added.paths(), ["data.y"]);
-        // Taken away again, nothing is left of what the API server does not keep.
-        let nothing = json!({"metadata": {"managedFields": []}});
-        assert!(Drift::describe(&data, &manifest, Some(&nothing), &DEV).unsure);
-        let drift = Drift::compared(&data, &manifest, &nothing, &nothing, &DEV);
-        assert!(drift.values_stand && drift.added.is_empty());
-
-        // Set back by hand with defaults beside: nothing is added.
-        let item = json!({"f:list": {"k:{\"name\":\"a\"}": {".": {}, "f:name": {}}}});
-        let back = found(&key, item);
-        let manifest_of = |list: Value| world::manifest_of(&key, "v1", json!({"list": list}));
-        let owner = json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {
-            "f:list": {"k:{\"name\":\"a\"}": {".": {}, "f:name": {}, "f:default": {}}},
-        }});
-        let stands = json!({"list": [{"name": "a", "default": 1}], "metadata": {"managedFields": [owner]}});
-        let drift = Drift::compared(&back, &manifest_of(json!([{"name": "a"}])), &stands, &stands, &DEV);
-        assert!(drift.values_stand && drift.added.is_empty());
-
-        // One value: the apply sets it back.
-        let selector = found(&key, json!({"f:spec": {"f:podSelector": {}}}));
-        let (narrow, wide) = (json!({"matchLabels": {"a": "b"}}), json!({}));
-        let with = |selector: &Value| json!({"spec": {"podSelector": selector}, "metadata": {"managedFields": owners}});
-        assert!(Drift::describe(&selector, &manifest, Some(&with(&narrow)), &DEV).unsure);
-        let drift = Drift::compared(&selector, &manifest, &with(&narrow), &with(&wide), &DEV);
-        assert_eq!(texts(&drift), [r#"spec.podSelector {} {"matchLabels":{"a":"b"}}"#]);
-        assert!(!drift.values_stand && drift.added.is_empty());
-        assert_eq!(drift.manager.as_deref(), Some("kubectl-patch"));
-        assert!(!Drift::describe(&selector, &manifest, Some(&with(&wide)), &DEV).unsure, "it is as git says");
-    }
-
-    #[test]
-    fn a_removed_field_is_absent_and_has_no_known_writer() {
-        let key = world::config_map("a");
-        let manifest = world::manifest_of(&key, "v1", json!({"data": {"a": "1"}}));
-        let live = json!({"data": {"b": "2"}, "metadata": {"managedFields": []}});
-        let drift = Drift::describe(&found(&key, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live), &DEV);
-        assert_eq!(texts(&drift), ["data.a 1 (absent)"]);
-        assert_eq!(drift.manager, None);
-    }
-
-    #[test]
-    fn without_paths_the_values_tell_and_defaults_are_no_difference() {
-        let key = world::key("apps", "Deployment", "web");
-        let manifest =
-            world::manifest_of(&key, "v1", json!({"kind": "x", "spec": {"a": {"b": 1}, "l": [{"n": 1}], "gone": 0}}));
-        let live = json!({"spec": {"a": {"b": 2, "default": true}, "l": [{"n": 1, "default": 2}], "more": 3}});
-        let drift = Drift::describe(&found(&key, json!({})), &manifest, Some(&live), &DEV);
-        assert_eq!(texts(&drift), ["spec.a.b 1 2", "spec.gone 0 (absent)"]);
-    }
-
-    #[test]
-    fn secret_values_are_never_told() {
-        let secret = world::key("", "Secret", "s");
-        let manifest = world::manifest_of(&secret, "v1", json!({"data": {"a": "aGVsbG8="}}));
-        let live = json!({"metadata": {"managedFields": [
-            {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}}}},
-        ]}});
-        let drift = Drift::describe(&found(&secret, json!({"f:data": {"f:a": {}}})), &manifest, Some(&live), &DEV);
-        assert_eq!(texts(&drift), [format!("data.a {MASK} {MASK}")]);
-        let pod = world::key("", "Pod", "p");
-        let env = |value: &str| json!({"env": [{"name": "DB_PASSWORD", "value": value}, {"name": "DB", "value": format!("postgres://u:{value}@h/d")}]});
-        let set = json!({"f:env": {
-            "k:{\"name\":\"DB_PASSWORD\"}": {"f:value": {}}, "k:{\"name\":\"DB\"}": {"f:value": {}},
-        }});
-        let drift = Drift::describe(
-            &found(&pod, set),
-            &world::manifest_of(&pod, "v1", env("canary-a")),
-            Some(&env("canary-b")),
-            &DEV,
-        );
-        assert!(!format!("{drift:?}").contains("canary"), "{drift:?}");
-    }
-
-    #[test]
-    fn a_deleted_object_has_no_fields() {
-        let key = world::config_map("a");
-        let gone = Found::whole(key.clone(), Class::Deleted);
-        assert!(Drift::describe(&gone, &world::manifest(&key, 1), None, &DEV).fields.is_empty());
-    }
-}
+mod tests;

@@ -9,6 +9,9 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::model::mask;
+use crate::model::secret::{MASK, sounds_secret};
+
 mod place;
 mod select;
 
@@ -216,15 +219,20 @@ impl Element {
         }
     }
 
-    /// The path of this element below a parent, for people.
+    /// The path of this element below a parent, for people: where a value is a part of it, without what is not to be shown.
     fn after(&self, parent: &str) -> String {
         match self {
             Self::Field(name) => below(parent, name),
             Self::Key(fields) => {
-                let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", value.bare())).collect();
+                let shown = |name: &str, value: &Canonical| match sounds_secret(name) {
+                    true => MASK.to_owned(),
+                    false => mask::masked_text(&value.bare()),
+                };
+                let fields: Vec<_> =
+                    fields.iter().map(|(name, value)| format!("{name}={}", shown(name, value))).collect();
                 format!("{parent}[{}]", fields.join(","))
             }
-            Self::Item(value) => format!("{parent}[={}]", value.bare()),
+            Self::Item(value) => format!("{parent}[={}]", mask::masked_text(&value.bare())),
             Self::Index(index) => format!("{parent}[{index}]"),
         }
     }

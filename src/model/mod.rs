@@ -16,6 +16,7 @@ pub mod kinds;
 pub mod live;
 pub mod manifest;
 pub mod marks;
+pub mod mask;
 pub mod outcome;
 pub mod path;
 pub mod scrub;

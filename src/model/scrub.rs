@@ -22,8 +22,15 @@ const NAMES: [&str; 12] = [
 
 /// The text with what looks like a credential masked: the user's part of a URL, the value after a telling name, keys and tokens by their form.
 pub fn scrub(text: &str) -> String {
-    let text = urls(text);
-    let text = named(&text);
+    keys(&named(&urls(text)))
+}
+
+/// The same without regard to names: the user's part of a URL, keys and tokens by their form.
+pub(super) fn unnamed(text: &str) -> String {
+    keys(&urls(text))
+}
+
+fn keys(text: &str) -> String {
     let words = text.split_inclusive(char::is_whitespace).map(|word| {
         let bare = word.trim_end();
         let core = bare.trim_matches(|c: char| !c.is_ascii_alphanumeric());

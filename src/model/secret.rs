@@ -81,7 +81,20 @@ fn encoded(value: &str) -> Vec<String> {
 }
 
 /// Words in the name of a field or variable that make its value secret.
-const SECRET_NAMES: [&str; 9] = ["auth", "credential", "dsn", "pass", "private", "pwd", "secret", "token", "apikey"];
+const SECRET_NAMES: [&str; 12] = [
+    "auth",
+    "credential",
+    "dsn",
+    "pass",
+    "private",
+    "pwd",
+    "secret",
+    "token",
+    "accesskey",
+    "apikey",
+    "encryptionkey",
+    "signingkey",
+];
 
 /// Whether a field or variable of this name, or path of names, holds something that is not to be shown. For values that are told to people: more is
 /// masked where whole files are.

@@ -237,15 +237,11 @@ impl Reconciler {
         self.writer().would_become(manifest, info, uid).await.ok()
     }
 
-    /// An object as it is; of a Secret the metadata alone.
+    /// An object as it is. It may be a Secret: to be compared, never kept.
     async fn read(&self, manifest: &Manifest) -> Result<Option<Value>, Failure> {
         let (known, key) = (self.discover().await?, &manifest.key);
         let Lookup::Served(info) = known.kinds.lookup(&key.kind, &manifest.version) else { return Ok(None) };
-        if !key.kind.is("", "Secret") {
-            return self.writer().read(key, info).await.map_err(planning);
-        }
-        let metadata = self.writer().metadata(key, info).await.map_err(planning)?;
-        Ok(metadata.and_then(|object| serde_json::to_value(object).ok()))
+        self.writer().read(key, info).await.map_err(planning)
     }
 }
 

@@ -38,7 +38,8 @@ fn what_is_old_and_unused_goes_but_for_the_newest_of_each_name() {
 
 #[test]
 fn what_was_built_under_a_former_form_of_tag_goes_as_all_else_does() {
-    let former = |number: u32| image(format!("docker.io/library/web:{number:016x}"), Some("web"), DAY);
+    let former =
+        |number: u32| image(format!("docker.io/library/web:{number:016x}"), Some(&format!("web:{number:016x}")), DAY);
     let images = [former(1), former(2), own("web", 1, 0)];
     let name = |place: usize| images[place].reference.clone();
     assert_eq!(goes(&images, &[&format!("web:{:016x}", 2)], ALL), [name(0), name(2)], "unless it is referred to");

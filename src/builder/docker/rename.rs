@@ -169,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_dockerfile_is_another() {
-        let long = format!("{}/Dockerfile", "deep/".repeat(40));
+        let long = format!("{}Dockerfile", "deep/".repeat(40));
         for dockerfile in ["Dockerfile", "docker/Dockerfile", &long] {
             let many = format!("FROM web\n# {}", "x".repeat(2000));
             let mut given: Files = ["a", "Dockerfile", "docker/Dockerfile", &long, "z/Dockerfile"]

@@ -2,9 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::{Inventory, Watched, key_of};
+use tracing::info;
+
+use super::{Inventory, State, Watched, collection, key_of};
+use crate::cluster::api::Caller;
+use crate::cluster::discovery::served_elsewhere;
 use crate::cluster::error::ClusterError;
-use crate::cluster::watch::Sink;
+use crate::cluster::watch::{Sink, Unserved};
 use crate::drift::ownership::{Interner, reduce};
 use crate::health::{self, Object};
 use crate::model::applyset::PART_OF;
@@ -109,17 +113,25 @@ impl Sink for KindSink {
         }
     }
 
-    /// A definition that was deleted took its objects with it. Served again, the kind is watched anew.
-    fn unserved(&mut self) -> bool {
-        let mut state = self.inventory.state();
-        if state.kinds.get(&self.kind).is_none_or(|watched| !watched.stood) {
-            return false; // Defined a moment ago.
+    /// A definition that was deleted took its objects with it: served again, the kind is watched anew. One that lost a version has them all, and is watched
+    /// in another: until that was listed, nothing of it is taken for gone.
+    async fn unserved(&mut self, caller: &Caller) -> Result<Unserved, ClusterError> {
+        let stood = |state: &State, kind: &GroupKind| state.kinds.get(kind).is_some_and(|watched| watched.stood);
+        if !stood(&self.inventory.state(), &self.kind) {
+            return Ok(Unserved::Awaited); // Defined a moment ago.
         }
-        state.remove_all(|key, _| key.kind == self.kind);
-        state.kinds.remove(&self.kind);
-        drop(state);
+        let other = served_elsewhere(caller, &self.kind, &self.path).await?;
+        if let Some(info) = &other {
+            info!(kind = %self.kind, version = &*info.version, "the version that was watched is served no more; another one is watched");
+            self.path = collection(&self.kind, info);
+            self.with_kind(|watched| (watched.path, watched.listed) = (self.path.clone(), false));
+        } else {
+            let mut state = self.inventory.state();
+            state.remove_all(|key, _| key.kind == self.kind);
+            state.kinds.remove(&self.kind);
+        }
         self.inventory.progress.send_modify(|count| *count += 1);
-        true
+        Ok(if other.is_some() { Unserved::Moved } else { Unserved::Ended })
     }
 
     fn stuck(&mut self, trouble: &ClusterError) {

@@ -62,6 +62,7 @@ impl Scripted {
         let asked = match () {
             () if query.contains(&"watch=true") => format!("watch {}", from.unwrap()),
             () if query.contains(&"limit=1") => "look".to_owned(),
+            () if query.is_empty() => "discover".to_owned(),
             () => "list".to_owned(),
         };
         self.asked.lock().unwrap().push(asked);
@@ -209,4 +210,67 @@ async fn a_watch_in_vain_gives_way_to_one_of_another_version() {
     ensure(GONE);
     asks(&scripted, &["list", "watch 5"]).await;
     inventory.stop();
+}
+
+/// A kind that is watched in a version that was there, and what its group says when that is gone.
+async fn watching_in_a_version_that_goes(answers: Vec<Answer>) -> (Arc<Scripted>, Inventory) {
+    let gone = || (404, json!({"apiVersion": "v1", "kind": "Status", "code": 404, "metadata": {}}).to_string());
+    let first = [listed("5", &[object("a", "3"), object("b", "4")]), gone()];
+    let (scripted, caller) = Scripted::serve(first.into_iter().chain(answers)).await;
+    let (kind, inventory) = (GroupKind::new("example.org", "Widget"), Inventory::new(caller));
+    let _ = inventory.follow(&Arc::from("dev"));
+    let info = KindInfo { version: "v1alpha1".into(), plural: "widgets".into(), namespaced: true };
+    inventory.ensure([(&kind, &info)]);
+    inventory.listed(&[kind].into(), SOON).await.unwrap();
+    assert_eq!(changed(&inventory), ["a", "b"]);
+    (scripted, inventory)
+}
+
+fn versions(versions: &[&str]) -> Answer {
+    let versions: Vec<Value> =
+        versions.iter().map(|name| json!({"groupVersion": format!("example.org/{name}"), "version": name})).collect();
+    (200, json!({"kind": "APIGroup", "apiVersion": "v1", "name": "example.org", "versions": versions}).to_string())
+}
+
+fn resources(version: &str) -> Answer {
+    let widgets =
+        json!({"name": "widgets", "singularName": "widget", "namespaced": true, "kind": "Widget", "verbs": []});
+    let list = json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("example.org/{version}"), "resources": [widgets],
+    });
+    (200, list.to_string())
+}
+
+#[tokio::test]
+async fn a_version_that_goes_takes_no_objects_with_it() {
+    let (scripted, inventory) = watching_in_a_version_that_goes(vec![
+        // The API server's list of versions may lag behind.
+        versions(&["v1alpha1", "v1"]),
+        resources("v1alpha1"),
+        resources("v1"),
+        listed("9", &[object("a", "3")]),
+    ])
+    .await;
+    asks(&scripted, &["list", "watch 5", "discover", "discover", "discover", "list", "watch 9"]).await;
+    assert_eq!(standing(&inventory), [("a".to_owned(), 3)]);
+    assert_eq!(changed(&inventory), ["b"], "which was deleted meanwhile");
+    inventory.stop();
+}
+
+#[tokio::test]
+async fn a_definition_that_goes_takes_its_objects_with_it() {
+    let none = (404, json!({"apiVersion": "v1", "kind": "Status", "code": 404, "metadata": {}}).to_string());
+    for answers in [vec![none.clone()], vec![versions(&["v1alpha1"]), none]] {
+        let discovered = vec!["discover"; answers.len()];
+        let (scripted, inventory) = watching_in_a_version_that_goes(answers).await;
+        asks(&scripted, &[&["list", "watch 5"][..], &discovered].concat()).await;
+        let gone = tokio::time::timeout(SOON, async {
+            while !standing(&inventory).is_empty() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        gone.await.unwrap();
+        assert_eq!(changed(&inventory), ["a", "b"]);
+        inventory.stop();
+    }
 }

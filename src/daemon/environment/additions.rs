@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Task;
-use super::drift::{Healed, Write};
+use super::drift::{Write, failed_of};
+use super::healed::Healed;
 use crate::drift::describe::Drift;
 use crate::drift::fingerprint::{Class, Found};
 use crate::model::ObjectKey;
@@ -98,8 +99,9 @@ impl Task {
             let action = kept.or_else(|| self.ended(&drift, &healed, &mut contested));
             ended.extend(action.map(|action| (drift, action)));
         }
+        let failed = failed_of(&ended);
         self.tell_drifts(ended, Noticed::Watch, healed.took).await;
         self.tell_fights(contested).await;
-        self.tell_failures(healed.failures);
+        self.tell_failures(healed.failures, &failed);
     }
 }

@@ -64,6 +64,8 @@ impl Task {
         self.deploy(prepared, quiet).await;
         let stand = self.reconciler.standing(found.iter().map(|found| &found.key));
         let contested = stand.iter().filter(|key| self.drifts.book.healed(key, Instant::now())).cloned().collect();
+        let failed = found.iter().filter(|found| observed.is_none() && !stand.contains(&found.key));
+        failed.for_each(|found| _ = self.drifts.book.failed(&found.key, Instant::now(), false, 1.0));
         let ended = |drift: Drift| {
             let action = match (observed, drift.class) {
                 _ if !stand.contains(&drift.key) => observed.unwrap_or(Action::Failed),

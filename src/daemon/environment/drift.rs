@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch as channel;
 use tracing::{debug, warn};
 
+use super::healed::{Fate, Healed};
 use super::{Task, jitter};
-use crate::cluster::execute::Done;
 use crate::cluster::inventory::Changed;
 use crate::drift::book::Book;
 use crate::drift::describe::Drift;
@@ -19,7 +19,7 @@ use crate::reconcile::heal::{Examined, Restoring};
 use crate::report::crowd::Crowd;
 use crate::report::drift::{self as report, Action, Noticed, Standing};
 
-/// The first pause after a heal that failed in a way that may pass; it doubles up to the longest.
+/// The first pause after something could not be looked at; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -44,7 +44,7 @@ pub(super) struct Drifts {
     later: HashMap<ObjectKey, Instant>,
     /// What was written without a trace, at this resourceVersion, until it is known to be as it should be.
     touched: HashMap<ObjectKey, ResourceVersion>,
-    /// Heals in a row that failed.
+    /// How often in a row something could not be looked at.
     attempts: u32,
     /// What is told in one line, since it is too much to be told one by one.
     pub(super) crowd: Crowd<report::Kind>,
@@ -102,42 +102,10 @@ pub(super) enum Write<'a> {
     Out(&'a HashSet<ObjectKey>),
 }
 
-/// How a heal went.
-#[derive(Default)]
-pub(super) struct Healed {
-    written: HashSet<ObjectKey>,
-    failed: HashSet<ObjectKey>,
-    /// What failed is not one object's, as making their namespace: for all that were not written.
-    failed_for_all: bool,
-    pub(super) failures: Vec<Failure>,
-    pub(super) took: Duration,
-}
-
-/// What became of an object that was to be healed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Written,
-    Failed,
-    /// It was stopped before its turn.
-    NotReached,
-}
-
-impl Healed {
-    fn of(done: Done, took: Duration) -> Self {
-        let failed = done.failures.iter().filter_map(|failure| failure.object.clone()).collect();
-        let failed_for_all = done.failures.iter().any(|failure| failure.object.is_none());
-        let written = done.baselines.into_iter().map(|(key, _)| key).collect();
-        Self { written, failed, failed_for_all, failures: done.failures, took }
-    }
-
-    fn fate(&self, key: &ObjectKey) -> Fate {
-        match () {
-            () if self.failed.contains(key) => Fate::Failed,
-            () if self.written.contains(key) => Fate::Written,
-            () if self.failed_for_all => Fate::Failed,
-            () => Fate::NotReached,
-        }
-    }
+/// The objects that could not be put back.
+pub(super) fn failed_of(ended: &[(Drift, Action)]) -> HashSet<ObjectKey> {
+    let failed = ended.iter().filter(|(_, action)| *action == Action::Failed);
+    failed.map(|(drift, _)| drift.key.clone()).collect()
 }
 
 impl Task {
@@ -184,7 +152,7 @@ impl Task {
         changed
     }
 
-    /// Has objects looked at again after a pause, that grows with each heal that failed.
+    /// Has objects looked at again after a pause that grows with each time; those in a book have pauses of their own.
     pub(super) fn put_off(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.drifts.attempts.min(10)).min(LONGEST_PAUSE).mul_f64(jitter());
         self.drifts.attempts += 1;
@@ -197,6 +165,7 @@ impl Task {
         let reconciler = &self.reconciler;
         for book in [&mut self.drifts.book, &mut self.drifts.additions] {
             book.retain(|key| reconciler.target_manifest(key).is_some());
+            book.try_anew();
             let open: Vec<_> = book.open().map(|found| (found.key.clone(), None)).collect();
             reconciler.cluster.inventory.change_again(&reconciler.part_of, open);
         }
@@ -278,7 +247,7 @@ impl Task {
             heals.extend(heal.then(|| found.key.clone()));
             news.extend(advice.news.then(|| found.key.clone()));
             // What is only told may be as it should be again.
-            let read = heal || advice.news || (observed.is_some() && self.drifts.may_ask(&found.key, now));
+            let read = heal || (observed.is_some() && (advice.news || self.drifts.may_ask(&found.key, now)));
             told.extend(read.then(|| found.clone()));
         }
         let drifts = self.describe(told, |key| restoring.manifest(key)).await;
@@ -302,9 +271,10 @@ impl Task {
             ended.extend(action.map(|action| (drift, action)));
         }
         self.look_at_additions_of(&healed.written);
+        let failed = failed_of(&ended);
         self.tell_drifts(ended, Noticed::Watch, healed.took).await;
         self.tell_fights(contested).await;
-        self.tell_failures(healed.failures);
+        self.tell_failures(healed.failures, &failed);
     }
 
     /// What became of one drift; `None`: there is nothing to tell.
@@ -312,7 +282,11 @@ impl Task {
         let key = &drift.key;
         match healed.fate(key) {
             Fate::Written => {}
-            Fate::Failed => return Some(Action::Failed).filter(|_| self.drifts.attempts == 0),
+            Fate::Failed { passes } => {
+                let at = healed.ended.unwrap_or_else(Instant::now);
+                let news = self.drifts.book_of(drift.class).failed(key, at, passes, healed.spread);
+                return news.then_some(Action::Failed);
+            }
             Fate::NotReached => {
                 self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, [(key.clone(), None)]);
                 return None;
@@ -350,56 +324,28 @@ impl Task {
                 }
             }
         };
-        Healed::of(done, began.elapsed())
+        Healed::of(done, began)
     }
 
-    pub(super) fn tell_failures(&mut self, failures: Vec<Failure>) {
-        let (passing, lasting): (Vec<_>, Vec<_>) = failures.into_iter().partition(|failure| failure.transient);
+    /// Tells why drifts can't be put back, each once, of those whose failure is told now; has what is in no book looked at again.
+    pub(super) fn tell_failures(&mut self, failures: Vec<Failure>, told: &HashSet<ObjectKey>) {
+        let drifts = &self.drifts;
+        let open: HashSet<&ObjectKey> =
+            drifts.book.open().chain(drifts.additions.open()).map(|found| &found.key).collect();
+        let known = |failure: &Failure| failure.object.as_ref().is_some_and(|key| open.contains(key));
+        let is_told = |failure: &Failure| failure.object.as_ref().is_some_and(|key| told.contains(key));
+        let (passing, mut lasting): (Vec<_>, Vec<_>) = failures.into_iter().partition(|failure| failure.transient);
+        lasting.retain(|failure| is_told(failure) || !known(failure));
+        let unknown = passing.iter().filter(|failure| !known(failure)).filter_map(|failure| failure.object.clone());
+        let unknown: Vec<ObjectKey> = unknown.collect();
         if let Some(failure) = Failure::first_of(lasting) {
             warn!(environment = %self.reconciler.name, reason = %failure, "drift can't be put back; the next resync tries again");
         }
-        let keys: Vec<ObjectKey> = passing.iter().filter_map(|failure| failure.object.clone()).collect();
-        let nameless = passing.iter().any(|failure| failure.object.is_none());
         if let Some(failure) = Failure::first_of(passing) {
             debug!(environment = %self.reconciler.name, reason = %failure, "drift is put back later");
-            let open = self.drifts.book.open().chain(self.drifts.additions.open());
-            let open = open.filter(|_| nameless).map(|found| found.key.clone());
-            let keys: Vec<ObjectKey> = keys.into_iter().chain(open).collect();
-            self.put_off(keys);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::drift::fingerprint::Baseline;
-    use crate::model::{Digest, Stage};
-
-    fn key(name: &str) -> ObjectKey {
-        ObjectKey::new("", "ConfigMap", "n", name)
-    }
-
-    fn healed(written: &str, failures: Vec<Failure>) -> Healed {
-        let baseline = Baseline {
-            digest: Digest::of(b"x"),
-            uid: "u".into(),
-            fields: "{}".into(),
-            time: None,
-            resource_version: 1,
-        };
-        let baselines = vec![(key(written), baseline)];
-        Healed::of(Done { baselines, failures, ..Done::default() }, Duration::ZERO)
-    }
-
-    #[test]
-    fn what_a_failure_of_all_kept_from_being_written_has_failed_and_is_not_begun_again_at_once() {
-        let fates = |healed: &Healed| ["a", "b", "c"].map(|name| healed.fate(&key(name)));
-        let stopped = healed("a", Vec::new());
-        assert_eq!(fates(&stopped), [Fate::Written, Fate::NotReached, Fate::NotReached]);
-        let one = healed("a", vec![Failure::new(Stage::Apply, "refused").on(key("b"))]);
-        assert_eq!(fates(&one), [Fate::Written, Fate::Failed, Fate::NotReached]);
-        let all = healed("a", vec![Failure::new(Stage::Apply, "the namespace can't be made").transient()]);
-        assert_eq!(fates(&all), [Fate::Written, Fate::Failed, Fate::Failed]);
+        if !unknown.is_empty() {
+            self.put_off(unknown);
+        }
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn foreign(live: &Value) -> impl Iterator<Item = (ManagedFieldsEntry,
 }
 
 /// Whether all these paths are in our entry still: nobody has taken them from us, so nobody who shares them changed them.
-pub(super) fn are_ours(paths: &FieldSet, live: &Value, manager: &str) -> bool {
+fn are_ours(paths: &FieldSet, live: &Value, manager: &str) -> bool {
     let ours = |(entry, fields)| is_apply_of(&entry, manager).then_some(fields);
     !paths.is_empty() && entries(live).find_map(ours).is_some_and(|ours| paths.difference(&ours).is_empty())
 }

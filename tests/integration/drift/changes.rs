@@ -254,26 +254,35 @@ async fn edit(scene: &Scene, args: &[&str], editor: &str) {
     assert!(kubectl.wait(SOON).await.success(), "{}", kubectl.output().await);
 }
 
-/// Two writes that undo each other leave the value, but not the ownership: it is taken back without a word.
+/// Two writes that undo each other leave the value, but not the ownership: it is taken back without a word, of a Secret too.
 #[tokio::test]
 async fn there_and_back() {
-    let Some(stand) = Stand::new("d-back", "", [("a.yaml", map("a"))]).await else { return };
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {x: MQ==}\n"; // 1
+    let files = [("a.yaml", map("a")), ("s.yaml", secret.to_owned())];
+    let Some(stand) = Stand::new("d-back", "", files).await else { return };
     stand.plumb.signal(Signal::STOP);
-    for value in ["2", "1"] {
-        stand.kubectl(&["patch", "cm", "a", "--type=merge", &format!(r#"-p={{"data":{{"x":"{value}"}}}}"#)]).await;
+    for (kind, name, values) in [("cm", "a", ["2", "1"]), ("secret", "s", ["Mg==", "MQ=="])] {
+        for value in values {
+            let patch = format!(r#"-p={{"data":{{"x":"{value}"}}}}"#);
+            stand.kubectl(&["patch", kind, name, "--type=merge", &patch]).await;
+        }
     }
     stand.plumb.signal(Signal::CONT);
-    eventually(SOON, || async {
-        let a = stand.scene.config_maps().get("a").await?;
-        let entries = a.metadata.managed_fields.unwrap_or_default();
-        let ours = entries.iter().find(|entry| entry.operation.as_deref() == Some("Apply")).context("our entry")?;
-        let fields = &ours.fields_v1.as_ref().context("its fields")?.0;
-        ensure!(fields["f:data"].get("f:x").is_some(), "data.x is not ours again");
-        Ok(())
-    })
-    .await;
+    for (kind, name) in [("cm", "a"), ("secret", "s")] {
+        eventually(SOON, || async {
+            let object = stand.kubectl(&["get", kind, name, "-o", "json", "--show-managed-fields"]).await;
+            let object: Value = serde_json::from_str(&object)?;
+            let entries = object["metadata"]["managedFields"].as_array().context("no owners")?;
+            let ours = entries.iter().find(|entry| entry["operation"] == "Apply").context("our entry")?;
+            ensure!(ours["fieldsV1"]["f:data"].get("f:x").is_some(), "data.x of {kind} {name} is not ours again");
+            Ok(())
+        })
+        .await;
+    }
     stand.fence().await;
-    assert!(stand.drifts("ConfigMap/a").is_empty(), "{:#?}", stand.drifts("ConfigMap/a"));
+    for object in ["ConfigMap/a", "Secret/s"] {
+        assert!(stand.drifts(object).is_empty(), "{:#?}", stand.drifts(object));
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod hidden;
 mod observed;
 mod partly;
 mod quiet;
+mod refused;
 mod stand;
 mod unseen;
 mod verb;

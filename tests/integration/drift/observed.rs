@@ -221,6 +221,20 @@ pub async fn write_as_plumb(scene: &Scene, name: &str, x: &str) {
     scene.config_maps().patch(name, &params, &Patch::Apply(body)).await.unwrap();
 }
 
+/// The values of a Secret are not told, but they tell when it is over.
+#[tokio::test]
+async fn a_secret_that_is_changed_back_has_drifted_no_longer() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {x: MQ==}\n"; // 1
+    let Some(stand) = Stand::new("d-off-secret", "selfHeal: false", [("s.yaml", secret)]).await else { return };
+    stand.kubectl(&["patch", "secret", "s", "--type=merge", r#"-p={"data":{"x":"Mg=="}}"#]).await;
+    stand.drift("Secret/s").await.says(&[("field", "data.x"), ("action", "none, selfHeal is false")]);
+    stand.status(|status| status.drift == Some(1)).await;
+    stand.kubectl(&["patch", "secret", "s", "--type=merge", r#"-p={"data":{"x":"MQ=="}}"#]).await;
+    stand.status(|status| status.drift == Some(0)).await;
+    assert_eq!(stand.line("no longer drifted").await.field("object"), stand.object("Secret/s"));
+    assert_eq!(stand.drifts("Secret/s").len(), 1);
+}
+
 /// An object that leaves git is no drift any more, whoever changed it.
 #[tokio::test]
 async fn what_leaves_git_is_forgotten() {

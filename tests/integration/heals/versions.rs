@@ -114,6 +114,51 @@ async fn objects_are_applied_anew_when_a_list_becomes_one_of_single_elements() {
     assert_eq!(foreign.unwrap().paths(), ["spec.list[name=b]", "spec.list[name=b].name"]);
 }
 
+/// What plumb says when it watches a kind in another version.
+const MOVED: &str = "the version that was watched is served no more; another one is watched";
+
+/// plumb watches the version that git had at first; when it goes, long after git has left it, its objects stand as they stood.
+#[tokio::test]
+async fn a_version_that_goes_after_git_has_left_it_is_no_drift() {
+    let scene = Scene::new("version-left").await;
+    let Some(audit) = scene.env.audit() else { return };
+    let group = format!("{}.example.org", scene.env.name("g"));
+    let both = definition(&group, "", &["v1beta1", "v1"]);
+    scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], &both).await;
+    let widgets = scene.objects(&group, "v1", "Widget");
+    eventually(SOON, || async { Ok(widgets.list(&Default::default()).await?) }).await;
+    let all = ["a.yaml", "b.yaml", "c.yaml", "d.yaml"];
+    let of = |version: &str, size: u32| all.map(|file| (file, widget(&group, version, &file[..1], size)));
+    let first = scene.push(of("v1beta1", 1));
+    let mut plumb = scene.run();
+    scene.deployed(first).await;
+    let second = scene.push(of("v1", 2));
+    scene.deployed(second).await;
+
+    let mark = audit.mark().await;
+    let one = both.replace("name: v1beta1, served: true", "name: v1beta1, served: false");
+    scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], &one).await;
+    plumb.wait_for_log(|line| line.contains(MOVED) && line.contains(&group), SOON).await;
+    // And it goes on watching: what drifts is seen, and it alone was told and written.
+    widgets.patch("b", &PatchParams::default(), &Patch::Merge(json!({"spec": {"size": 7}}))).await.unwrap();
+    eventually(SOON, || async {
+        let size = widgets.get("b").await?.data["spec"]["size"].clone();
+        ensure!(size == 2, "{size}");
+        Ok(())
+    })
+    .await;
+    let is_drift = |line: &String| line.contains(" drift ") && line.contains("Widget/");
+    let drifts = eventually(SOON, || async {
+        let drifts: Vec<String> = plumb.log().into_iter().filter(is_drift).collect();
+        ensure!(!drifts.is_empty(), "nothing is told");
+        Ok(drifts)
+    })
+    .await;
+    assert!(drifts.len() == 1 && drifts[0].contains("/b "), "{drifts:#?}");
+    let written = scene.member_writes(&audit.since(mark).await);
+    assert!(written.0.iter().all(|event| event.object_ref.name == "b"), "{written:#?}");
+}
+
 /// A definition that somebody else has ceases to serve a version: nobody tells plumb, but that the watch of it ends.
 #[tokio::test]
 async fn a_version_that_is_served_no_more_blocks_nothing_that_git_asks_for_in_another() {
@@ -129,8 +174,8 @@ async fn a_version_that_is_served_no_more_blocks_nothing_that_git_asks_for_in_an
 
     let one = both.replace("name: v1beta1, served: true", "name: v1beta1, served: false");
     scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], &one).await;
-    let unserved = |line: &str| line.contains("watch interrupted") && line.contains("Widget");
-    plumb.wait_for_log(unserved, SOON).await; // The watch that began anew in the same version.
+    let moved = |line: &str| line.contains(MOVED) && line.contains("Widget") && line.contains(&group);
+    plumb.wait_for_log(moved, SOON).await;
     let second = scene.push([("w.yaml", widget(&group, "v1", "w", 2)), ("a.yaml", config_map("a", &[("x", "2")]))]);
     scene.deployed(second).await;
     assert_eq!(widgets.get("w").await.unwrap().data["spec"]["size"], 2);
