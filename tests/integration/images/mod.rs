@@ -310,10 +310,8 @@ async fn images_with_a_registry_in_their_name_are_pushed_and_pulled_by_their_dig
     }
     let (code, output) = yard.scene.verb(&["drift", &yard.scene.name, "--at", "HEAD~1", "--exit-code"]).await;
     let (before, _) = pinned.split_once('@').unwrap();
-    assert!(
-        code == Some(3) && output.contains(&format!("{before}\",\"imagePullPolicy\":\"IfNotPresent\"")),
-        "{output}"
-    );
+    // A long value is told by its beginning.
+    assert!(code == Some(3) && output.contains(&format!("{before}\",\"imagePullPolicy\":\"IfNot")), "{output}");
 
     // A start asks the registry for the digests: nothing drifted, nothing is rolled out, and going back builds nothing.
     drop(plumb);
