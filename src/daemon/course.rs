@@ -26,6 +26,8 @@ pub(super) enum Job {
     Heal,
     /// Tell that the newest definition, of this commit of the configuration branch, is not valid.
     Broken(CommitId),
+    /// As a resync, and nothing is written: the environment is suspended.
+    Look(CommitId),
     /// Tell that the environment is suspended at this head.
     Suspended(CommitId),
 }
@@ -153,9 +155,12 @@ impl Course {
             self.told_suspended = None;
         }
         if seen.suspended {
-            return seen.head.and_then(|head| self.suspended(head)).or(seen.drift.then_some(Job::Heal));
+            let job = seen.head.and_then(|head| self.suspended(head)).or(seen.drift.then_some(Job::Heal));
+            return job.or_else(|| self.due(seen.now, jitter).and(self.target).map(Job::Look));
         }
-        self.told_suspended = None;
+        if self.told_suspended.take().is_some() {
+            self.target_retry = Retry::default();
+        }
         let job = match seen.head {
             Some(head) => self.for_head(head, seen),
             None => {
@@ -172,9 +177,12 @@ impl Course {
     }
 
     fn suspended(&mut self, head: CommitId) -> Option<Job> {
-        (self.tried, self.head_retry, self.target_retry) = (None, Retry::default(), Retry::default());
+        (self.tried, self.head_retry) = (None, Retry::default());
         self.fresh = false;
         let news = self.told_suspended.replace(head) != Some(head);
+        if news {
+            self.target_retry = Retry::default();
+        }
         news.then_some(Job::Suspended(head))
     }
 
@@ -200,7 +208,8 @@ impl Course {
     /// Whether this head has had its end, and nothing is tried again by itself.
     pub(super) fn is_settled(&self, head: Option<CommitId>, suspended: bool) -> bool {
         let tried = if suspended { self.told_suspended } else { self.tried };
-        head.is_none() || tried == head && self.head_retry.at.is_none() && self.target_retry.at.is_none()
+        let retries = [&self.head_retry, &self.target_retry];
+        head.is_none() || tried == head && (suspended || retries.iter().all(|retry| retry.at.is_none()))
     }
 
     fn resync_at(&self) -> Instant {
@@ -218,8 +227,13 @@ impl Course {
 
     /// When [`Self::next`] has to be asked again even if nothing else is seen; never a moment that it has been asked about.
     pub(super) fn wake_at(&self, suspended: bool) -> Option<Instant> {
-        let timers = [self.head_retry.at, self.target_retry.at, Some(self.resync_at())];
-        timers.into_iter().flatten().min().filter(|_| !suspended)
+        let head = self.head_retry.at.filter(|_| !suspended);
+        [head, self.target_retry.at, Some(self.resync_at())].into_iter().flatten().min()
+    }
+
+    /// The target of a suspended environment could not be looked at.
+    pub(super) fn not_seen(&mut self, now: Instant, jitter: f64) {
+        self.target_retry.back_off(now, self.resync, jitter);
     }
 
     /// A head went to the gates beside an older commit's writes.

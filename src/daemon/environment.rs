@@ -297,6 +297,7 @@ impl Task {
                 self.reconciler.forget();
                 self.bring(commit, Mode::Restore).await;
             }
+            Job::Look(target) => self.look_at_target(target).await,
             Job::Heal => self.heal().await,
             Job::Broken(commit) => {
                 let broken = self.wanted.borrow().broken.clone();
@@ -312,7 +313,9 @@ impl Task {
                     debug!(environment = %self.reconciler.name, reason = %failure, "suspended at a head that can't be rendered");
                 }
                 self.tell_suspended(commit).await;
-                self.look_at_target().await;
+                if let Some(target) = self.course.target().filter(|_| !self.reconciler.has_target()) {
+                    self.look_at_target(target).await;
+                }
             }
         }
     }

@@ -176,8 +176,13 @@ fn suspension_is_told_once_and_its_end_goes_through_the_gates() {
     world.deploy(id(1));
     world.seen.suspended = true;
     assert_eq!(world.next(), Some(Job::Suspended(id(1))));
+    assert_eq!(world.next(), None);
+    // What ownership can't show is looked for as often as else; a look that failed is tried again before.
     world.later(10_000);
-    assert_eq!((world.next(), world.course.wake_at(true)), (None, None));
+    assert_eq!((world.next(), world.next()), (Some(Job::Look(id(1))), None));
+    world.course.not_seen(world.seen.now, 1.0);
+    world.later(2);
+    assert_eq!((world.next(), world.next()), (Some(Job::Look(id(1))), None));
     assert!(world.course.is_settled(Some(id(1)), true) && !world.course.is_settled(Some(id(2)), true));
     world.seen.suspended = false;
     assert_eq!(world.next(), Some(Job::Commit(id(1))));
@@ -381,7 +386,7 @@ proptest! {
                 }
                 first &= !matches!(next, Job::Commit(_) | Job::Restore(_) | Job::Suspended(_));
                 if world.seen.suspended {
-                    prop_assert!(matches!(next, Job::Suspended(_) | Job::Broken(_) | Job::Heal), "{next:?} while suspended");
+                    prop_assert!(matches!(next, Job::Suspended(_) | Job::Broken(_) | Job::Heal | Job::Look(_)), "{next:?} while suspended");
                 }
                 if next == Job::Heal {
                     world.seen.drift = false; // Looking at a change consumes it.

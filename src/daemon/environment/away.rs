@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use super::Task;
+use super::{Task, jitter};
 use crate::drift::describe::Drift;
 use crate::drift::fingerprint::{Class, Found};
 use crate::model::{CommitId, ObjectKey, Outcome};
@@ -87,10 +87,11 @@ impl Task {
         news.map(|found| found.key.clone()).collect()
     }
 
-    /// Looks at the target without a write: the environment is suspended, and nothing is known of its objects in this life. Its images are not
-    /// asked for: nothing is made of them now.
-    pub(super) async fn look_at_target(&mut self) {
-        let Some(target) = self.course.target().filter(|_| !self.reconciler.has_target()) else { return };
+    /// Looks at the target without a write, since the environment is suspended: where nothing is known of its objects in this life, and then as often as a
+    /// resync would. Its images are not asked for: nothing is made of them now.
+    pub(super) async fn look_at_target(&mut self, target: CommitId) {
+        let noticed = if self.reconciler.has_target() { Noticed::Resync } else { Noticed::Start };
+        self.reconciler.forget();
         let (reconciler, store, mut stop) =
             (self.reconciler.clone(), self.wanted.borrow().store.clone(), self.stop.clone());
         let looked = tokio::select! {
@@ -99,11 +100,12 @@ impl Task {
         };
         match looked {
             Some(Ok(Verdict::Passed(prepared))) if self.was_deployed(target) => {
-                self.restore(prepared, Noticed::Start, true).await;
+                self.restore(prepared, noticed, true).await;
             }
             Some(Ok(_)) | None => {}
             Some(Err(failure)) => {
                 debug!(environment = %self.reconciler.name, reason = %failure, "suspended; its objects can't be looked at");
+                self.course.not_seen(Instant::now(), jitter());
             }
         }
     }

@@ -121,3 +121,23 @@ async fn a_list_in_another_order_is_put_back() {
     three_resyncs(&stand, mark).await;
     assert!(stand.wrote(mark).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_list_in_another_order_is_told_of_a_suspended_environment_too_and_left() {
+    let files = [("web.yaml", deployment("web", 0, ""))];
+    let Some(stand) = Stand::new("d-still", "resync: 3s", files).await else { return };
+    stand.scene.define("resync: 3s\nsuspend: true");
+    stand.scene.condition("Synced", |synced| synced.reason == "Suspended").await;
+    let list = "/spec/template/spec/containers/0/env";
+    let live: Value = serde_json::from_str(&stand.kubectl(&["get", "deploy", "web", "-o", "json"]).await).unwrap();
+    let ours = live.pointer(list).unwrap();
+    let turned = json!([ours[1], ours[0]]);
+    let patch = json!([{"op": "replace", "path": list, "value": turned}]).to_string();
+    let mark = stand.mark().await;
+    stand.kubectl(&["patch", "deploy", "web", "--type=json", "-p", &patch]).await;
+    let told = stand.drift_with("Deployment/web", &[("field", "spec.template.spec.containers")]).await;
+    told.says(&[("action", "none, suspended")]);
+    three_resyncs(&stand, mark).await;
+    stand.becomes("deploy", "web", list, &turned).await;
+    assert!(stand.wrote(mark).await.of("deployments").is_empty());
+}
