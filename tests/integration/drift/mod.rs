@@ -3,6 +3,7 @@
 mod additions;
 mod away;
 mod changes;
+mod expired;
 mod fights;
 mod gone;
 mod hidden;
