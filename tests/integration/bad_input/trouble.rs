@@ -65,6 +65,8 @@ async fn an_api_server_that_is_away_is_waited_for() {
     assert_says(&line, &["retry=true"]);
     let newest = push(&env, &name, &[("settings.yaml", settings("3"))]);
     plumb.wait_for_log_after(before, |line| line.contains(&short(newest)), PATIENCE).await;
+    // What lasts for less than a moment is not told.
+    plumb.wait_for_log_after(before, |line| line.contains("does not answer"), PATIENCE).await;
     control_plane.start_again(Program::ApiServer);
     wait_value(&env, &name, "3").await;
     wait_ended(&env, [(&*name, newest)], "Deployed").await;
