@@ -93,12 +93,12 @@ impl Task {
         self.builds.running.retain(|running| !running.references.is_disjoint(&references));
         log::building(&self.reconciler.name, commit, references.len());
         let (reconciler, store) = (self.reconciler.clone(), self.wanted.borrow().store.clone());
+        let since = Instant::now();
         let task = self.builds.tasks.spawn(async move {
-            let began = Instant::now();
             let built = reconciler.build(&store, &lacking).await;
-            (commit, mode, began.elapsed(), built)
+            (commit, mode, since.elapsed(), built)
         });
-        self.builds.running.push(Running { commit, mode, since: Instant::now(), references, task });
+        self.builds.running.push(Running { commit, mode, since, references, task });
     }
 
     /// Goes on with commits whose images stand now; tells which could not be built. What nobody waits for any more is left.

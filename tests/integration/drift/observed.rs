@@ -146,12 +146,7 @@ async fn without_self_heal_what_was_left_stays_over_resyncs_restarts_and_commits
     resynced(&stand).await;
     stays(&stand, "8").await;
 
-    // What git changes is git's.
-    let commit =
-        stand.scene.push([("a.yaml", config_map("a", &[("x", "3")])), ("b.yaml", config_map("b", &[("x", "3")]))]);
-    stand.scene.deployed(commit).await;
-    stand.data_becomes("a", Some("x=3")).await;
-    stand.data_becomes("b", Some("x=3")).await;
+    stand.takes_what_git_changes().await;
 }
 
 #[tokio::test]

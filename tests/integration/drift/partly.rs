@@ -67,11 +67,7 @@ async fn a_start_on_what_was_deployed_in_part_leaves_what_was_written_of_it() {
     stand.scene.deployed(commit).await;
     as_somebody_left_it(&stand).await;
     stand.status(|status| status.drift == Some(2) && status.not_applied.is_none()).await;
-    let commit =
-        stand.scene.push([("a.yaml", config_map("a", &[("x", "3")])), ("b.yaml", config_map("b", &[("x", "3")]))]);
-    stand.scene.deployed(commit).await;
-    stand.data_becomes("a", Some("x=3")).await;
-    stand.data_becomes("b", Some("x=3")).await;
+    stand.takes_what_git_changes().await;
 }
 
 #[tokio::test]

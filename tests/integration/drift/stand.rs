@@ -202,6 +202,15 @@ impl Stand {
         self.scene.data_becomes(name, data).await;
     }
 
+    /// What git changes is git's, also where a drift was left.
+    pub async fn takes_what_git_changes(&self) {
+        let commit =
+            self.scene.push([("a.yaml", config_map("a", &[("x", "3")])), ("b.yaml", config_map("b", &[("x", "3")]))]);
+        self.scene.deployed(commit).await;
+        self.data_becomes("a", Some("x=3")).await;
+        self.data_becomes("b", Some("x=3")).await;
+    }
+
     /// The Environment's status, as soon as it is so.
     pub async fn status(&self, so: impl Fn(&EnvironmentStatus) -> bool) -> EnvironmentStatus {
         eventually(SOON, || async {
