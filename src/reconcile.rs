@@ -157,9 +157,7 @@ impl Reconciler {
         self.claim(&desired, mode);
         self.shared.peers.rendered(&self.name, PEERS_WITHIN).await;
         self.watch_kinds(&desired, &known).await?;
-        let strangers = self.look_around(&desired, &known).await?;
-        self.recall_jobs(store, &desired, &known).await;
-        let planned = self.plan(&desired, &known, &strangers, mode, confirmed);
+        let (strangers, planned) = self.look_and_plan(store, &desired, &known, mode, confirmed).await?;
         clock.lap(Stage::Plan);
         let plan = accepted(planned)?;
         let former = self.former(store, commit, &known).await;
@@ -189,13 +187,11 @@ impl Reconciler {
         let desired = self.pinned(self.render(store, commit, &known).await?, &known).await?;
         let (desired, known) = self.discover_unknown(store, desired, known).await?;
         self.watch_kinds(&desired, &known).await?;
-        let strangers = self.look_around(&desired, &known).await?;
-        self.recall_jobs(store, &desired, &known).await;
-        match self.plan(&desired, &known, &strangers, Mode::Commit, confirmed) {
-            Planned::Ready(plan) => {
+        match self.look_and_plan(store, &desired, &known, Mode::Commit, confirmed).await? {
+            (_, Planned::Ready(plan)) => {
                 Ok(Planned::Ready(self.dry_run(plan, &known, &Former::new(), Mode::Commit).await?.plan))
             }
-            other => Ok(other),
+            (_, other) => Ok(other),
         }
     }
 

@@ -126,8 +126,7 @@ impl Reconciler {
         if examined.found.iter().any(|found| found.class == Class::Deleted) {
             self.memory().namespaces.clear(); // A namespace may have gone with its objects.
         }
-        let strangers = self.look_around(&part, &known).await?;
-        let mut plan = self.plan_restore(&part, &known, &strangers);
+        let (strangers, mut plan) = self.look_and_restore(&part, &known).await?;
         let unsure = |step: &&mut Step| {
             matches!(step.action, Action::Keep | Action::Update)
                 && step.reason != Reason::Ran
@@ -143,7 +142,7 @@ impl Reconciler {
         let mut found = examined.found.clone();
         for found in found.iter_mut().filter(|found| found.class == Class::Deleted) {
             let same = |live: &Live| self.memory().baselines.get(&found.key).is_some_and(|known| known.uid == live.uid);
-            if strangers.get(&found.key).is_some_and(same) {
+            if strangers.standing.get(&found.key).is_some_and(same) {
                 found.class = Class::OwnershipLost;
             }
         }
@@ -256,7 +255,7 @@ fn absent<'a>(plan: &'a Plan, strangers: &'a Strangers, manager: &'a str) -> imp
         let class = match step.action {
             Action::Create => Class::Deleted,
             // Without our label, but applied by us; or without our entry. What has neither was made by somebody else.
-            Action::Adopt => match strangers.get(&step.key) {
+            Action::Adopt => match strangers.standing.get(&step.key) {
                 Some(live) if live.entry(manager).is_none() => Class::Deleted,
                 _ => Class::OwnershipLost,
             },

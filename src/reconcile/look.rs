@@ -19,6 +19,8 @@ use crate::source::Store;
 
 /// How long a plan waits for the first list of its kinds.
 const INVENTORY_WITHIN: Duration = Duration::from_secs(60);
+/// So often it is looked around for one plan at most, while objects leave the inventory.
+const LOOKS: u32 = 5;
 
 pub(super) fn planning(error: ClusterError) -> Failure {
     failure::of_stage(Stage::Plan, &error)
@@ -112,7 +114,7 @@ impl Reconciler {
     }
 
     /// Reads what the watches don't show: the namespaces, and what stands without our label.
-    pub(super) async fn look_around(&self, desired: &Desired, known: &Known) -> Result<Strangers, Failure> {
+    async fn look_around(&self, desired: &Desired, known: &Known) -> Result<Strangers, Failure> {
         self.pulse.step(format!("looking at what stands where {} writes", desired.commit.short()));
         let writer = self.writer();
         let mut needed: BTreeSet<Arc<str>> =
@@ -137,6 +139,41 @@ impl Reconciler {
         standing::strangers(writer, inventory, desired, &self.part_of, &known.kinds).await.map_err(planning)
     }
 
+    /// Looks around and plans; again, if objects left the inventory in between.
+    pub(super) async fn look_and_plan(
+        &self,
+        store: &Store,
+        desired: &Desired,
+        known: &Known,
+        mode: Mode,
+        confirmed: Option<CommitId>,
+    ) -> Result<(Strangers, Planned), Failure> {
+        let mut looks = 1;
+        loop {
+            let strangers = self.look_around(desired, known).await?;
+            self.recall_jobs(store, desired, known).await;
+            let planned = self.plan(desired, known, &strangers, mode, confirmed);
+            match &planned {
+                Planned::Ready(plan) if looks < LOOKS && strangers.missed(plan) => looks += 1,
+                _ => return Ok((strangers, planned)),
+            }
+        }
+    }
+
+    /// The same for a part of a commit's objects, that is put back.
+    pub(super) async fn look_and_restore(&self, part: &Desired, known: &Known) -> Result<(Strangers, Plan), Failure> {
+        let anew = |input: &Input<'_>| plan::restore(&Input { left: None, ..*input });
+        let mut looks = 1;
+        loop {
+            let strangers = self.look_around(part, known).await?;
+            let plan = self.decide(part, known, &strangers, Mode::Restore, None, anew);
+            if looks == LOOKS || !strangers.missed(&plan) {
+                return Ok((strangers, plan));
+            }
+            looks += 1;
+        }
+    }
+
     /// Decides, while memory, peers and inventory stand still.
     pub(super) fn plan(
         &self,
@@ -152,12 +189,6 @@ impl Reconciler {
             return self.decide(desired, known, strangers, mode, confirmed, anew);
         }
         self.decide(desired, known, strangers, mode, confirmed, plan::plan)
-    }
-
-    /// The same for a part of a commit's objects, that is put back.
-    pub(super) fn plan_restore(&self, part: &Desired, known: &Known, strangers: &Strangers) -> Plan {
-        let anew = |input: &Input<'_>| plan::restore(&Input { left: None, ..*input });
-        self.decide(part, known, strangers, Mode::Restore, None, anew)
     }
 
     fn decide<R>(
@@ -183,7 +214,7 @@ impl Reconciler {
                 has_run: &|manifest| memory.jobs.made(manifest),
                 left: Some(&memory.left),
                 members,
-                strangers,
+                strangers: &strangers.standing,
                 peers: &peers,
                 namespaces: &memory.namespaces,
                 inventory_complete: true, // Waited for: watch_kinds before a plan, prune before deletions.

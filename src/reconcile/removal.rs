@@ -62,7 +62,7 @@ impl Reconciler {
     pub async fn plan_removal(&self, commit: CommitId, confirmed: Option<CommitId>) -> Result<Planned, Failure> {
         self.look_for_members(commit).await?;
         let known = self.discover().await?;
-        Ok(self.plan(&nothing(commit), &known, &Strangers::new(), Mode::Commit, confirmed))
+        Ok(self.plan(&nothing(commit), &known, &Strangers::default(), Mode::Commit, confirmed))
     }
 
     /// Deletes, in the order of the plan; then the Environment names just what is left. What is `going` already, by its uid, is not deleted twice.
