@@ -87,12 +87,17 @@ async fn at_rest(stand: &Stand) -> BTreeSet<String> {
     .await
 }
 
-/// What stands in the environment's namespace, with what changes when it is made anew, written or restarted.
+/// What stands in the environment's namespace, with what changes when it is made anew or written; pods, whose status the kubelet writes at any time, with what
+/// changes when they are made anew or restarted.
 async fn workloads(stand: &Stand) -> BTreeSet<String> {
-    let kinds = "deployments,replicasets,pods,services,endpointslices,configmaps";
-    let columns = "custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid,VERSION:.metadata.resourceVersion";
-    let table = stand.scene.kubectl_ok(&["get", kinds, "-n", &stand.scene.namespace, "--output", columns], "").await;
-    table.lines().map(str::to_owned).collect()
+    let table = async |kinds: &str, last: &str| {
+        let columns = format!("custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid,LAST:{last}");
+        stand.scene.kubectl_ok(&["get", kinds, "-n", &stand.scene.namespace, "--output", &columns], "").await
+    };
+    let written =
+        table("deployments,replicasets,services,endpointslices,configmaps", ".metadata.resourceVersion").await;
+    let pods = table("pods", ".status.containerStatuses[*].restartCount").await;
+    written.lines().chain(pods.lines()).map(str::to_owned).collect()
 }
 
 /// The next version: for this test the same image with another tag.
