@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use super::stand::{Stand, docker, dockerfile, push_web, run};
-use super::{drift_is_healed_with_pods, what_changed_is_built_once_and_answers};
+use super::{drift_is_healed_with_pods, trouble, what_changed_is_built_once_and_answers};
 use crate::deploy::kustomization_of;
 use crate::harness::{Program, eventually};
 use crate::scene::{SOON, config_map};
@@ -19,6 +19,9 @@ async fn with_the_component_for_docker_what_dockerd_built_is_what_runs_until_nob
     let by_buildkitd = stand.node.builds().len();
     what_changed_is_built_once_and_answers(&stand).await;
     drift_is_healed_with_pods(&stand).await;
+    trouble::a_dockerfile_that_fails_applies_nothing(&stand).await;
+    trouble::killed_in_the_middle_of_a_build(&stand).await;
+    trouble::killed_in_the_middle_of_an_apply(&stand).await;
     dockerd_is_started_anew(&stand).await;
     what_nobody_needs_goes_and_what_is_in_use_stays(&stand).await;
     assert_eq!(stand.node.builds().len(), by_buildkitd, "buildkitd has built nothing");
@@ -45,10 +48,10 @@ async fn runs(stand: &Stand, app: &str) -> String {
 /// With it every container ends, plumb's and the builder's among them.
 async fn dockerd_is_started_anew(stand: &Stand) {
     stand.node.stop(Program::Dockerd);
-    let meanwhile = push_web(stand, "web 3", dockerfile(""));
+    let meanwhile = push_web(stand, "web 5", dockerfile(""));
     stand.node.start_again(Program::Dockerd);
     stand.scene.deployed(meanwhile).await;
-    stand.answers("web", "web 3").await;
+    stand.answers("web", "web 5").await;
     stand.answers("api", "api 1").await;
     stand.healthy().await;
     runs(stand, "web").await;
@@ -65,7 +68,7 @@ async fn what_nobody_needs_goes_and_what_is_in_use_stays(stand: &Stand) {
         stand.answers("web", answer).await;
         runs(stand, "web").await
     };
-    let (old, current) = (push("web 4").await, push("web 5").await);
+    let (old, current) = (push("web 6").await, push("web 7").await);
     for number in 0..HISTORY {
         let commit = scene.push([("c.yaml", config_map("c", &[("x", &number.to_string())]))]);
         scene.deployed(commit).await;
@@ -89,5 +92,5 @@ async fn what_nobody_needs_goes_and_what_is_in_use_stays(stand: &Stand) {
     scene.kubectl_ok(&["delete", "pod", "keeper", "-n", "default", "--now"], "").await;
     goes(&kept).await;
     assert!(stands(&current));
-    stand.answers("web", "web 5").await;
+    stand.answers("web", "web 7").await;
 }

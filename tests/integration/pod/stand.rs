@@ -144,12 +144,12 @@ impl Stand {
         succeeded.filter_map(|build| Some(build.name.strip_prefix("docker.io/library/")?.to_owned())).collect()
     }
 
-    /// dockerd keeps no history; what its builder was asked for since it started is in the log of that.
+    /// dockerd keeps no history; what its builder has built since it started is in the log of that.
     async fn built_by_dockerd(&self) -> Vec<String> {
         let log = self.scene.kubectl_ok(&["logs", "deployment/plumb-builder", "-n", "plumb-builder"], "").await;
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let asked = lines.filter(|line| line["message"] == "building");
-        asked.filter_map(|line| Some(line["image"].as_str()?.to_owned())).collect()
+        let built = lines.filter(|line| line["message"] == "ended" && line["outcome"] == "built");
+        built.filter_map(|line| Some(line["image"].as_str()?.to_owned())).collect()
     }
 
     /// plumb's own pod, which runs.
