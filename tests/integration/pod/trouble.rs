@@ -56,11 +56,12 @@ spec:
 }
 
 pub async fn killed_in_the_middle_of_a_build(stand: &Stand) {
-    const WORD: &str = "serves-until-it-is-ended";
+    // Of this node alone: another's test may run beside it.
+    let word = format!("{}-serves-until-it-is-ended", stand.scene.name);
     // hello serves until it is asked to end.
     let commit =
-        push_web(stand, "web 4", dockerfile(&format!("ENV PORT=0\nRUN [\"/hello\", \"{WORD}\"]\nENV PORT=8080")));
-    running(WORD).await;
+        push_web(stand, "web 4", dockerfile(&format!("ENV PORT=0\nRUN [\"/hello\", \"{word}\"]\nENV PORT=8080")));
+    running(&word).await;
     stand.lose_plumb().await;
     // The last image that the builder was asked for, by both pods.
     eventually(SOON, || async {
@@ -73,7 +74,7 @@ pub async fn killed_in_the_middle_of_a_build(stand: &Stand) {
     })
     .await;
     eventually(SOON, || async {
-        ask_to_end(WORD);
+        ask_to_end(&word);
         let status = stand.scene.environment().await.and_then(|environment| environment.status).unwrap_or_default();
         ensure!(status.target == Some(commit.to_string()), "not built yet");
         Ok(())
