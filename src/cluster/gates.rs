@@ -4,7 +4,7 @@
 //! else co-owns it is found here, since the answer to the dry-run names the owners.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -15,14 +15,15 @@ use tracing::warn;
 use super::apply::{Metadata, Writer};
 use super::error::ClusterError;
 use super::heal::causes;
-use super::inventory::Inventory;
+use super::inventory::{Inventory, Members};
 use super::{failure, limiter};
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Baseline, Class, Effect, Found, effect};
 use crate::drift::ownership;
 use crate::model::environment::ReplacePolicy;
 use crate::model::kinds::{KindInfo, Kinds, Lookup};
-use crate::model::{Failure, Live, Manifest, ObjectKey, Stage};
+use crate::model::live::ResourceVersion;
+use crate::model::{Failure, GroupKind, Live, Manifest, ObjectKey, Stage};
 use crate::plan::immutable::{self, Escalation};
 use crate::plan::{Action, Plan, Reason, Step};
 
@@ -60,6 +61,8 @@ pub struct Gated {
     pub differing: Vec<Found>,
     /// Objects that the API server refuses, each alone; the plan no longer has them.
     pub refused: Vec<Failure>,
+    /// The newest version of each kind in which an object was met that the inventory has in an older one: its change is on the way.
+    pub ahead: BTreeMap<GroupKind, ResourceVersion>,
 }
 
 /// Objects as an earlier commit has them.
@@ -97,6 +100,7 @@ impl Gate<'_> {
     pub async fn pass(&self, mut plan: Plan) -> Result<Gated, Vec<Failure>> {
         let asked = plan.steps.iter().enumerate().filter(|(_, step)| self.asks(step));
         let (mut asked, mut asking, mut answers) = (asked, FuturesUnordered::new(), Vec::new());
+        let mut ahead: BTreeMap<GroupKind, ResourceVersion> = BTreeMap::new();
         loop {
             while asking.len() < limiter::MOST
                 && let Some((index, step)) = asked.next()
@@ -104,7 +108,15 @@ impl Gate<'_> {
                 asking.push(self.ask(index, step));
             }
             match asking.next().await {
-                Some(answer) => answers.push(answer),
+                Some((index, answer, version)) => {
+                    answers.push((index, answer));
+                    if let (Some(version), Some(step)) = (version, plan.steps.get(index)) {
+                        ahead
+                            .entry(step.key.kind.clone())
+                            .and_modify(|known| *known = version.max(*known))
+                            .or_insert(version);
+                    }
+                }
                 None => break,
             }
         }
@@ -118,7 +130,7 @@ impl Gate<'_> {
                 Ok(Answer::Accepted | Answer::Unclear(_) | Answer::Hidden(_)) => {}
                 Ok(Answer::Differs(paths)) => {
                     step.reason = Reason::Differs;
-                    differing.push(Found { key: step.key.clone(), class: Class::ValueChanged, paths });
+                    differing.push(Found::differing(step.key.clone(), paths));
                 }
                 Ok(Answer::Same(baseline)) => {
                     (step.action, step.reason) = (Action::Keep, Reason::Unchanged);
@@ -146,7 +158,7 @@ impl Gate<'_> {
         }
         let refused: Vec<Failure> = refused.into_iter().map(|(_, failure)| failure).collect();
         match self.object_by_object || refused.is_empty() {
-            true => Ok(Gated { plan, pinned, verified, differing, refused }),
+            true => Ok(Gated { plan, pinned, verified, differing, refused, ahead }),
             false => Err(refused),
         }
     }
@@ -157,11 +169,12 @@ impl Gate<'_> {
         step.checkable && step.action.writes() && (restores || !self.object_by_object)
     }
 
-    async fn ask(&self, index: usize, step: &Step) -> Answered {
-        (index, self.answer(step).await)
+    async fn ask(&self, index: usize, step: &Step) -> (usize, Result<Answer, Failure>, Option<ResourceVersion>) {
+        let mut ahead = None;
+        (index, self.answer(step, &mut ahead).await, ahead)
     }
 
-    async fn answer(&self, step: &Step) -> Result<Answer, Failure> {
+    async fn answer(&self, step: &Step, ahead: &mut Option<ResourceVersion>) -> Result<Answer, Failure> {
         let Some(manifest) = &step.manifest else { return Ok(Answer::Accepted) };
         let Lookup::Served(info) = self.kinds.lookup(&manifest.key.kind, &manifest.version) else {
             return Ok(Answer::Accepted); // Held back by the plan, or made by this very commit.
@@ -171,16 +184,26 @@ impl Gate<'_> {
         let whole = uid.is_none() || !step.leaves.is_empty();
         let sent = if whole { manifest.as_made() } else { Cow::Borrowed(&**manifest) };
         match self.writer.dry_run(&sent, info, uid).await {
-            Ok(answer) => match self.compare(step, manifest, &answer) {
-                Answer::Unclear(baseline) => Ok(self.compare_content(manifest, info, baseline).await),
-                clear => Ok(clear),
-            },
+            Ok(answer) => {
+                *ahead = self.ahead(&step.key, &answer);
+                match self.compare(step, manifest, &answer) {
+                    Answer::Unclear(baseline) => Ok(self.compare_content(manifest, info, baseline).await),
+                    clear => Ok(clear),
+                }
+            }
             Err(error) if cannot_dry_run(&error) => {
                 warn!(object = %manifest.key, "a webhook does not support dry-run; the object could not be checked beforehand");
                 Ok(Answer::Accepted)
             }
             Err(error) => self.refusal(step, manifest, &error).await,
         }
+    }
+
+    /// The object's version, if the inventory has it in an older one: a dry-run changes none.
+    fn ahead(&self, key: &ObjectKey, answer: &Metadata) -> Option<ResourceVersion> {
+        let known = |members: &Members| members.get(key).map(|live| live.resource_version);
+        let known = self.inventory.with_members(self.part_of, known)?;
+        Some(self.inventory.reduce(answer).resource_version).filter(|version| *version > known)
     }
 
     /// Whether nothing would change, and whether fields that we give up are held by others too: those would stay in the cluster although they left git.

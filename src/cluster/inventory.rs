@@ -15,6 +15,7 @@ use kube::core::{DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::discovery::ApiResource;
 use tokio::sync::watch as channel;
 use tokio::task::AbortHandle;
+use tracing::debug;
 
 use super::api::Caller;
 use super::error::ClusterError;
@@ -124,6 +125,20 @@ impl Inventory {
         let written = |kind| self.state().kinds.get(kind).map_or(0, |watched| watched.written);
         let kinds: Vec<_> = kinds.iter().map(|kind| (kind, written(kind))).collect();
         self.complete(&kinds, limit).await
+    }
+
+    /// Waits until the watches have delivered these versions; not longer than the limit.
+    pub async fn delivered(&self, versions: &BTreeMap<GroupKind, ResourceVersion>, limit: Duration) {
+        let mut progress = self.progress.subscribe();
+        let lacks = || {
+            let state = self.state();
+            let behind = |kind, version| state.kinds.get(kind).is_some_and(|watched: &Watched| watched.seen < version);
+            versions.iter().any(|(kind, version)| behind(kind, *version))
+        };
+        let wait = async { while lacks() && progress.changed().await.is_ok() {} };
+        if tokio::time::timeout(limit, wait).await.is_err() {
+            debug!(?versions, "the watches have not delivered what a dry-run met");
+        }
     }
 
     async fn complete(&self, kinds: &[(&GroupKind, ResourceVersion)], limit: Duration) -> Result<(), ClusterError> {

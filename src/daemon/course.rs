@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::model::{CommitId, Failure, Stage};
 
-/// The first pause after a failure that may pass by itself; it doubles up to the resync period.
+/// The first pause after a failure that may pass by itself; it doubles up to the longest, or the resync period if that is shorter.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest: whoever was away is noticed within a minute, however long it was.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// So often the pause doubles while what a commit needs has not come up yet: nobody tells when it does.
 const AWAITED: u32 = 2;
@@ -85,7 +87,7 @@ struct Retry {
 
 impl Retry {
     fn back_off(&mut self, now: Instant, longest: Duration, jitter: f64) {
-        let pause = FIRST_RETRY.saturating_mul(1 << self.attempts.min(20)).min(longest);
+        let pause = FIRST_RETRY.saturating_mul(1 << self.attempts.min(20)).min(longest).min(LONGEST_RETRY);
         self.attempts = self.attempts.saturating_add(1);
         self.at = Some(now + pause.mul_f64(jitter));
     }

@@ -37,6 +37,8 @@ struct Entry {
     open: Option<Found>,
     /// People were told of that by itself.
     told: bool,
+    /// They were to be told of it with its heal, which was not begun.
+    untold: bool,
     /// A heal has said that it is fought over.
     fight_told: bool,
     /// What happened to it last.
@@ -124,7 +126,7 @@ impl Book {
     /// An object was found to differ.
     pub fn found(&mut self, found: &Found, now: Instant) -> Advice {
         let entry = self.objects.entry(found.key.clone()).or_default();
-        let news = entry.open.as_ref() != Some(found);
+        let news = std::mem::take(&mut entry.untold) || entry.open.as_ref() != Some(found);
         if entry.open.is_none() {
             // The time at which a fight would have ended decides, whether or not somebody looked at that moment.
             let again = entry.calm_at().is_some_and(|calm| now < calm);
@@ -167,9 +169,16 @@ impl Book {
     pub fn healed(&mut self, key: &ObjectKey, now: Instant) -> bool {
         let Some(entry) = self.objects.get_mut(key) else { return false };
         (entry.open, entry.told, entry.healed, entry.paused) = (None, false, Some(now), None);
-        (entry.failures, entry.refused, entry.failed_as) = (0, None, None);
+        (entry.failures, entry.refused, entry.failed_as, entry.untold) = (0, None, None, false);
         // Not at one number of heals alone: what was put right by somebody else in between counted too.
         entry.is_fight() && !std::mem::replace(&mut entry.fight_told, true)
+    }
+
+    /// A heal of an object was not begun: whoever finds it next tells what it would have told.
+    pub fn not_reached(&mut self, key: &ObjectKey) {
+        if let Some(entry) = self.objects.get_mut(key).filter(|entry| entry.open.is_some()) {
+            entry.untold = true;
+        }
     }
 
     /// A heal of an object failed, in a way that passes by itself or not; `spread` keeps many environments from trying again at once. True: people don't know yet
@@ -198,7 +207,7 @@ impl Book {
     /// An object turned out to be as it should be, without a heal. True: people were told that it was not, and are told that this is over.
     pub fn stands(&mut self, key: &ObjectKey) -> bool {
         let Some(entry) = self.objects.get_mut(key) else { return false };
-        (entry.open, entry.paused, entry.failed_as) = (None, None, None);
+        (entry.open, entry.paused, entry.failed_as, entry.untold) = (None, None, None, false);
         let over = std::mem::take(&mut entry.told);
         if entry.healed.is_none() && entry.refused.is_none() {
             self.objects.remove(key);

@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use super::fields::{self, FieldSet, lookup};
-use super::fingerprint::{Class, Found};
+use super::fingerprint::{Class, Found, label};
 use crate::model::secret::{MASK, sounds_secret};
 use crate::model::{Manifest, ObjectKey, mask};
 
 mod writer;
 
 pub use writer::Owner;
-use writer::{foreign, label};
+use writer::foreign;
 
 /// Values are cut after this many characters.
 const LONGEST: usize = 100;

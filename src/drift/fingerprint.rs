@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::fields::FieldSet;
+use crate::model::applyset::PART_OF;
 use crate::model::live::{ApplyEntry, ResourceVersion};
 use crate::model::{Digest, Live, ObjectKey};
 
@@ -82,6 +83,12 @@ impl std::fmt::Display for Class {
     }
 }
 
+/// The path of the label that makes an object ours.
+pub(super) fn label() -> FieldSet {
+    let path = serde_json::json!({"f:metadata": {"f:labels": {(format!("f:{PART_OF}")): {}}}});
+    FieldSet::from_value(&path).unwrap_or_default()
+}
+
 /// An object that is not as we left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -94,6 +101,14 @@ pub struct Found {
 }
 
 impl Found {
+    /// One of which these fields differ. Where our label is among them, the object is not marked as ours any more.
+    pub fn differing(key: ObjectKey, paths: FieldSet) -> Self {
+        match paths.touches(&label()) {
+            true => Self::whole(key, Class::OwnershipLost),
+            false => Self { key, class: Class::ValueChanged, paths },
+        }
+    }
+
     /// One of which no field is more to blame than another.
     pub fn whole(key: ObjectKey, class: Class) -> Self {
         Self { key, class, paths: FieldSet::default() }
@@ -174,6 +189,8 @@ pub fn effect(before: &Live, after: &Live, manager: &str, now: i64) -> Effect {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::model::live::ApplyEntry;
 
@@ -199,6 +216,20 @@ mod tests {
         assert_eq!(judged(Some(&live(OURS))), Verdict::AsApplied);
         let other_writing = r#"{"f:metadata":{"f:labels":{"f:x":{}}},"f:data":{"f:b":{},"f:a":{}}}"#;
         assert_eq!(judged(Some(&live(other_writing))), Verdict::AsApplied);
+    }
+
+    #[test]
+    fn what_differs_in_our_label_is_not_ours_any_more() {
+        let differs = |fields: serde_json::Value| {
+            let found =
+                Found::differing(ObjectKey::new("", "ConfigMap", "n", "a"), FieldSet::from_value(&fields).unwrap());
+            (found.class, found.paths.paths().len())
+        };
+        let ours = format!("f:{PART_OF}");
+        assert_eq!(differs(json!({"f:metadata": {"f:labels": {ours: {}}}})), (Class::OwnershipLost, 0));
+        assert_eq!(differs(json!({"f:metadata": {"f:labels": {}}, "f:data": {"f:x": {}}})), (Class::OwnershipLost, 0));
+        assert_eq!(differs(json!({"f:metadata": {"f:labels": {"f:x": {}}}})), (Class::ValueChanged, 1));
+        assert_eq!(differs(json!({"f:data": {"f:x": {}}})), (Class::ValueChanged, 1));
     }
 
     #[test]

@@ -245,19 +245,21 @@ fn a_branch_that_comes_back_to_a_suspended_environment_is_told_again() {
 }
 
 #[test]
-fn pauses_double_up_to_the_resync_period() {
-    let mut world = World::new();
-    world.next();
-    world.course.passed(id(1));
-    let mut last = Duration::ZERO;
-    for _ in 0..15 {
-        world.written(true);
-        let pause = world.course.target_retry.at.unwrap() - world.seen.now;
-        assert!(pause >= last && pause <= RESYNC);
-        last = pause;
+fn pauses_double_up_to_a_minute_or_the_resync_period() {
+    for (resync, longest) in [(600, 60), (60, 60), (7, 7)] {
+        let mut world = World::new();
+        world.course.redefined(Duration::from_secs(resync));
+        world.next();
         world.course.passed(id(1));
+        let pauses = [1, 2, 4, 8, 16, 32, 64, 64].map(|pause: u64| {
+            world.written(true);
+            let paused = world.course.target_retry.at.unwrap() - world.seen.now;
+            assert_eq!(paused, Duration::from_secs(pause.min(longest)));
+            world.course.passed(id(1));
+            paused
+        });
+        assert_eq!(pauses.last(), Some(&Duration::from_secs(longest)));
     }
-    assert_eq!(last, RESYNC);
 }
 
 /// A world at rest at its only head, whose first resync is jittered by this.

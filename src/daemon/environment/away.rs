@@ -12,9 +12,16 @@ use crate::model::{CommitId, ObjectKey, Outcome};
 use crate::reconcile::{Mode, Prepared, Verdict};
 use crate::report::drift::{Action, Noticed};
 
+/// A change that the API server has made is waited for so long, before a commit overwrites it untold.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(2);
+
 impl Task {
     /// A new commit is about to overwrite what drifted meanwhile: that is told before.
     pub(super) async fn tell_overwritten(&mut self, prepared: &Prepared) {
+        let ahead = &prepared.gated.ahead;
+        if !ahead.is_empty() {
+            self.reconciler.cluster.inventory.delivered(ahead, DELIVERED_WITHIN).await;
+        }
         let changed = self.take_changes();
         if changed.is_empty() {
             return;

@@ -288,6 +288,7 @@ impl Task {
                 return news.then_some(Action::Failed);
             }
             Fate::NotReached => {
+                self.drifts.book_of(drift.class).not_reached(key);
                 self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, [(key.clone(), None)]);
                 return None;
             }

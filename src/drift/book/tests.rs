@@ -115,6 +115,22 @@ fn the_same_drift_is_news_once() {
 }
 
 #[test]
+fn what_was_not_told_since_its_heal_was_not_begun_is_news_again_once() {
+    let (mut book, now, key) = (Book::default(), Instant::now(), found("a").key);
+    book.not_reached(&key); // Nothing is known of it.
+    assert!(book.found(&found("a"), now).news);
+    book.not_reached(&key);
+    assert!(book.found(&found("a"), now).news);
+    assert!(!book.found(&found("a"), now).news);
+    // Once it stands again there is nothing to be told.
+    book.not_reached(&key);
+    book.stands(&key);
+    book.found(&found("a"), now);
+    assert!(!book.found(&found("a"), now).news);
+    assert_eq!(book.fights().count(), 0, "it was healed by nobody");
+}
+
+#[test]
 fn the_end_of_a_drift_is_told_if_the_drift_was() {
     let (mut book, now, key) = (Book::default(), Instant::now(), found("a").key);
     book.told(&key);

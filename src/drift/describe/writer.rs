@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::Baseline;
 use crate::drift::ownership::is_apply_of;
-use crate::model::applyset::{HANDOVER, PART_OF};
+use crate::model::applyset::HANDOVER;
 
 /// Entries of these are of writers that the API server does not tell apart any more (beyond ten that update, the oldest), or never knew.
 pub(super) const NOBODY: [&str; 2] = ["ancient-changes", "before-first-apply"];
@@ -22,12 +22,6 @@ pub struct Owner<'a> {
 
 /// A writer's name, and when it wrote, as far as either is recorded.
 pub(super) type Writer = (Option<String>, Option<i64>);
-
-/// The path of the label that makes an object ours.
-pub(super) fn label() -> FieldSet {
-    let path = serde_json::json!({"f:metadata": {"f:labels": {(format!("f:{PART_OF}")): {}}}});
-    FieldSet::from_value(&path).unwrap_or_default()
-}
 
 /// The entries that can be read, with their fields.
 fn entries(live: &Value) -> impl Iterator<Item = (ManagedFieldsEntry, FieldSet)> {
