@@ -9,7 +9,7 @@
 say() { printf 'cluster: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-ready_within=60 # seconds; about 3 are usual on an idle machine
+ready_within=150 # seconds; about 3 are usual on an idle machine
 apiserver_flags=()
 build_rows=() # of this script's programs
 

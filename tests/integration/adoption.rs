@@ -2,6 +2,7 @@
 
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, config_map};
@@ -44,15 +45,17 @@ async fn a_field_that_leaves_git_leaves_the_cluster_whoever_wrote_it_too() {
     let scene = Scene::new("pinned").await;
     let all: [(&str, &str); 4] = [("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")];
     let first = scene.push([("x.yaml", config_map("x", &all))]);
-    let _plumb = scene.run();
+    let plumb = scene.run();
     scene.deployed(first).await;
     let write = async |manager: &str, data: Value| {
         let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
         scene.config_maps().patch("x", &params, &Patch::Merge(json!({"data": data}))).await.unwrap();
     };
-    // Changed and changed back, then regained by a commit: both own it.
+    // Changed and changed back before plumb looks, then regained by a commit: both own it.
+    plumb.signal(Signal::STOP);
     write("kubectl-edit", json!({"b": "2"})).await;
     write("kubectl-edit", json!({"b": "1"})).await;
+    plumb.signal(Signal::CONT);
     let second = scene.push([("x.yaml", config_map("x", &[("a", "2"), ("b", "1"), ("c", "1"), ("d", "1")]))]);
     scene.deployed(second).await;
     let owners = scene.config_maps().get("x").await.unwrap();

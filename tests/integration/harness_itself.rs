@@ -11,10 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::harness::{
-    Change, Cluster, ControlPlane, Plumb, Program, ScratchRepository, TestEnv, eventually, start_under,
+    Change, Cluster, ControlPlane, Plumb, Program, SOON, ScratchRepository, TestEnv, eventually, start_under,
 };
-
-const SOON: Duration = Duration::from_secs(60);
 
 fn config_map(name: &str) -> Patch<serde_json::Value> {
     Patch::Apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"}}))

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::ensure;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -12,9 +11,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::harness::{Node, Program, client, eventually, http_get, start_under};
-
-const SOON: Duration = Duration::from_secs(60);
+use crate::harness::{Node, Program, SOON, client, eventually, http_get, start_under};
 
 /// A Deployment of two and a Service with a NodePort, for an image that answers on port 8080.
 struct Hello {

@@ -1,9 +1,11 @@
 //! As whom plumb acts: the environment's service account writes, plumb watches.
 
+use anyhow::ensure;
 use kube::api::{Api, PostParams};
 use serde_json::json;
 
-use crate::scene::{Scene, config_map};
+use crate::harness::eventually;
+use crate::scene::{SOON, Scene, config_map};
 
 #[tokio::test]
 async fn writes_are_made_as_the_service_account_and_watches_as_plumb() {
@@ -43,8 +45,14 @@ subjects: [{kind: ServiceAccount, name: deployer}]
     assert!(message.contains(&account) && message.contains("secrets") && message.contains("RBAC"), "{message}");
     assert_eq!(scene.data("a").await.as_deref(), Some("x=2"));
 
-    assert!(plumb.terminate(crate::scene::SOON).await.success());
-    let seen = audit.since_with_watches(mark).await;
+    assert!(plumb.terminate(SOON).await.success());
+    // That a watch has ended is logged when the API server comes to it.
+    let seen = eventually(SOON, || async {
+        let seen = audit.since_with_watches(mark).await;
+        ensure!(!seen.clone().of("configmaps").verb("watch").is_empty(), "no watch is logged yet");
+        Ok(seen)
+    })
+    .await;
     let is_member = |resource: &str| matches!(resource, "configmaps" | "secrets");
     let members = seen.only(|event| is_member(&event.object_ref.resource));
     for event in &members.0 {

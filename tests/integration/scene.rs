@@ -1,7 +1,6 @@
 //! One environment with its repository and its plumb: what the tests of the main loop begin with.
 
 use std::ffi::OsStr;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use git2::Oid;
@@ -14,8 +13,7 @@ use plumb::model::{Environment, applyset};
 
 use crate::harness::{Audit, Change, Plumb, TestEnv, eventually};
 
-/// How long anything may take that a test waits for. The machine may be busy; nothing is measured here.
-pub const SOON: Duration = Duration::from_secs(60);
+pub use crate::harness::SOON;
 
 /// An environment `dev`: branch `dev`, path `manifests`, names of its own in the shared cluster.
 pub struct Scene {

@@ -224,6 +224,8 @@ impl Sequence {
         self.equals_git().await;
         // The status is written once more when the Deployment's controller has come to it.
         self.scene.condition("Ready", |ready| ready.status == "True").await;
+        // And once more when a fight is over, which many edits of one object are: a minute after its last heal.
+        self.scene.condition("Contested", |contested| contested.status != "True").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let (before, lines) = (self.versions().await, self.plumb.log_len());
         let audit = self.scene.env.audit().expect("a control plane of its own");

@@ -147,10 +147,9 @@ async fn no_error_shows_a_secret() {
             let arguments = [&[verb[0], &*name, "--repo", repository, "--log", "debug"], &verb[1..]].concat();
             let mut run = Plumb::spawn(env.kubeconfig(), arguments);
             run.wait(PATIENCE).await;
-            // Its last words may be on their way.
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            assert!(!run.log().is_empty());
-            assert_silent(&format!("plumb {} {case}", verb.join(" ")), &run.log().join("\n"));
+            let output = run.output().await;
+            assert!(!output.is_empty());
+            assert_silent(&format!("plumb {} {case}", verb.join(" ")), &output);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::harness::{Change, Plumb, TestEnv, eventually};
 use crate::scene::short;
 
 /// Nothing here takes long; a loaded machine may.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A Deployment and, from line 14 on, its Service.
 pub const WEB: &str = "apiVersion: apps/v1

@@ -19,7 +19,7 @@ use crate::harness::eventually;
 use crate::scene::{Scene, condition, config_map, part_of};
 
 /// How long a fight may take to be told: plumb asks about an object after pauses that grow.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(240);
 
 const SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {user: plumb, password: canary-of-git}\n";
@@ -51,7 +51,7 @@ fn contested(status: &EnvironmentStatus) -> String {
 }
 
 /// Times in the ownership record have a resolution of a second: who writes in the second of our own write is not told from it.
-const LATER: Duration = Duration::from_millis(1200);
+const LATER: Duration = Duration::from_secs(3);
 
 /// Applies these again and again, until it is told to stop.
 fn apply_all_the_time(scene: &Scene, enough: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
@@ -63,9 +63,9 @@ fn apply_all_the_time(scene: &Scene, enough: &Arc<AtomicBool>) -> tokio::task::J
     let enough = Arc::clone(enough);
     tokio::spawn(async move {
         while !enough.load(Ordering::Relaxed) {
+            tokio::time::sleep(LATER).await;
             maps.patch("a", &params, &Patch::Apply(&map)).await.expect("the API server answers");
             secrets.patch("s", &params, &Patch::Apply(&secret)).await.expect("the API server answers");
-            tokio::time::sleep(LATER).await;
         }
     })
 }

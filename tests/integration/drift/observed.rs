@@ -293,8 +293,8 @@ async fn toggling_a_field_costs_a_status_a_second_and_a_few_requests() {
     );
     let seconds = usize::try_from(took.as_secs()).unwrap();
     assert!((3..=seconds + 10).contains(&told_of), "{told_of}");
-    assert!(asked.writes().is_empty() && asked.len() <= 30, "{asked:#?}");
-    assert!((1..=seconds + 10).contains(&drifts) && (1..=drifts).contains(&over), "{drifts} {over}");
+    assert!(asked.writes().is_empty() && asked.len() <= 60, "{asked:#?}");
+    assert!((1..=seconds + 42).contains(&drifts) && (1..=drifts).contains(&over), "{drifts} {over}");
 
     // Another one each time: of none of them it is known whether it is a default.
     let mark = stand.mark().await;
@@ -302,6 +302,6 @@ async fn toggling_a_field_costs_a_status_a_second_and_a_few_requests() {
     stand.status(|status| says(status, "b")).await;
     let (told_of, asked) = (told(&stand, mark).await, stand.asked(mark).await);
     eprintln!("{toggles} additions in {took:?}: {told_of} statuses, {} requests", asked.len());
-    assert!(asked.writes().is_empty() && asked.len() <= 30, "{asked:#?}");
+    assert!(asked.writes().is_empty() && asked.len() <= 60, "{asked:#?}");
     assert!(told_of as u64 <= took.as_secs() + 10, "{told_of}");
 }

@@ -118,7 +118,7 @@ async fn a_namespace_that_was_deleted_is_left_so_by_a_commit_that_needs_none() {
     let files = [("a.yaml", map("a")), ("b.yaml", map("b"))];
     let Some(stand) = Stand::new("d-off-ns", "selfHeal: false", files).await else { return };
     let namespace = stand.scene.namespace.clone();
-    stand.scene.kubectl_ok(&["delete", "namespace", &namespace, "--timeout=60s"], "").await;
+    stand.scene.kubectl_ok(&["delete", "namespace", &namespace, "--timeout=150s"], "").await;
     stand.status(|status| status.drift == Some(3)).await;
     let commit = stand.scene.push([("b.yaml", crate::harness::Change::Remove)]);
     stand.scene.deployed(commit).await;

@@ -1,5 +1,8 @@
 //! Heals that the API server refuses, for good or for the time being, while somebody writes all the time.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
 use anyhow::ensure;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -120,8 +123,12 @@ async fn a_refused_heal_under_a_busy_writer_is_told_once_and_tried_after_pauses_
 
     // Let through, it is put back after the pause that is under way, for it was written to meanwhile.
     barrier.remove().await;
-    stand.kubectl(&["label", "cm", "a", "last=1"]).await;
+    let labels = AtomicU32::new(0);
     eventually(3 * SOON, || async {
+        // A policy that is gone may be in force for a moment: written to again, it is tried again.
+        let label = format!("last={}", labels.fetch_add(1, Ordering::Relaxed));
+        stand.kubectl(&["label", "--overwrite", "cm", "a", &label]).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         ensure!(stand.scene.data("a").await.as_deref() == Some("x=1"), "still theirs");
         Ok(())
     })

@@ -33,6 +33,9 @@ pub use processes::{ask_to_end, gone, kill_container, running};
 pub use repository::{Change, ScratchRepository};
 pub use supervisor::{Program, start_under};
 
+/// How long anything may take that a test waits for. The machine may be busy with much else; nothing is measured here.
+pub const SOON: Duration = Duration::from_secs(180);
+
 /// Tries `attempt` again until it gives a value, and panics with its last error when `timeout` is over.
 pub async fn eventually<T, F, Fut>(timeout: Duration, mut attempt: F) -> T
 where

@@ -97,18 +97,16 @@ impl Plumb {
             if let Some(line) = new.into_iter().find(|line| wanted(line)) {
                 return line;
             }
-            if let Some(status) = ended {
+            if let Some(status) = ended.filter(|_| self.readers.iter().all(JoinHandle::is_finished)) {
                 panic!("plumb ended ({status}) without the line; it said:\n{}", self.tail());
             }
             if started.elapsed() > timeout {
                 panic!("no such line within {timeout:?}; plumb said:\n{}", self.tail());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
-            // Its last lines may still be on their way when it has ended: one more look.
-            ended = self.child.try_wait().expect("its status");
-            if ended.is_some() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            // Its last lines may still be on their way when it has ended: one more look when they have been read.
+            ended =
+                self.child.try_wait().expect("its status").filter(|_| self.readers.iter().all(JoinHandle::is_finished));
         }
     }
 

@@ -1,14 +1,11 @@
 //! Processes of the machine, those of nodes and their containers among them: known by a word among their arguments, or by their container.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::ensure;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::eventually;
-
-const SOON: Duration = Duration::from_secs(60);
+use super::{SOON, eventually};
 
 /// Waits until no process has this word among its arguments.
 pub async fn gone(word: &str) {
@@ -28,9 +25,9 @@ pub async fn running(word: &str) {
     .await;
 }
 
-/// Asks every process with this word among its arguments to end.
+/// Asks every `hello` with this word among its arguments to end. One that has only just started does not hear it: ask again.
 pub fn ask_to_end(word: &str) {
-    signal(with_word(word), Signal::TERM);
+    signal(with_word(word), Signal::WINCH);
 }
 
 /// Kills every process of a container, as a crash does.

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// The script gives up after 60 s by itself, and says why.
-const START: Duration = Duration::from_secs(90);
-const ANSWER: Duration = Duration::from_secs(75);
+/// The script gives up by itself, and says why: 150 s after it started a program that does not get ready. A node has eight.
+const START: Duration = Duration::from_secs(900);
+const ANSWER: Duration = Duration::from_secs(200);
 
 /// A program of a cluster that a test may take away. Only a [`super::Node`] has those from `Containerd` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -257,8 +257,8 @@ async fn an_image_that_breaks_where_it_stands_is_built_again_and_one_that_was_no
     let manifest = ctr(&["content", "get", line.split_whitespace().nth(2).unwrap()]);
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     let own = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap();
-    ctr(&["content", "rm", own]);
     let before = plumb.log_len();
+    ctr(&["content", "rm", own]);
     let again = |line: &str| line.contains(" built ") && line.contains(&format!("image={web}"));
     plumb.wait_for_log_after(before, again, SOON).await;
     assert_eq!((built(&plumb, "web"), built(&plumb, "api")), (2, 1), "{:#?}", plumb.log());

@@ -95,7 +95,7 @@ spec:
         );
         self.scene.kubectl_ok(&["apply", "-n", namespace, "-f", "-"], &objects).await;
         let pod = format!("pod/{name}");
-        self.scene.kubectl_ok(&["wait", &pod, "-n", namespace, "--for=condition=Ready", "--timeout=60s"], "").await;
+        self.scene.kubectl_ok(&["wait", &pod, "-n", namespace, "--for=condition=Ready", "--timeout=150s"], "").await;
     }
 
     /// Waits until a stranger that connects there gets this.

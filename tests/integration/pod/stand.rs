@@ -71,14 +71,14 @@ impl Stand {
         self.scene.kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &install).await;
         for name in ["plumb", "plumb-builder"] {
             let deployment = format!("deployment/{name}");
-            self.scene.kubectl_ok(&["rollout", "status", &deployment, "-n", name, "--timeout=60s"], "").await;
+            self.scene.kubectl_ok(&["rollout", "status", &deployment, "-n", name, "--timeout=150s"], "").await;
         }
     }
 
     /// Deletes what `install` has applied, and waits until it is gone.
     pub async fn uninstall(&self, kustomization: &Path) {
         let installed = self.rendered(kustomization).await;
-        self.scene.kubectl_ok(&["delete", "--timeout=60s", "-f", "-"], &installed).await;
+        self.scene.kubectl_ok(&["delete", "--timeout=150s", "-f", "-"], &installed).await;
     }
 
     /// A kustomization of `deploy/`, for the repository of the scene.

@@ -76,7 +76,7 @@ pub async fn killed_in_the_middle_of_a_build(stand: &Stand) {
     eventually(SOON, || async {
         ask_to_end(&word);
         let status = stand.scene.environment().await.and_then(|environment| environment.status).unwrap_or_default();
-        ensure!(status.target == Some(commit.to_string()), "not built yet");
+        ensure!(status.target == Some(commit.to_string()), "not built yet: {:?}", status.history.first());
         Ok(())
     })
     .await;
@@ -96,7 +96,7 @@ pub async fn killed_in_the_middle_of_an_apply(stand: &Stand) {
             .count()
     };
     // On a machine that is busy with something else it may be at its end before it is killed.
-    for x in ["1", "2", "3", "4", "5"] {
+    for x in ["1", "2", "3"] {
         let all: Vec<_> = (0..MANY).map(|number| config_map(&format!("m-{number}"), &[("x", x)])).collect();
         let plumb = stand.plumb_container().await;
         let commit = scene.push([("many.yaml", all.join("---\n"))]);
@@ -109,7 +109,11 @@ pub async fn killed_in_the_middle_of_an_apply(stand: &Stand) {
         let half = written(x).await;
         scene.deployed(commit).await;
         assert_eq!(written(x).await, MANY);
-        assert_ne!(stand.plumb_container().await, plumb, "the kubelet started it anew");
+        eventually(SOON, || async {
+            ensure!(stand.plumb_container().await != plumb, "the kubelet has not started it anew");
+            Ok(())
+        })
+        .await;
         if half < MANY {
             return;
         }

@@ -175,7 +175,7 @@ async fn told(site: &Site, (kind, name): (&str, &str), texts: &[&str]) {
 }
 
 async fn a_broken_migration_fails_and_the_old_pods_serve(site: &mut Site, browser: &Browser) -> Oid {
-    site.fail_rollouts_after("30s");
+    site.fail_rollouts_after("60s");
     let (builds, after) = (site.builds().len(), site.plumb.log_len());
     let broken = site.push_to_build([(
         "apps/backend/migrations/99990101000000_broken.sql",
