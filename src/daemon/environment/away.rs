@@ -13,7 +13,7 @@ use crate::reconcile::{Mode, Prepared, Verdict};
 use crate::report::drift::{Action, Noticed};
 
 /// A change that the API server has made is waited for so long, before a commit overwrites it untold.
-const DELIVERED_WITHIN: Duration = Duration::from_secs(2);
+const DELIVERED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Task {
     /// A new commit is about to overwrite what drifted meanwhile: that is told before.
