@@ -52,7 +52,7 @@ no_log() { # no_log WORD WHY
 
 # until_told: until the status has what was pushed from here. It follows the log, and `plumb rollback` reads it.
 until_told() {
-  kubectl wait environment/dev --for "jsonpath={.status.target}=$(git rev-parse HEAD)" --timeout 30s >/dev/null
+  kubectl wait environment/dev --for "jsonpath={.status.target}=$(git rev-parse HEAD)" --timeout 60s >/dev/null
 }
 
 # start_plumb ARGUMENT...: `plumb run` in the background.

@@ -79,7 +79,7 @@ async fn at_rest(stand: &Stand) -> BTreeSet<String> {
     eventually(SOON, || async {
         ensure!(stand.pods("web").await.len() == 1, "the old pod is still there");
         let before = workloads(stand).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         let after = workloads(stand).await;
         ensure!(after == before, "it still moves: {:?}", after.difference(&before));
         Ok(after)
