@@ -21,8 +21,8 @@ use rand::{Rng as _, SeedableRng as _};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Change, Cluster, ControlPlane, Plumb, Program, TestEnv};
-use crate::scene::{Scene, part_of};
+use crate::harness::{Change, Cluster, ControlPlane, Plumb, Program, TestEnv, eventually};
+use crate::scene::{SOON, Scene, condition, part_of};
 
 /// So many at a time.
 const BATCH: usize = 10;
@@ -225,7 +225,12 @@ impl Sequence {
         // The status is written once more when the Deployment's controller has come to it.
         self.scene.condition("Ready", |ready| ready.status == "True").await;
         // And once more when a fight is over, which many edits of one object are: a minute after its last heal.
-        self.scene.condition("Contested", |contested| contested.status != "True").await;
+        eventually(SOON, || async {
+            let status = self.scene.environment().await.and_then(|environment| environment.status).unwrap_or_default();
+            ensure!(condition(&status, "Contested").is_none_or(|contested| contested.status != "True"), "{status:?}");
+            Ok(())
+        })
+        .await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let (before, lines) = (self.versions().await, self.plumb.log_len());
         let audit = self.scene.env.audit().expect("a control plane of its own");

@@ -1,10 +1,11 @@
 //! The definition of Environments in the cluster is another version's: in the middle of an upgrade, or beside a plumb on another machine.
 
+use anyhow::ensure;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, ControlPlane, TestEnv};
+use crate::harness::{Cluster, ControlPlane, TestEnv, eventually};
 use crate::scene::{SOON, Scene, config_map, short};
 
 const SPEC: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
@@ -36,8 +37,13 @@ async fn a_newer_definition_in_the_cluster_stops_nothing_and_an_older_one_is_nam
     let third = scene.push([("a.yaml", config_map("a", &[("x", "3")]))]);
     plumb.wait_for_log(|line| line.contains("deployed") && line.contains(&short(third)), SOON).await;
     assert!(!plumb.log().iter().any(|line| line.contains("drift") || line.contains("can't be read")));
-    let (code, output) = scene.verb(&["status", &scene.name]).await;
-    assert!(code == Some(0) && output.contains(&short(third)), "{output}");
+    // The log says it first.
+    eventually(SOON, || async {
+        let (code, output) = scene.verb(&["status", &scene.name]).await;
+        ensure!(code == Some(0) && output.contains(&short(third)), "{output}");
+        Ok(())
+    })
+    .await;
 
     // An older one lacks a field that this version writes: it says so, and what to do.
     redefine(&cluster, &scene, json!({"op": "remove", "path": format!("{SPEC}/waitForIngress")})).await;
