@@ -15,7 +15,7 @@ use tracing::warn;
 use super::apply::{Metadata, Writer};
 use super::error::ClusterError;
 use super::heal::causes;
-use super::inventory::{Inventory, Members};
+use super::inventory::Inventory;
 use super::{failure, limiter};
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Baseline, Class, Effect, Found, effect};
@@ -185,8 +185,12 @@ impl Gate<'_> {
         let sent = if whole { manifest.as_made() } else { Cow::Borrowed(&**manifest) };
         match self.writer.dry_run(&sent, info, uid).await {
             Ok(answer) => {
-                *ahead = self.ahead(&step.key, &answer);
-                match self.compare(step, manifest, &answer) {
+                let known = self.inventory.with_members(self.part_of, |members| members.get(&step.key).cloned());
+                let Some(known) = known else { return Ok(Answer::Accepted) };
+                let live = self.inventory.reduce(&answer);
+                // A dry-run changes no version.
+                *ahead = Some(live.resource_version).filter(|version| *version > known.resource_version);
+                match self.compare(step, manifest, &answer, &known, &live) {
                     Answer::Unclear(baseline) => Ok(self.compare_content(manifest, info, baseline).await),
                     clear => Ok(clear),
                 }
@@ -199,21 +203,11 @@ impl Gate<'_> {
         }
     }
 
-    /// The object's version, if the inventory has it in an older one: a dry-run changes none.
-    fn ahead(&self, key: &ObjectKey, answer: &Metadata) -> Option<ResourceVersion> {
-        let known = |members: &Members| members.get(key).map(|live| live.resource_version);
-        let known = self.inventory.with_members(self.part_of, known)?;
-        Some(self.inventory.reduce(answer).resource_version).filter(|version| *version > known)
-    }
-
     /// Whether nothing would change, and whether fields that we give up are held by others too: those would stay in the cluster although they left git.
-    fn compare(&self, step: &Step, manifest: &Manifest, answer: &Metadata) -> Answer {
+    fn compare(&self, step: &Step, manifest: &Manifest, answer: &Metadata, known: &Live, live: &Live) -> Answer {
         let owners = answer.metadata.managed_fields.as_deref().unwrap_or_default();
-        let known = self.inventory.with_members(self.part_of, |members| members.get(&step.key).cloned());
-        let Some(known) = known else { return Answer::Accepted };
-        let live = self.inventory.reduce(answer);
         let owned = |live: &Live| live.entry(self.writer.manager).and_then(|entry| FieldSet::parse(&entry.fields).ok());
-        let (Some(stood), Some(after)) = (owned(&known), owned(&live)) else { return Answer::Accepted };
+        let (Some(stood), Some(after)) = (owned(known), owned(live)) else { return Answer::Accepted };
         let mut before = stood.clone();
         // What was changed by hand since, and changed back, is in our entry no more.
         if let Some(applied) = (self.applied)(&step.key).and_then(|fields| FieldSet::parse(&fields).ok()) {
@@ -229,10 +223,10 @@ impl Gate<'_> {
             return Answer::Pinned(lost);
         }
         if step.reason == Reason::NotVerified && step.leaves.is_empty() {
-            let Some(baseline) = Baseline::of(manifest.digest, &live, self.writer.manager) else {
+            let Some(baseline) = Baseline::of(manifest.digest, live, self.writer.manager) else {
                 return Answer::Accepted;
             };
-            return match effect(&known, &live, self.writer.manager, chrono::Utc::now().timestamp()) {
+            return match effect(known, live, self.writer.manager, chrono::Utc::now().timestamp()) {
                 Effect::Nothing => Answer::Same(baseline),
                 Effect::Changes => match after.difference(&stood).union(&stood.difference(&after)) {
                     paths if paths.is_empty() => Answer::Hidden(baseline),

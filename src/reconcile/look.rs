@@ -139,7 +139,7 @@ impl Reconciler {
         standing::strangers(writer, inventory, desired, &self.part_of, &known.kinds).await.map_err(planning)
     }
 
-    /// Looks around and plans; again, if objects left the inventory in between.
+    /// Looks around and plans.
     pub(super) async fn look_and_plan(
         &self,
         store: &Store,
@@ -148,27 +148,39 @@ impl Reconciler {
         mode: Mode,
         confirmed: Option<CommitId>,
     ) -> Result<(Strangers, Planned), Failure> {
-        let mut looks = 1;
-        loop {
-            let strangers = self.look_around(desired, known).await?;
-            self.recall_jobs(store, desired, known).await;
-            let planned = self.plan(desired, known, &strangers, mode, confirmed);
-            match &planned {
-                Planned::Ready(plan) if looks < LOOKS && strangers.missed(plan) => looks += 1,
-                _ => return Ok((strangers, planned)),
-            }
-        }
+        let plan = |strangers: &Strangers| self.plan(desired, known, strangers, mode, confirmed);
+        let missed = |strangers: &Strangers, planned: &Planned| match planned {
+            Planned::Ready(plan) => strangers.missed(plan),
+            _ => false,
+        };
+        self.look_until(Some(store), desired, known, plan, missed).await
     }
 
     /// The same for a part of a commit's objects, that is put back.
     pub(super) async fn look_and_restore(&self, part: &Desired, known: &Known) -> Result<(Strangers, Plan), Failure> {
         let anew = |input: &Input<'_>| plan::restore(&Input { left: None, ..*input });
+        let plan = |strangers: &Strangers| self.decide(part, known, strangers, Mode::Restore, None, anew);
+        self.look_until(None, part, known, plan, Strangers::missed).await
+    }
+
+    /// Looks around and plans; again, if objects left the inventory in between. With a `store`, Jobs that an earlier life has made are recalled from it.
+    async fn look_until<R>(
+        &self,
+        store: Option<&Store>,
+        desired: &Desired,
+        known: &Known,
+        plan: impl Fn(&Strangers) -> R,
+        missed: impl Fn(&Strangers, &R) -> bool,
+    ) -> Result<(Strangers, R), Failure> {
         let mut looks = 1;
         loop {
-            let strangers = self.look_around(part, known).await?;
-            let plan = self.decide(part, known, &strangers, Mode::Restore, None, anew);
-            if looks == LOOKS || !strangers.missed(&plan) {
-                return Ok((strangers, plan));
+            let strangers = self.look_around(desired, known).await?;
+            if let Some(store) = store {
+                self.recall_jobs(store, desired, known).await;
+            }
+            let planned = plan(&strangers);
+            if looks == LOOKS || !missed(&strangers, &planned) {
+                return Ok((strangers, planned));
             }
             looks += 1;
         }
