@@ -226,6 +226,25 @@ async fn two_nodes_side_by_side_have_their_own_address_and_images() {
 
 #[tokio::test]
 #[ignore = "needs root: make integration"]
+async fn one_that_ends_leaves_the_link_of_another_that_has_its_name_by_now() {
+    let node = Node::start(&["--no-kubernetes"]);
+    let link = Traces::of(node.directory()).link;
+    let name = link.file_name().unwrap().to_str().unwrap();
+    // As the kernel and the next node do when the former's namespaces are gone; a node of another test may be that next one.
+    let ip = |arguments: &str| Command::new("ip").args(arguments.split(' ')).status().unwrap().success();
+    assert!(ip(&format!("link delete {name}")));
+    let ours = ip(&format!("link add name {name} type veth peer name {}", name.replace("node", "test")));
+    let index = std::fs::read_to_string(link.join("ifindex")).unwrap();
+    drop(node);
+    let stands = std::fs::read_to_string(link.join("ifindex"));
+    if ours {
+        ip(&format!("link delete {name}"));
+        assert_eq!(stands.unwrap_or_default(), index);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
 async fn with_internet_it_reaches_who_knows_no_way_back_to_it() {
     let (node, outside) =
         (Node::start(&["--no-kubernetes", "--internet"]), Node::start(&["--no-kubernetes", "--registry"]));
