@@ -7,6 +7,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::open::{self, Opened};
+use super::rollback::others::spare_at_promotion;
 use super::write::{How, View, Writing, git_in, short};
 use super::{Exit, history};
 use crate::config::{ClusterArgs, RepositoryArgs};
@@ -80,6 +81,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let base = opened.heads.branches.get(&to.spec.branch).copied();
     let mut draft = Draft::begin(&opened.store, &to.spec.branch, base)?;
     let Promotion { arrival, brings, count } = draft.promote(&from.name, &to.name, commit)?;
+    tokio::task::block_in_place(|| spare_at_promotion(&opened, to, &draft, commit))?;
     let warning = if arrival == Arrival::Already { None } else { failed(&cluster, &from.name, commit).await };
     let by_hand = |work_tree: &Path| match draft.commits().first() {
         None => git_in(work_tree, &format!("merge --ff-only {}", commit.short())),

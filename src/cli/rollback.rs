@@ -1,6 +1,6 @@
 //! `plumb rollback`: an environment's branch goes back, by ordinary commits.
 
-mod others;
+pub(super) mod others;
 
 use std::path::Path;
 

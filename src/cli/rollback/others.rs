@@ -1,4 +1,4 @@
-//! A branch goes back as a whole: what a roll-back of one environment would take from others.
+//! A branch goes back as a whole, and forward: what a roll-back of one environment, or a promotion to it, would change of others.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::reverts;
 use crate::cli::open::{self, Opened};
 use crate::model::CommitId;
-use crate::render::{Across, Definition};
+use crate::render::{Across, Definition, Tools};
 use crate::source::{Draft, Reverted};
 
 /// Of so many commits it is said whose they are: each may have to be rendered.
@@ -20,12 +20,39 @@ struct Undone<'a> {
     of: BTreeSet<String>,
 }
 
-/// Refuses a draft that would change another environment's content or definition. Blocking, as a render is.
+/// Compares commits for all environments that the draft's branch decides on.
+fn across<'a>(opened: &'a Opened, draft: &'a Draft, tools: &'a Tools) -> Across<'a> {
+    let is_configuration = draft.branch() == opened.config_branch;
+    Across::new(draft.store(), draft.branch(), is_configuration, &opened.definitions, tools)
+}
+
+/// Refuses what is promoted to one environment if it would change another one's content or definition. Blocking, as a render is.
+pub(in crate::cli) fn spare_at_promotion(
+    opened: &Opened,
+    to: &Definition,
+    draft: &Draft,
+    commit: CommitId,
+) -> anyhow::Result<()> {
+    let (Some(before), Some(after)) = (draft.base(), draft.head()) else { return Ok(()) };
+    let mut others = across(opened, draft, &open::tools()).differ(before, after)?;
+    others.remove(&to.name);
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (branch, named) = (draft.branch(), others.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+    bail!(
+        "branch {branch} is not {}'s alone: what would come to it changes {named} too. Nothing was written.\n\
+         If that is meant, merge it by hand: git switch {branch} && git merge {}",
+        to.name,
+        commit.short()
+    )
+}
+
+/// Refuses a roll-back that would change another environment's content or definition. Blocking, as a render is.
 pub(super) fn spare(opened: &Opened, definition: &Definition, draft: &Draft, target: CommitId) -> anyhow::Result<()> {
     let (Some(before), Some(after)) = (draft.base(), draft.head()) else { return Ok(()) };
     let (name, branch, tools) = (&definition.name, draft.branch(), open::tools());
-    let is_configuration = branch == opened.config_branch;
-    let mut across = Across::new(draft.store(), branch, is_configuration, &opened.definitions, &tools);
+    let mut across = across(opened, draft, &tools);
     let mut others = across.differ(before, after)?;
     others.remove(name);
     if others.is_empty() {

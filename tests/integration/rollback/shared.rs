@@ -57,6 +57,29 @@ async fn a_branch_does_not_go_back_over_what_another_environment_has_there() {
 }
 
 #[tokio::test]
+async fn what_would_change_another_environment_is_not_promoted_in_passing() {
+    let scene = Scene::new("sharedpromote").await;
+    scene.sign();
+    let (dev, staging, prod) = (&*scene.name, &*scene.env.name("staging"), &*scene.env.name("prod"));
+    scene.define_other(staging, "live", "manifests", "");
+    scene.define_other(prod, "live", "prod", "");
+    let repository = scene.env.repository();
+    let push = |file: &str, value: &str| repository.commit("dev", [(file, config_map("a", &[("x", value)]))]);
+    repository.set_branch("live", push("manifests/a.yaml", "1"));
+    let mine = push("manifests/a.yaml", "2");
+    push("prod/a.yaml", "1");
+    for more in [&[][..], &["--dry-run"]] {
+        let before = scene.head("live");
+        let said = scene.say(1, &[&["promote", dev, staging], more].concat()).await;
+        assert!(said.contains(&format!("what would come to it changes {prod} too. Nothing was written")), "{said}");
+        assert!(said.contains(&format!("git switch live && git merge {}", short(scene.head("dev")))), "{said}");
+        assert_eq!(scene.head("live"), before, "{said}");
+    }
+    scene.say(0, &["promote", dev, staging, "--at", "HEAD~1"]).await;
+    assert_eq!(scene.head("live"), mine);
+}
+
+#[tokio::test]
 async fn a_configuration_branch_does_not_go_back_over_another_environments_definition() {
     let scene = Scene::new("sharedmain").await;
     scene.sign();
