@@ -166,6 +166,7 @@ impl BuilderArgs {
                 let registry = Registry::new(endpoint, self.registry_logins.clone()).time_limit(self.build_timeout);
                 Arc::new(if self.registry_insecure { registry.insecure() } else { registry })
             }
+            Address::Docker(_) if self.push => return Err(BuildError::DockerPushesNot),
             Address::Docker(endpoint) => Arc::new(Docker::new(endpoint).time_limit(self.build_timeout)),
             Address::Daemon(endpoint) => {
                 let buildkit = BuildKit::new(endpoint, Containerd::new(self.containerd.clone()));
@@ -247,6 +248,19 @@ mod tests {
     struct Line {
         #[command(flatten)]
         repository: RepositoryArgs,
+        #[command(flatten)]
+        builder: BuilderArgs,
+    }
+
+    #[test]
+    fn a_dockerd_is_not_taken_for_one_that_pushes() {
+        let of = |builder: &str, more: &[&str]| {
+            let line = Line::parse_from([&["plumb", "--repo", "/srv/x.git", "--builder", builder], more].concat());
+            line.builder.builder().map(|builder| builder.is_some())
+        };
+        assert!(matches!(of("docker+unix:///run/docker.sock", &["--push"]), Err(BuildError::DockerPushesNot)));
+        assert!(matches!(of("docker+unix:///run/docker.sock", &[]), Ok(true)));
+        assert!(matches!(of("unix:///run/buildkit.sock", &["--push"]), Ok(true)));
     }
 
     #[test]

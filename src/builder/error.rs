@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::SourceError;
+use crate::source::context::ContextError;
+
 /// A failure says what went wrong, where, and by its `hint` what to do. Text of others in it has been cleaned of what looks like a credential.
 /// It goes from the builder's pod to the reconciler as it is.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
@@ -22,6 +25,11 @@ pub enum BuildError {
         "{0:?} is no address of an image builder: it is unix:///path/to/socket, tcp://host:port, or http://host:port of plumb's own builder"
     )]
     BadEndpoint(String),
+    /// A dockerd is to push.
+    #[error(
+        "a dockerd pushes no images for plumb: let --builder be a buildkitd (unix:// or tcp://), or leave --push out"
+    )]
+    DockerPushesNot,
     /// The socket may not be opened.
     #[error("plumb may not open {endpoint}")]
     Denied {
@@ -167,9 +175,11 @@ impl BuildError {
             Self::Registry { status, .. } => {
                 status.is_none_or(|status| matches!(status, 401 | 403 | 429) || status >= 500)
             }
-            Self::Context(_) | Self::BadEndpoint(_) | Self::NoDockerfile(_) | Self::Dockerfile { .. } => false,
+            Self::Context(error) => of_source(error).is_some_and(SourceError::may_pass),
+            Self::TimeLimit { step, .. } => step.as_deref().is_none_or(is_preparation),
+            Self::BadEndpoint(_) | Self::DockerPushesNot | Self::NoDockerfile(_) | Self::Dockerfile { .. } => false,
             Self::InUse(_) | Self::KeptByRegistry(_) => false,
-            Self::BasesInACircle | Self::UnknownTarget { .. } | Self::Step { .. } | Self::TimeLimit { .. } => false,
+            Self::BasesInACircle | Self::UnknownTarget { .. } | Self::Step { .. } => false,
         }
     }
 
@@ -193,11 +203,25 @@ impl BuildError {
             Self::Registry { status: Some(401 | 403), .. } | Self::BadCredentials | Self::NoCredentials { .. } => {
                 "correct the registry's credentials; plumb reads them anew and tries again by itself"
             }
-            Self::BadEndpoint(_) | Self::Context(_) | Self::Dockerfile { .. } | Self::Step { .. } => return None,
+            Self::BadEndpoint(_) | Self::DockerPushesNot => return None,
+            Self::Context(_) | Self::Dockerfile { .. } | Self::Step { .. } => return None,
             Self::Registry { .. } | Self::Builder { .. } | Self::BasesInACircle => return None,
             Self::InUse(_) | Self::KeptByRegistry(_) => return None,
         })
     }
+}
+
+/// What git said, if it was git that a context could not be read from.
+fn of_source(error: &std::io::Error) -> Option<&SourceError> {
+    match error.get_ref()?.downcast_ref()? {
+        ContextError::Source(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// Whether a step is BuildKit's own: it asks a registry for a base, fetches it, or takes the context. The commit is not at fault when it hangs.
+fn is_preparation(step: &str) -> bool {
+    step.starts_with("[internal]") || step.contains("] FROM ")
 }
 
 /// What is kept of an I/O error on its way is what it says.
@@ -227,4 +251,30 @@ fn code(status: Option<u16>) -> String {
 
 fn tail(log: &[String]) -> String {
     if log.is_empty() { String::new() } else { format!("; it printed last:\n  {}", log.join("\n  ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::CommitId;
+
+    #[test]
+    fn what_the_commit_is_not_at_fault_for_is_tried_again() {
+        let context = |error: ContextError| BuildError::Context(std::io::Error::other(error));
+        let limit = Duration::from_secs(1800);
+        let step = |step: &str| BuildError::TimeLimit { limit, step: Some(step.to_owned()), log: Vec::new() };
+        let away = SourceError::NoSuchCommit(CommitId::new([7; 20]));
+        for (error, transient) in [
+            (context(away.into()), true),
+            (context(SourceError::BadPath("..".to_owned()).into()), false),
+            (context(ContextError::Submodule("lib".to_owned())), false),
+            (BuildError::TimeLimit { limit, step: None, log: Vec::new() }, true),
+            (step("[internal] load metadata for docker.io/library/debian:12"), true),
+            (step("[build 1/3] FROM docker.io/library/debian:12"), true),
+            (step("[build 2/3] RUN make"), false),
+            (step("[2/2] RUN echo '] FRO'"), false),
+        ] {
+            assert_eq!(error.is_transient(), transient, "{error}");
+        }
+    }
 }

@@ -181,12 +181,10 @@ pub(super) fn yaml_failure(stage: Stage, file: &Arc<str>, error: &YamlError) -> 
     Failure::new(stage, format!("column {}: {}", error.at.column, error.problem)).at(origin)
 }
 
-/// The failure of git itself. What can't be read may be there at the next try: a repository that is made anew at its path, a commit whose head a network
-/// file system showed first. A bad name never.
+/// The failure of git itself.
 pub(crate) fn source_failure(stage: Stage, error: &SourceError) -> Failure {
     let failure = Failure::new(stage, chain(error));
-    let may_come = matches!(error, SourceError::Git { .. } | SourceError::Io { .. } | SourceError::NoSuchCommit(_));
-    if may_come || error.is_not_there() { failure.transient() } else { failure }
+    if error.may_pass() { failure.transient() } else { failure }
 }
 
 /// An error and its sources in one line.

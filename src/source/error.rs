@@ -144,6 +144,12 @@ impl SourceError {
         move |source| Self::Io { path: path.into(), source }
     }
 
+    /// Whether it may be there at the next try: a repository that is made anew at its path, a commit whose head a network file system showed first. A bad
+    /// name never.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Git { .. } | Self::Io { .. } | Self::NoSuchCommit(_)) || self.is_not_there()
+    }
+
     /// Whether the repository is not there yet, as opposed to there and unreadable.
     pub fn is_not_there(&self) -> bool {
         matches!(self, Self::Missing(_) | Self::NotARepository { .. })
