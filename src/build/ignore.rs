@@ -8,10 +8,13 @@
 //! What has no defined meaning there is refused here: a class with `*`, `?` or `[` in it, a backslash before a letter or digit, and a
 //! malformed class that moby refuses only once it comes to look at it; a repetition such as `{2}`, which it makes by accident.
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
-/// What is read of one line. moby's reader gives up on longer ones, too.
-const LINE: usize = 64 * 1024;
+/// The largest ignore file, in bytes (moby's reader gives up on a line of that), and the most patterns: each file of the context is compared with all of them, and each may be a compiled expression.
+const FILE: usize = 64 * 1024;
+const PATTERNS: usize = 1000;
+/// What one expression may remember while it is compared, in bytes. Beyond that it is slower, not wrong.
+const EXPRESSION: usize = 64 * 1024;
 
 /// The patterns of an ignore file.
 #[derive(Debug, Clone, Default)]
@@ -25,9 +28,12 @@ pub enum IgnoreError {
     /// The file is no text.
     #[error("it is not UTF-8")]
     NotText,
-    /// A line is absurdly long.
-    #[error("line {0} is longer than 64 KiB")]
-    LongLine(usize),
+    /// The file is absurdly large.
+    #[error("it is larger than 64 KiB")]
+    TooLarge,
+    /// It has more patterns than a walk over a context should have to compare with.
+    #[error("line {0}: it has more than 1000 patterns; leave out directories as a whole")]
+    TooMany(usize),
     /// A pattern is none.
     #[error("line {line}: {pattern:?} is not a pattern: {reason}")]
     Pattern {
@@ -74,14 +80,17 @@ enum Rule {
 impl Ignore {
     /// Reads an ignore file: comments, blank lines, a byte order mark and white space around patterns don't count.
     pub fn parse(bytes: &[u8]) -> Result<Self, IgnoreError> {
+        if bytes.len() >= FILE {
+            return Err(IgnoreError::TooLarge);
+        }
         let text = std::str::from_utf8(bytes).map_err(|_| IgnoreError::NotText)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut patterns = Vec::new();
         for (index, line) in text.split('\n').enumerate() {
-            if line.len() >= LINE {
-                return Err(IgnoreError::LongLine(index + 1));
-            }
             let Some(pattern) = from_line(line) else { continue };
+            if patterns.len() == PATTERNS {
+                return Err(IgnoreError::TooMany(index + 1));
+            }
             let read = Pattern::new(&pattern);
             let bad = |reason| IgnoreError::Pattern { line: index + 1, pattern: line.trim().to_owned(), reason };
             patterns.push(read.map_err(bad)?);
@@ -265,7 +274,10 @@ fn rule(pattern: &str) -> Result<Rule, &'static str> {
         Kind::Exact => Rule::Exact,
         Kind::Prefix => Rule::Prefix,
         Kind::Suffix => Rule::Suffix,
-        Kind::Regex => Rule::Regex(Regex::new(&(regex + "$")).map_err(|_| "it can't be compiled")?),
+        Kind::Regex => {
+            let built = RegexBuilder::new(&(regex + "$")).dfa_size_limit(EXPRESSION).build();
+            Rule::Regex(built.map_err(|_| "it can't be compiled")?)
+        }
     })
 }
 

@@ -15,8 +15,8 @@ use crate::model::path::{join, normal};
 use crate::model::{EnvironmentSpec, Origin, Reads};
 use crate::source::{Entry, EntryKind, Snapshot};
 
-/// More files than this are no environment, but a mistake in its path.
-const FILES: usize = 100_000;
+/// More files and directories than this are no environment, but a mistake in its path; or a tree that names itself over and over.
+const ENTRIES: usize = 100_000;
 /// Directories inside each other.
 const DEPTH: usize = 64;
 
@@ -25,9 +25,9 @@ pub struct Directory;
 
 impl Renderer for Directory {
     fn render(&self, request: &Request<'_>, out: &mut Collector<'_>) -> Result<Reads, RenderError> {
-        let mut files = Vec::new();
-        walk(request, &normal(&request.spec.path), 0, &mut files)?;
-        for File { path, notation, entry } in files {
+        let mut found = Found::default();
+        walk(request, &normal(&request.spec.path), 0, &mut found)?;
+        for File { path, notation, entry } in found.files {
             if out.take_known(&path, entry.id) {
                 continue;
             }
@@ -68,12 +68,23 @@ struct File {
     entry: Entry,
 }
 
-fn walk(request: &Request<'_>, directory: &str, depth: usize, files: &mut Vec<File>) -> Result<(), RenderError> {
+#[derive(Default)]
+struct Found {
+    files: Vec<File>,
+    /// Whatever was looked at.
+    seen: usize,
+}
+
+fn walk(request: &Request<'_>, directory: &str, depth: usize, found: &mut Found) -> Result<(), RenderError> {
     let too_many = |what, limit| RenderError::TooMany { path: request.spec.path.clone(), what, limit };
     if depth > DEPTH {
         return Err(too_many("directories inside each other", DEPTH));
     }
     for (name, entry) in request.snapshot.list(directory)? {
+        found.seen += 1;
+        if found.seen > ENTRIES {
+            return Err(too_many("files and directories", ENTRIES));
+        }
         let path = join(directory, &name);
         if name.starts_with('.') || matches!(&*path, ENVIRONMENTS | PLUMB_FILE) {
             continue;
@@ -84,15 +95,32 @@ fn walk(request: &Request<'_>, directory: &str, depth: usize, files: &mut Vec<Fi
             _ => None,
         };
         match (entry.kind, notation) {
-            (EntryKind::Tree, _) => walk(request, &path, depth + 1, files)?,
+            (EntryKind::Tree, _) => walk(request, &path, depth + 1, found)?,
             (EntryKind::Symlink, _) => return Err(RenderError::NotAFile { file: path, what: "symbolic link" }),
             (EntryKind::Submodule, _) => return Err(RenderError::NotAFile { file: path, what: "submodule" }),
-            (EntryKind::File | EntryKind::Executable, Some(notation)) => files.push(File { path, notation, entry }),
+            (EntryKind::File | EntryKind::Executable, Some(notation)) => {
+                found.files.push(File { path, notation, entry })
+            }
             (EntryKind::File | EntryKind::Executable, None) => {}
-        }
-        if files.len() > FILES {
-            return Err(too_many("files", FILES));
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::{TestRepository, render_with, spec};
+    use super::super::{Cache, Tools};
+    use super::*;
+
+    #[test]
+    fn a_directory_without_end_is_refused_where_too_much_was_looked_at() {
+        let repository = TestRepository::new();
+        let snapshot = repository.endless();
+        let spec = spec(json!({"path": "app"}));
+        let refused = render_with(&snapshot, &spec, &Tools::default(), &mut Cache::default()).unwrap_err();
+        assert!(matches!(refused, RenderError::TooMany { limit: ENTRIES, .. }), "{refused}");
+    }
 }

@@ -112,6 +112,7 @@ impl Workshop {
             let what = "directories inside each other";
             return Err(MaterialiseError::TooMuch { path: top.to_owned(), what, limit: DEPTH });
         }
+        self.count(top, 0)?;
         self.make_directory(&self.tree().join(path))?;
         for (name, entry) in snapshot.list(path)? {
             let path = join(path, &name);
@@ -176,7 +177,7 @@ impl Workshop {
         self.bytes += bytes;
         let too_much = |what, limit| Err(MaterialiseError::TooMuch { path: path.to_owned(), what, limit });
         match () {
-            () if self.files > FILES => too_much("files", FILES),
+            () if self.files > FILES => too_much("files and directories", FILES),
             () if self.bytes > BYTES => too_much("bytes", BYTES),
             () => Ok(()),
         }
@@ -202,6 +203,16 @@ mod tests {
         assert!(!workshop.tree().join("d").exists());
         drop(workshop);
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_tree_without_end_is_refused() {
+        let repository = TestRepository::new();
+        let snapshot = repository.endless();
+        let mut workshop = Workshop::new().unwrap();
+        let refused = workshop.write_tree(&snapshot, "app").unwrap_err();
+        assert!(matches!(refused, MaterialiseError::TooMuch { limit: FILES, .. }), "{refused}");
+        assert_eq!(workshop.files, FILES + 1);
     }
 
     #[test]

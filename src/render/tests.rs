@@ -50,6 +50,11 @@ impl TestRepository {
         self.repository.commit(None, &who, &who, "c", &tree, &parents).unwrap().to_string().parse().unwrap()
     }
 
+    /// A commit with more files than can be looked at, in `app`.
+    pub(super) fn endless(&self) -> Snapshot {
+        self.store().at(crate::source::tests::support::endless(&self.repository)).unwrap()
+    }
+
     fn store(&self) -> Store {
         Store::open(self.directory.path(), &Trust::default()).unwrap()
     }

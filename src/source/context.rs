@@ -25,6 +25,8 @@ pub use tar::{CHUNK, stream};
 pub const FILE_LIMIT: u64 = 64 << 20;
 /// Directories inside each other.
 const DEPTH: usize = 256;
+/// Files and directories that are looked at, ignored ones included: a tree that names itself over and over has more of them than there is memory.
+const ENTRIES: usize = 250_000;
 const IGNORE_FILE: &str = ".dockerignore";
 /// The largest Dockerfile that goes to the builder with its order, in bytes. However it is escaped, it is a line that the builder reads.
 const DOCKERFILE_LIMIT: u64 = 128 << 10;
@@ -110,6 +112,16 @@ pub enum ContextError {
     /// Directories without end.
     #[error("{0} is more than 256 directories deep")]
     TooDeep(String),
+    /// More than anybody builds an image from.
+    #[error(
+        "{path} has more than {limit} files and directories; give the image a smaller context, or name what it does not need in .dockerignore"
+    )]
+    TooMany {
+        /// The context.
+        path: String,
+        /// How many there may be.
+        limit: usize,
+    },
 }
 
 impl ContextError {
@@ -124,6 +136,7 @@ impl ContextError {
             | Self::NoStage { file, .. }
             | Self::LeadsOut { path: file, .. }
             | Self::TooLarge { path: file, .. }
+            | Self::TooMany { path: file, .. }
             | Self::Submodule(file)
             | Self::Lfs(file)
             | Self::TooDeep(file) => Some(file),
@@ -182,7 +195,11 @@ impl Context {
     /// What the image is built from: the files and links that `.dockerignore` leaves, sorted by path. Directories without any are not in it.
     pub fn entries(&self, snapshot: &Snapshot) -> Result<Vec<tag::Entry>, ContextError> {
         let ignore = self.ignore(snapshot)?;
-        let mut walk = Walk { snapshot, context: &self.path, ignore: &ignore, entries: Vec::new() };
+        self.walk(snapshot, &ignore, ENTRIES)
+    }
+
+    fn walk(&self, snapshot: &Snapshot, ignore: &Ignore, limit: usize) -> Result<Vec<tag::Entry>, ContextError> {
+        let mut walk = Walk { snapshot, context: &self.path, ignore, entries: Vec::new(), limit, seen: 0 };
         walk.directory("", &self.tree, None, 0)?;
         let mut entries = walk.entries;
         entries.sort_unstable();
@@ -232,11 +249,18 @@ impl Context {
     }
 }
 
+/// The root of the repository has no path.
+fn shown(path: &str) -> String {
+    if path.is_empty() { ".".to_owned() } else { path.to_owned() }
+}
+
 struct Walk<'a> {
     snapshot: &'a Snapshot,
     context: &'a str,
     ignore: &'a Ignore,
     entries: Vec<tag::Entry>,
+    limit: usize,
+    seen: usize,
 }
 
 impl Walk<'_> {
@@ -251,6 +275,10 @@ impl Walk<'_> {
             return Err(ContextError::TooDeep(join(self.context, path)));
         }
         for (name, entry) in self.snapshot.children(&join(self.context, path), tree)? {
+            self.seen += 1;
+            if self.seen > self.limit {
+                return Err(ContextError::TooMany { path: shown(self.context), limit: self.limit });
+            }
             let path = join(path, &name);
             let verdict = self.ignore.verdict(&path, parent);
             let mode = match entry.kind {

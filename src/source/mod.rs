@@ -17,7 +17,7 @@ mod watch;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::SourceError;
 pub use heads::Heads;

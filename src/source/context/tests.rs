@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::source::Store;
-use crate::source::tests::support::{Scratch, git, head, open};
+use crate::source::tests::support::{Scratch, endless, git, head, open};
 
 fn image(context: &str) -> ImageSource {
     let (name, dockerfile, args) = ("web".to_owned(), "Dockerfile".to_owned(), std::collections::BTreeMap::new());
@@ -110,6 +110,21 @@ fn a_dockerfile_that_is_ignored_goes_beside_the_context() {
         assert_eq!(text.as_deref(), ignored.then_some("FROM scratch\nLABEL a=b\n"), "{ignore:?}");
         let listed = context.entries(&snapshot).unwrap();
         assert_eq!(listed.iter().any(|entry| entry.path == dockerfile), !ignored, "{ignore:?}: one of the two");
+    }
+}
+
+#[test]
+fn a_context_without_end_is_refused_where_too_many_were_looked_at() {
+    let scratch = Scratch::new();
+    let work = scratch.work_tree("work");
+    let commit = endless(&git2::Repository::open(&work).unwrap());
+    let store = open(&work);
+    let snapshot = store.at(commit).unwrap();
+    let context = find(&snapshot, &image("app")).unwrap();
+    let nothing = Ignore::parse(b"**/0\n!1/1/1/1/1/1/1/1/1/0\n").unwrap();
+    for ignore in [Ignore::default(), nothing] {
+        let refused = context.walk(&snapshot, &ignore, 1000).unwrap_err();
+        assert!(matches!(&refused, ContextError::TooMany { path, limit: 1000 } if path == "app"), "{refused}");
     }
 }
 

@@ -6,6 +6,6 @@ mod bench;
 mod remote;
 mod servers;
 mod store;
-pub(super) mod support;
+pub(crate) mod support;
 mod watch;
 mod write;

@@ -78,6 +78,24 @@ pub fn commit(work: &Path, file: &str, text: &str) -> CommitId {
     head(work, "HEAD")
 }
 
+/// A commit of a dozen git objects and 10^10 files: `app` has a Dockerfile and ten names for a tree that has ten names for another, and so on.
+pub fn endless(repository: &git2::Repository) -> CommitId {
+    let mut below = (repository.blob(b"x").unwrap(), 0o100_644);
+    for _ in 0..10 {
+        let mut tree = repository.treebuilder(None).unwrap();
+        (0..10).for_each(|name| _ = tree.insert(name.to_string(), below.0, below.1).unwrap());
+        below = (tree.write().unwrap(), 0o040_000);
+    }
+    let mut app = repository.treebuilder(Some(&repository.find_tree(below.0).unwrap())).unwrap();
+    app.insert("Dockerfile", repository.blob(b"FROM scratch\n").unwrap(), 0o100_644).unwrap();
+    let mut root = repository.treebuilder(None).unwrap();
+    root.insert("app", app.write().unwrap(), 0o040_000).unwrap();
+    let tree = repository.find_tree(root.write().unwrap()).unwrap();
+    let who = git2::Signature::new("t", "t@t", &git2::Time::new(0, 0)).unwrap();
+    let commit = repository.commit(None, &who, &who, "endless", &tree, &[]).unwrap();
+    commit.to_string().parse().unwrap()
+}
+
 pub fn head(repository: &Path, revision: &str) -> CommitId {
     git(repository, &["rev-parse", revision]).parse().unwrap()
 }
