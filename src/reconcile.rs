@@ -150,6 +150,7 @@ impl Reconciler {
         let desired = self.pinned(desired, &known).await?;
         self.claim(&desired, mode);
         if mode == Mode::Commit && self.memory().settled == Some(desired.digest()) {
+            self.remember_same(commit);
             return Ok(Verdict::Unchanged);
         }
         let (desired, known) = self.discover_unknown(store, desired, known).await?;
@@ -221,6 +222,7 @@ impl Reconciler {
         {
             let mut memory = self.memory();
             (memory.settled, memory.target) = (None, Some(Arc::clone(&prepared.desired)));
+            memory.held = Some(Arc::clone(&self.definition));
             let left =
                 prepared.gated.plan.steps.iter().filter(|step| step.reason == Reason::Drifted && !step.action.writes());
             memory.leave(&prepared.desired, left.filter_map(|step| step.manifest.as_ref()));

@@ -34,6 +34,14 @@ pub(super) enum Job {
     Suspended(CommitId),
 }
 
+/// Why the target is looked at although nothing changed.
+enum Due {
+    /// It is time for a resync.
+    Resync,
+    /// Something of it failed, and may succeed now.
+    Retry,
+}
+
 /// What is seen at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
@@ -133,9 +141,14 @@ impl Course {
         self.target
     }
 
-    /// The target that an earlier life left in the status.
-    pub(super) fn inherit(&mut self, target: Option<CommitId>) {
-        (self.target, self.holds) = (target, true);
+    /// The target that an earlier life left in the status, and whether it passed its gates under the definition that is in force.
+    pub(super) fn inherit(&mut self, target: Option<CommitId>, holds: bool) {
+        (self.target, self.holds) = (target, holds);
+    }
+
+    /// Whether the target passed its gates under the definition that is in force.
+    pub(super) fn holds(&self) -> bool {
+        self.holds
     }
 
     /// The definition changed: the head goes through the gates anew, and another resync period counts from the last resync.
@@ -175,7 +188,7 @@ impl Course {
                 None
             }
         };
-        job.or(seen.drift.then_some(Job::Heal)).or_else(|| self.due(seen.now, jitter))
+        job.or(seen.drift.then_some(Job::Heal)).or_else(|| self.of_target(seen.now, jitter))
     }
 
     fn suspended(&mut self, head: CommitId) -> Option<Job> {
@@ -218,19 +231,35 @@ impl Course {
         self.resynced + self.resync.mul_f64(self.spread)
     }
 
-    fn due(&mut self, now: Instant, jitter: f64) -> Option<Job> {
+    fn due(&mut self, now: Instant, jitter: f64) -> Option<Due> {
         let retry = self.target_retry.fires(now);
         if self.resync_at() <= now {
             (self.resynced, self.spread) = (now, jitter);
-            return self.target.map(Job::Resync);
+            return Some(Due::Resync);
         }
-        self.target.filter(|_| retry).map(Job::Restore)
+        retry.then_some(Due::Retry)
+    }
+
+    /// What the target needs in its time. Under a definition that it has not passed its gates with, it is a commit like any other: nothing of it is written
+    /// but through them, and if it is not the head any more, nothing at all.
+    fn of_target(&mut self, now: Instant, jitter: f64) -> Option<Job> {
+        let (due, target) = (self.due(now, jitter)?, self.target?);
+        match due {
+            _ if !self.holds => (self.tried == Some(target)).then_some(Job::Commit(target)),
+            Due::Resync => Some(Job::Resync(target)),
+            Due::Retry => Some(Job::Restore(target)),
+        }
     }
 
     /// When [`Self::next`] has to be asked again even if nothing else is seen; never a moment that it has been asked about.
     pub(super) fn wake_at(&self, suspended: bool) -> Option<Instant> {
         let head = self.head_retry.at.filter(|_| !suspended);
         [head, self.target_retry.at, Some(self.resync_at())].into_iter().flatten().min()
+    }
+
+    /// That the newest definition is not valid was told last of all; or something else was told since, and it is to be told again.
+    pub(super) fn broken_is_told(&mut self, told: Option<CommitId>) {
+        self.told_broken = told;
     }
 
     /// The target of a suspended environment could not be looked at.

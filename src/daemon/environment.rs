@@ -97,6 +97,8 @@ pub(super) struct Task {
     open: Vec<CommitId>,
     /// A commit of it has waited for the builder.
     waited: bool,
+    /// A resync has begun, and the target has not passed its gates since.
+    resync_owed: bool,
     /// What could not be written to the status yet.
     untold: Untold,
     /// What was told of a branch that is gone.
@@ -149,6 +151,7 @@ impl Task {
             told: None,
             open: Vec::new(),
             waited: false,
+            resync_owed: false,
             untold: Untold::default(),
             missing: Missing::default(),
             started: false,
@@ -294,7 +297,7 @@ impl Task {
             Job::Restore(commit) => self.bring(commit, Mode::Restore).await,
             Job::Resync(commit) => {
                 debug!(environment = %self.reconciler.name, "resync");
-                self.reconciler.forget();
+                self.resync_owed = true;
                 self.bring(commit, Mode::Restore).await;
             }
             Job::Look(target) => self.look_at_target(target).await,
@@ -303,6 +306,10 @@ impl Task {
                 let broken = self.wanted.borrow().broken.clone();
                 if let Some((_, failure)) = broken {
                     self.tell_refused(commit, failure.into()).await;
+                    self.course.broken_is_told(Some(commit));
+                    // It is a commit of the configuration branch: no head of this branch comes after it.
+                    let outcome = self.told.take().map(|(_, outcome)| outcome);
+                    self.told = self.course.target().zip(outcome);
                 }
             }
             Job::Suspended(commit) => {
@@ -326,10 +333,18 @@ impl Task {
         if mode == Mode::Commit {
             self.tell_rewind(former, commit);
         }
-        // Restoring what is not the head changes nothing of how the head ended.
-        let quiet = mode == Mode::Restore && self.course.tried() != Some(commit);
+        // Restoring what is not the head changes nothing of how the head ended, nor is a definition valid because of it.
+        let quiet = self.course.tried() != Some(commit) || self.wanted.borrow().broken.is_some();
+        let quiet = mode == Mode::Restore && quiet;
         let noticed = if self.reconciler.has_target() { Noticed::Resync } else { Noticed::Start };
-        match self.prepare(commit, mode).await {
+        // Only what passes its gates makes up for what is forgotten.
+        let forgotten = (mode == Mode::Restore && self.resync_owed).then(|| self.reconciler.forget());
+        let prepared = self.prepare(commit, mode).await;
+        match forgotten {
+            Some(forgotten) if !matches!(prepared, Some(Ok(Verdict::Passed(_)))) => self.reconciler.recall(forgotten),
+            _ => self.resync_owed &= forgotten.is_none(),
+        }
+        match prepared {
             None => {}
             Some(Ok(Verdict::Unchanged)) => self.unchanged(commit).await,
             Some(Ok(Verdict::Lacks(lacking))) => {

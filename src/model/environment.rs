@@ -268,6 +268,9 @@ pub struct EnvironmentStatus {
     /// The commit that last passed the gates: what drift and restarts restore. 40 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The `metadata.generation` whose spec `target` passed the gates under. Under another one it is a commit like any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_generation: Option<i64>,
     /// The objects that have not been written as `target` says, where not all of it could be deployed; absent where it was, or where they are too many to
     /// be named.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::Reconciler;
 use crate::cluster::gates::Former;
+use crate::model::environment::EnvironmentStatus;
 use crate::model::{CommitId, Desired, Manifest, ObjectKey};
 
 /// The commit that passed its gates last.
@@ -22,6 +23,10 @@ pub(super) struct Stood {
     pub(super) so: HashSet<ObjectKey>,
 }
 
+fn target_of(status: &EnvironmentStatus) -> Option<CommitId> {
+    status.target.as_ref()?.parse().ok()
+}
+
 impl Reconciler {
     /// The commit that passed its gates last, if the status says that all of it stood at the end of its deployment.
     pub fn deployed_target(&self) -> Option<CommitId> {
@@ -32,12 +37,20 @@ impl Reconciler {
     fn deployed(&self) -> Option<Deployed> {
         let environment = self.shared.parents.get(&self.name)?;
         let status = environment.status.as_ref()?;
-        let target: CommitId = status.target.as_ref()?.parse().ok()?;
-        let lacking = match status.short_commit == Some(target.short()) {
+        let stands = target_of(status)?;
+        let target = self.memory().same.filter(|(target, _)| *target == stands).map_or(stands, |(_, same)| same);
+        let lacking = match status.short_commit == Some(stands.short()) {
             true => HashSet::new(),
             false => status.not_applied.as_ref()?.iter().cloned().collect(),
         };
         Some(Deployed { target, lacking })
+    }
+
+    /// A commit asks for just what stands.
+    pub(super) fn remember_same(&self, commit: CommitId) {
+        let environment = self.shared.parents.get(&self.name);
+        let target = environment.and_then(|environment| target_of(environment.status.as_ref()?));
+        self.memory().same = target.map(|target| (target, commit));
     }
 
     /// Whether all of a commit is to be looked at anew, since the status tells better than this life's memory what of it was deployed.

@@ -121,12 +121,13 @@ impl Reconciler {
         let keys: HashSet<&ObjectKey> =
             examined.found.iter().map(|found| &found.key).chain(verify.iter().copied()).collect();
         let part = self.part_of_target(&keys);
+        let held = self.as_held();
         let known = self.discover().await?;
         self.watched_kinds(&part, &known); // A definition that was deleted has ended the watch of its kind.
         if examined.found.iter().any(|found| found.class == Class::Deleted) {
             self.memory().namespaces.clear(); // A namespace may have gone with its objects.
         }
-        let (strangers, mut plan) = self.look_and_restore(&part, &known).await?;
+        let (strangers, mut plan) = held.look_and_restore(&part, &known).await?;
         let unsure = |step: &&mut Step| {
             matches!(step.action, Action::Keep | Action::Update)
                 && step.reason != Reason::Ran
@@ -136,7 +137,7 @@ impl Reconciler {
             (step.action, step.reason) = (Action::Update, Reason::NotVerified); // The dry-run tells.
         }
         let gated = match plan.steps.iter().any(|step| step.reason == Reason::NotVerified) {
-            true => self.dry_run(plan, &known, &Former::new(), Mode::Restore).await?,
+            true => held.dry_run(plan, &known, &Former::new(), Mode::Restore).await?,
             false => Gated { plan, ..Gated::default() },
         };
         let mut found = examined.found.clone();
@@ -164,9 +165,9 @@ impl Reconciler {
     /// Puts objects back, each for itself.
     pub async fn put_back(&self, restoring: &Restoring, stop: &channel::Receiver<bool>) -> Done {
         self.pulse.step("putting drift back");
-        let mut done = Done::default();
-        match self.make_namespace().await {
-            Ok(()) => self.apply(&restoring.gated, stop, &mut done).await,
+        let (mut done, held) = (Done::default(), self.as_held());
+        match held.make_namespace().await {
+            Ok(()) => held.apply(&restoring.gated, stop, &mut done).await,
             Err(failure) => done.failures.push(failure),
         }
         done
@@ -178,6 +179,7 @@ impl Reconciler {
         let mut memory = self.memory();
         memory.leave(&prepared.desired, &prepared.desired.objects);
         memory.target = Some(Arc::clone(&prepared.desired));
+        memory.held = Some(Arc::clone(&self.definition));
         drop(memory);
         self.use_images(&prepared.desired);
     }
@@ -233,7 +235,7 @@ impl Reconciler {
     async fn would_become(&self, manifest: &Manifest, live: &Value) -> Option<Value> {
         let (known, uid) = (self.discover().await.ok()?, live.pointer("/metadata/uid")?.as_str()?);
         let Lookup::Served(info) = known.kinds.lookup(&manifest.key.kind, &manifest.version) else { return None };
-        self.writer().would_become(manifest, info, uid).await.ok()
+        self.as_held().writer().would_become(manifest, info, uid).await.ok()
     }
 
     /// An object as it is. It may be a Secret: to be compared, never kept.

@@ -119,12 +119,22 @@ pub(super) struct Memory {
     pub(super) namespaces: HashMap<Arc<str>, NamespaceState>,
     /// What the commit asks for that passed its gates last: what drift restores.
     pub(super) target: Option<Arc<Desired>>,
+    /// The definition that it passed them under.
+    pub(super) held: Option<Arc<Definition>>,
+    /// A commit that ended unchanged, beside the status's target at the time: it asks for the same, and the status is not written for it.
+    pub(super) same: Option<(CommitId, CommitId)>,
     /// What of other managers' fields inside an object is an addition, as far as that was asked: by the text of all of them.
     pub(super) additions: HashMap<ObjectKey, (Digest, Arc<str>, FieldSet)>,
     /// Takes the secret values of this target out of what others say.
     pub(super) redactor: Option<(Arc<Desired>, Arc<Redactor>)>,
     /// The content that stands wholly; a commit with the same changes nothing.
     pub(super) settled: Option<Digest>,
+}
+
+/// What was known of the objects before a resync.
+pub struct Forgotten {
+    baselines: HashMap<ObjectKey, Baseline>,
+    left: HashMap<ObjectKey, Digest>,
 }
 
 impl Memory {
@@ -196,14 +206,36 @@ impl Reconciler {
         Self { removal: Some(doubts.into()), ..self }
     }
 
-    /// Forgets what was verified, so that the next deployment applies everything.
-    pub fn forget(&self) {
+    /// Forgets what was verified, so that the next deployment applies everything. What is forgotten is given: until that deployment has passed its gates it
+    /// is what drift is told from ([`Self::recall`]).
+    pub fn forget(&self) -> Forgotten {
         let mut memory = self.memory();
-        let (target, mut left) = (memory.target.take(), std::mem::take(&mut memory.left));
-        let jobs = std::mem::take(&mut memory.jobs); // What has run has run.
+        let Memory { target, held, same, left, jobs, baselines, .. } = std::mem::take(&mut *memory);
         target.iter().for_each(|target| self.forget_images(target));
-        left.extend(memory.baselines.drain().map(|(key, baseline)| (key, baseline.digest)));
-        *memory = Memory { target, left, jobs, ..Memory::default() };
+        let mut written = left.clone();
+        written.extend(baselines.iter().map(|(key, baseline)| (key.clone(), baseline.digest)));
+        // What has run has run.
+        *memory = Memory { target, held, same, left: written, jobs, ..Memory::default() };
+        Forgotten { baselines, left }
+    }
+
+    /// The deployment did not come about: what was known of the objects is known again.
+    pub fn recall(&self, forgotten: Forgotten) {
+        let mut memory = self.memory();
+        let Forgotten { baselines, left } = forgotten;
+        for (key, baseline) in baselines {
+            memory.baselines.entry(key).or_insert(baseline);
+        }
+        memory.left = left;
+    }
+
+    /// This environment under the definition that the target passed its gates with: what is put back, is put back as it was deployed. Whether anything is, the
+    /// definition in force says.
+    pub(super) fn as_held(&self) -> Self {
+        match self.memory().held.clone() {
+            Some(definition) => Self { definition, ..self.clone() },
+            None => self.clone(),
+        }
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -18,18 +18,31 @@ const NAMED: usize = 500;
 /// Condition messages may be 32 KiB; a person reads less.
 const LONGEST: usize = 2000;
 
-/// The status after this deployment. `target` is the commit that last passed the gates; `health` is how the environment stands, once anything was deployed.
+/// The commit that last passed the gates.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// It.
+    pub commit: CommitId,
+    /// It did so under the definition that is in force.
+    pub holds: bool,
+}
+
+/// The status after this deployment. `health` is how the environment stands, once anything was deployed.
 pub fn next(
     last: &EnvironmentStatus,
     deployment: &Deployment,
-    target: Option<CommitId>,
+    target: Option<Target>,
     health: Option<&Word>,
     generation: Option<i64>,
     now: DateTime<Utc>,
 ) -> EnvironmentStatus {
     let mut status = last.clone();
     (status.observed_generation, status.removed) = (generation, None);
-    status.target = target.map(|target| target.to_string()).or(status.target);
+    if let Some(Target { commit, holds }) = target {
+        let former = status.target.replace(commit.to_string());
+        let known = status.target_generation.filter(|_| former == status.target);
+        status.target_generation = if holds { generation } else { known };
+    }
     status.not_applied = not_applied(last, deployment, status.target.as_deref());
     if matches!(deployment.outcome, Outcome::Deployed | Outcome::Unchanged) {
         status.short_commit = Some(deployment.commit.short());
@@ -239,7 +252,7 @@ pub(super) mod tests {
             let lacking = lacking.map(|count| (0..count).map(key).collect());
             Deployment { lacking, ..ended(commit, Outcome::Failed(Failure::new(Stage::Apply, "refused"))) }
         };
-        let target = |commit: u8| Some(CommitId::new([commit; 20]));
+        let target = |commit: u8| Some(Target { commit: CommitId::new([commit; 20]), holds: true });
         let after = |last: &EnvironmentStatus, deployment: &Deployment, commit: u8| {
             next(last, deployment, target(commit), None, Some(1), at(1))
         };
@@ -253,6 +266,20 @@ pub(super) mod tests {
         assert_eq!(after(&partly, &failed(1, Some(NAMED + 1)), 1).not_applied, None);
         assert_eq!(after(&partly, &ended(1, Outcome::Deployed), 1).not_applied, None);
         assert_eq!(after(&partly, &failed(3, None), 2).not_applied, None, "another target");
+    }
+
+    #[test]
+    fn under_which_definition_the_target_passed_is_kept_until_it_passes_under_another() {
+        let target = |commit: u8, holds: bool| Some(Target { commit: CommitId::new([commit; 20]), holds });
+        let after = |last: &EnvironmentStatus, target: Option<Target>, generation: i64| {
+            next(last, &ended(9, Outcome::Deployed), target, None, Some(generation), at(1))
+        };
+        let first = after(&EnvironmentStatus::default(), target(1, true), 1);
+        assert_eq!(first.target_generation, Some(1));
+        assert_eq!(after(&first, target(1, false), 2).target_generation, Some(1));
+        assert_eq!(after(&first, None, 2).target_generation, Some(1));
+        assert_eq!(after(&first, target(1, true), 2).target_generation, Some(2));
+        assert_eq!(after(&first, target(2, false), 2).target_generation, None, "another target");
     }
 
     pub(in super::super) fn at(second: i64) -> DateTime<Utc> {
@@ -334,7 +361,7 @@ pub(super) mod tests {
         let good = next(
             &EnvironmentStatus::default(),
             &ended(1, Outcome::Deployed),
-            Some(CommitId::new([1; 20])),
+            Some(Target { commit: CommitId::new([1; 20]), holds: true }),
             None,
             None,
             at(1),

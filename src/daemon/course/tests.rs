@@ -71,10 +71,10 @@ fn a_first_sync_and_a_restart_on_the_same_head_go_object_by_object() {
     let mut world = World::new();
     assert_eq!(world.next(), Some(Job::Restore(id(1))));
     let mut world = World::new();
-    world.course.inherit(Some(id(1)));
+    world.course.inherit(Some(id(1)), true);
     assert_eq!(world.next(), Some(Job::Restore(id(1))));
     let mut world = World::new();
-    world.course.inherit(Some(id(9)));
+    world.course.inherit(Some(id(9)), true);
     assert_eq!(world.next(), Some(Job::Commit(id(1))), "another head than the one that passed");
 }
 
@@ -91,7 +91,7 @@ fn what_has_passed_is_tried_again_object_by_object() {
     assert_eq!(world.next(), Some(Job::Resync(id(1))));
     assert_eq!(retried(&mut world), Some(Job::Restore(id(1))));
     let mut world = World::new();
-    world.course.inherit(Some(id(1)));
+    world.course.inherit(Some(id(1)), true);
     assert_eq!(world.next(), Some(Job::Restore(id(1))));
     assert_eq!(retried(&mut world), Some(Job::Restore(id(1))), "after a restart");
     // Under another definition it is another commit.
@@ -103,6 +103,57 @@ fn what_has_passed_is_tried_again_object_by_object() {
     world.later(600);
     assert_eq!(world.next(), Some(Job::Resync(id(1))));
     assert_eq!(retried(&mut world), Some(Job::Restore(id(1))));
+}
+
+#[test]
+fn what_has_not_passed_under_this_definition_is_not_written_but_through_the_gates() {
+    let refused = failure(Stage::Plan, false);
+    let mut world = at_rest(1.0);
+    world.course.redefined(RESYNC);
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+    world.refuse(id(1), &refused);
+    world.later(600);
+    assert_eq!(
+        world.next(),
+        Some(Job::Commit(id(1))),
+        "no resync: somebody may have been asked whether to delete all of it"
+    );
+    world.refuse(id(1), &refused);
+    world.course.restore_now(world.seen.now);
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+    // It is not the head any more: it passed under the former definition, which is gone.
+    world.seen.head = Some(id(2));
+    assert_eq!(world.next(), Some(Job::Commit(id(2))));
+    world.refuse(id(2), &refused);
+    for _ in 0..3 {
+        world.later(600);
+        world.course.restore_now(world.seen.now);
+        assert_eq!(world.next(), None);
+    }
+    world.seen.head = Some(id(1));
+    assert_eq!(world.next(), Some(Job::Commit(id(1))));
+    world.deploy(id(1));
+    world.later(600);
+    assert_eq!(world.next(), Some(Job::Resync(id(1))));
+    // While it is suspended it is looked at, and nothing is written.
+    world.course.redefined(RESYNC);
+    world.seen.suspended = true;
+    assert_eq!(world.next(), Some(Job::Suspended(id(1))));
+    world.later(600);
+    assert_eq!(world.next(), Some(Job::Look(id(1))));
+}
+
+#[test]
+fn a_start_under_another_definition_goes_through_the_gates() {
+    for head in [1, 2] {
+        let mut world = World::new();
+        world.course.inherit(Some(id(1)), false);
+        world.seen.head = Some(id(head));
+        assert_eq!(world.next(), Some(Job::Commit(id(head))));
+        world.refuse(id(head), &failure(Stage::Plan, false));
+        world.course.restore_now(world.seen.now);
+        assert_eq!(world.next(), (head == 1).then_some(Job::Commit(id(1))));
+    }
 }
 
 #[test]
@@ -210,6 +261,10 @@ fn a_broken_definition_is_told_once_and_its_repair_tells_the_head_anew() {
     world.seen.broken = Some(id(50));
     assert_eq!(world.next(), Some(Job::Broken(id(50))));
     assert_eq!(world.next(), None);
+    // Another end was told meanwhile.
+    world.course.broken_is_told(None);
+    assert_eq!(world.next(), Some(Job::Broken(id(50))));
+    assert_eq!(world.next(), None);
     world.seen.broken = None;
     assert_eq!(world.next(), Some(Job::Commit(id(1))));
 }
@@ -217,7 +272,7 @@ fn a_broken_definition_is_told_once_and_its_repair_tells_the_head_anew() {
 #[test]
 fn a_start_without_the_branch_restores_what_stood_before() {
     let mut world = World::new();
-    world.course.inherit(Some(id(1)));
+    world.course.inherit(Some(id(1)), true);
     world.seen.head = None;
     assert_eq!(world.next(), Some(Job::Restore(id(1))));
     world.deploy(id(1));

@@ -98,13 +98,16 @@ impl Task {
     /// resync would. Its images are not asked for: nothing is made of them now.
     pub(super) async fn look_at_target(&mut self, target: CommitId) {
         let noticed = if self.reconciler.has_target() { Noticed::Resync } else { Noticed::Start };
-        self.reconciler.forget();
+        let forgotten = self.reconciler.forget();
         let (reconciler, store, mut stop) =
             (self.reconciler.clone(), self.wanted.borrow().store.clone(), self.stop.clone());
         let looked = tokio::select! {
             verdict = reconciler.prepare(&store, target, Mode::Restore, reconciler.confirmed_prune()) => Some(verdict),
             _ = stop.wait_for(|stop| *stop) => None,
         };
+        if !matches!(looked, Some(Ok(Verdict::Passed(_)))) {
+            self.reconciler.recall(forgotten);
+        }
         match looked {
             Some(Ok(Verdict::Passed(prepared))) if self.was_deployed(target) => {
                 self.restore(prepared, noticed, true).await;

@@ -113,7 +113,9 @@ impl Task {
         }
         if !self.started {
             self.started = true;
-            self.course.inherit(now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok()));
+            let target = now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok());
+            let under = now.status.as_ref().and_then(|status| status.target_generation);
+            self.course.inherit(target, under.is_some() && under == now.metadata.generation);
         }
         self.taken_up(parent, &now).await
     }

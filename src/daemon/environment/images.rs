@@ -170,7 +170,7 @@ mod tests {
     /// A task that builds for these commits, with the newer head at its gates.
     fn building(commits: &[CommitId], wanted: channel::Receiver<Wanted>, stop: channel::Receiver<bool>) -> Task {
         let mut task = Task::new(shared(), Settings::default(), wanted, stop);
-        task.course.inherit(Some(TARGET));
+        task.course.inherit(Some(TARGET), true);
         task.course.trying(NEWER);
         for commit in commits {
             let running = task.builds.tasks.spawn(std::future::pending());

@@ -66,7 +66,7 @@ mod tests {
             let wanted = Wanted::new(definition("dev"), None, Some(head), repository(directory.path()));
             let ((wanted, receiver), (_stop, stop)) = (channel::channel(wanted), channel::channel(false));
             let mut task = Task::new(shared(), Settings::default(), receiver, stop);
-            task.course.inherit(Some(TARGET));
+            task.course.inherit(Some(TARGET), true);
             task.course.trying(head);
             task.told = Some((TARGET, Outcome::Deployed));
             Self { task, wanted, _stop, _directory: directory }

@@ -59,7 +59,7 @@ impl Task {
 
     pub(super) async fn tell_one(&mut self, deployment: Deployment) {
         let told = (deployment.commit, deployment.outcome.clone());
-        if self.told.as_ref() == Some(&told) && !self.missing.told {
+        if self.told.as_ref() == Some(&told) && !self.missing.told && !self.passed_under_another() {
             debug!(environment = %self.reconciler.name, commit = %deployment.commit.short(), "ended as before");
             return;
         }
@@ -67,7 +67,18 @@ impl Task {
         let metrics = &self.reconciler.shared.telemetry.metrics;
         metrics.ended(&self.reconciler.name, &deployment.outcome, &deployment.stages);
         self.told = Some(told);
+        // Whatever became of a commit, the newest definition is not valid.
+        if self.wanted.borrow().broken.as_ref().is_some_and(|(broken, _)| *broken != deployment.commit) {
+            self.course.broken_is_told(None);
+        }
         self.tell_cluster(deployment).await;
+    }
+
+    /// Whether the status says that the target passed its gates under another definition than it did.
+    fn passed_under_another(&self) -> bool {
+        let Some(environment) = self.reconciler.shared.parents.get(&self.reconciler.name) else { return false };
+        let told = environment.status.as_ref().and_then(|status| status.target_generation);
+        self.course.holds() && told != environment.metadata.generation
     }
 
     /// The head waits no longer, if it has come to its end.
@@ -117,7 +128,7 @@ impl Task {
         let parent = Parent { caller: &self.reconciler.cluster.caller, name: &name };
         let generation = environment.metadata.generation;
         let word = self.health.rollout.word(Instant::now());
-        let target = self.course.target();
+        let target = self.course.target().map(|commit| report::status::Target { commit, holds: self.course.holds() });
         let mut status = environment.status.clone().unwrap_or_default();
         for (deployment, time) in self.untold.iter() {
             status = report::status::next(&status, deployment, target, word.as_ref(), generation, *time);
