@@ -56,7 +56,7 @@ impl Dockerfile {
         // What follows the image is for the frontend.
         let syntax = directives.syntax.as_deref().and_then(|text| text.split_whitespace().next()).map(str::to_owned);
         let mut file = Self { syntax, ..Self::default() };
-        let mut variables = Variables { escape: directives.escape, args, known: BTreeMap::new() };
+        let mut variables = Variables::new(directives.escape, args);
         for instruction in &instructions {
             let Instruction { line, name, rest, .. } = instruction;
             let bad = |problem: String| DockerfileError::Line { line: *line, problem };
@@ -118,7 +118,7 @@ impl Dockerfile {
             Ok(image) if image.is_empty() => return Err(format!("{image:?} names no image: an ARG has no value")),
             Ok(image) => self.image(image, instruction.place(place.clone())),
             Err(Unknown::Builder) => self.open.push(image.to_owned()),
-            Err(Unknown::Syntax(text)) => return Err(format!("{text:?} is a substitution that is not understood")),
+            Err(Unknown::Syntax(problem)) => return Err(problem),
         }
         // Only now: a stage is not based on itself.
         self.stages.extend(stage.map(|stage| stage.to_lowercase()));

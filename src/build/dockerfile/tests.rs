@@ -94,6 +94,31 @@ fn what_is_wrong_is_named_with_its_line() {
 }
 
 #[test]
+fn what_grows_without_end_is_refused_with_its_line() {
+    let none = BTreeMap::new();
+    let error = |text: &str| Dockerfile::read(text.as_bytes(), &none).unwrap_err().to_string();
+    let nested = |depth: usize| format!("FROM {}a{}", "${N:-".repeat(depth), "}".repeat(depth));
+    assert_eq!(images(&nested(100)), ["a"]);
+    let deep = "there are more than 100 substitutions inside each other";
+    assert_eq!(error(&nested(101)), format!("line 1: {deep}"));
+    assert_eq!(error(&nested(16_000)), format!("line 1: {deep}"));
+    assert_eq!(error(&nested(16_000).replace("FROM ", "ARG A\nARG B=$A")), format!("line 2: {deep}"));
+
+    let long = "line 6: its variables come to more than 64 KiB, with those before";
+    let doubled = |lines: u8| {
+        let line = |n: u8| format!("ARG {}={}\n", char::from(b'b' + n), format!("${}", char::from(b'a' + n)).repeat(8));
+        let lines: String = (0..lines).map(line).collect();
+        format!("ARG a=xxxxxxxx\n{lines}")
+    };
+    assert_eq!(error(&doubled(10)), long, "8 to the power of 6");
+    // Not the longest counts, but all together.
+    let fits = format!("{}FROM i:$d\n", doubled(3));
+    assert_eq!(images(&fits), [format!("i:{}", "x".repeat(1 << 12))]);
+    assert!(error(&format!("{}{}", doubled(3), "FROM i:$d\n".repeat(20))).ends_with(&long[7..]));
+    assert!(error(&format!("FROM ${{X%{}}}", "x".repeat(100_000))).len() < 200);
+}
+
+#[test]
 fn images_get_other_names_and_all_else_stays() {
     let names = BTreeMap::from(
         [("web", "web:0a"), ("r:5/t/x:latest", "r:5/t/x:1b")].map(|(from, to)| (from.to_owned(), to.to_owned())),
@@ -126,6 +151,19 @@ fn images_get_other_names_and_all_else_stays() {
         }
         assert_eq!(renamed.as_deref(), Ok(expected), "{text}");
     }
+}
+
+#[test]
+fn what_is_read_is_no_longer_than_what_may_be_substituted() {
+    use proptest::prelude::*;
+    let word = "(\\$[a-d]|\\$\\{[a-d]:[-+]|\\}|x{1,99}){0,40}";
+    let arg = ("[a-d]", word).prop_map(|(name, word)| format!("ARG {name}={word}\n"));
+    proptest!(|(args in prop::collection::vec(arg, 0..12), from in prop::collection::vec(word, 1..9))| {
+        let text = args.concat() + &from.iter().map(|word| format!("FROM i{word}\n")).collect::<String>();
+        if let Ok(file) = Dockerfile::read(text.as_bytes(), &BTreeMap::new()) {
+            prop_assert!(file.images.iter().map(String::len).sum::<usize>() <= text.len() + words::LENGTH);
+        }
+    });
 }
 
 #[test]

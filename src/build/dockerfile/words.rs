@@ -1,7 +1,15 @@
 //! The words of an instruction, and the variables in them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// Substitutions inside each other: each is a call more.
+const DEPTH: usize = 100;
+/// How long all that is substituted in one Dockerfile may become, in bytes: a few lines of `ARG b=$a$a$a$a` are a gigabyte.
+pub(super) const LENGTH: usize = 64 << 10;
+/// So much of a text is told.
+const TOLD: usize = 60;
 
 /// What only the builder knows.
 const OF_BUILDER: &[&str] = &["TARGET", "BUILD"];
@@ -43,8 +51,15 @@ pub(super) fn unquoted(word: &str) -> String {
 pub(super) enum Unknown {
     /// It depends on the platform, which the builder knows.
     Builder,
-    /// It is written in a way that is not understood.
+    /// It is written in a way that is not understood; why, in a sentence.
     Syntax(String),
+}
+
+/// What is not understood, by its beginning: it may be long.
+fn not_understood(text: &str) -> Unknown {
+    let (end, more) = text.char_indices().nth(TOLD).map_or((text.len(), ""), |(end, _)| (end, "…"));
+    let text = format!("{}{more}", text.get(..end).unwrap_or(text));
+    Unknown::Syntax(format!("{text:?} is a substitution that is not understood"))
 }
 
 /// The arguments that FROM lines may use.
@@ -54,9 +69,16 @@ pub(super) struct Variables<'a> {
     pub args: &'a BTreeMap<String, String>,
     /// Those that are declared, with their values.
     pub known: BTreeMap<String, Result<String, ()>>,
+    /// How many bytes may still be substituted.
+    left: Cell<usize>,
 }
 
-impl Variables<'_> {
+impl<'a> Variables<'a> {
+    /// None is declared yet.
+    pub fn new(escape: char, args: &'a BTreeMap<String, String>) -> Self {
+        Self { escape, args, known: BTreeMap::new(), left: Cell::new(LENGTH) }
+    }
+
     /// `ARG name[=default] …` before the first FROM.
     pub fn declare(&mut self, words: &[String]) -> Result<(), String> {
         for word in words {
@@ -69,9 +91,7 @@ impl Variables<'_> {
                 (None, Some(default)) => match self.expand(default) {
                     Ok(value) => Ok(value),
                     Err(Unknown::Builder) => Err(()),
-                    Err(Unknown::Syntax(text)) => {
-                        return Err(format!("{text:?} is a substitution that is not understood"));
-                    }
+                    Err(Unknown::Syntax(problem)) => return Err(problem),
                 },
                 (None, None) if is_of_builder(name) => Err(()),
                 (None, None) => Ok(String::new()),
@@ -92,6 +112,13 @@ impl Variables<'_> {
 
     /// A word with its variables replaced and its quotes removed.
     pub fn expand(&self, word: &str) -> Result<String, Unknown> {
+        self.expanded(word, 0)
+    }
+
+    fn expanded(&self, word: &str, depth: usize) -> Result<String, Unknown> {
+        if depth > DEPTH {
+            return Err(Unknown::Syntax(format!("there are more than {DEPTH} substitutions inside each other")));
+        }
         let (mut out, mut rest, mut single) = (String::new(), word, false);
         while let Some(c) = rest.chars().next() {
             let after = rest.get(c.len_utf8()..).unwrap_or_default();
@@ -105,7 +132,8 @@ impl Variables<'_> {
                     rest = after.get(next.map_or(0, char::len_utf8)..).unwrap_or_default();
                 }
                 '$' if !single => {
-                    let (value, left) = self.variable(after)?;
+                    let (value, left) = self.variable(after, depth)?;
+                    self.spend(value.len())?;
                     out.push_str(&value);
                     rest = left;
                 }
@@ -115,9 +143,17 @@ impl Variables<'_> {
         Ok(out)
     }
 
+    /// Takes so many bytes from what is left.
+    fn spend(&self, bytes: usize) -> Result<(), Unknown> {
+        let too_long =
+            || Unknown::Syntax(format!("its variables come to more than {} KiB, with those before", LENGTH >> 10));
+        self.left.set(self.left.get().checked_sub(bytes).ok_or_else(too_long)?);
+        Ok(())
+    }
+
     /// The value of what follows a `$`, and what follows that.
-    fn variable<'t>(&self, text: &'t str) -> Result<(String, &'t str), Unknown> {
-        let syntax = || Unknown::Syntax(format!("${text}"));
+    fn variable<'t>(&self, text: &'t str, depth: usize) -> Result<(String, &'t str), Unknown> {
+        let syntax = || not_understood(&format!("${text}"));
         let name_of = |text: &'t str| {
             let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
             text.split_at(end)
@@ -138,9 +174,9 @@ impl Variables<'_> {
         let is_set = value.is_some_and(|value| !with_colon || !value.is_empty());
         let value = match (modifier.chars().next(), modifier.get(1..).unwrap_or_default()) {
             (None, _) if !with_colon => value.unwrap_or_default().to_owned(),
-            (Some('-'), word) if !is_set => self.expand(word)?,
+            (Some('-'), word) if !is_set => self.expanded(word, depth + 1)?,
             (Some('-' | '?'), _) if is_set => value.unwrap_or_default().to_owned(),
-            (Some('+'), word) if is_set => self.expand(word)?,
+            (Some('+'), word) if is_set => self.expanded(word, depth + 1)?,
             (Some('+'), _) => String::new(),
             _ => return Err(syntax()),
         };
