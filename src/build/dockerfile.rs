@@ -7,9 +7,11 @@ use std::ops::Range;
 
 use super::reference::Reference;
 
+mod flags;
 mod lines;
 mod words;
 
+use flags::From;
 use lines::Instruction;
 use words::{Unknown, Variables};
 
@@ -128,28 +130,20 @@ impl Dockerfile {
 
     /// `--from=` of COPY, and `from=` of a mount.
     fn uses(&mut self, instruction: &Instruction, escape: char) {
-        let places = words::places(&instruction.rest, escape).into_iter();
-        let words = places.filter_map(|place| Some((instruction.rest.get(place.clone())?, place)));
-        for (flag, place) in words.take_while(|(word, _)| word.starts_with("--")) {
-            let from = match flag.split_once('=') {
-                Some(("--from", from)) => Some((from, flag.len())),
-                Some(("--mount", _)) => from_of_mount(flag),
-                _ => None,
-            };
-            match from {
-                Some((from, _)) if from.contains('$') => self.open.push(from.to_owned()),
-                Some((from, _)) if from.bytes().all(|byte| byte.is_ascii_digit()) => {}
-                Some((from, end)) => {
-                    let end = place.start + end;
-                    self.image(from.to_owned(), instruction.place(end - from.len()..end));
-                }
-                None => {}
+        for From { name, place } in flags::froms(&instruction.rest, escape) {
+            if name.bytes().all(|byte| byte.is_ascii_digit()) || self.is_none(&name) {
+                continue;
+            }
+            match place {
+                Some(place) if !name.contains('$') => self.image(name, instruction.place(place)),
+                // What stands there in pieces could get no other name.
+                _ => self.open.push(name),
             }
         }
     }
 
     fn image(&mut self, image: String, place: Range<usize>) {
-        if self.stages.contains(&image.to_lowercase()) || image == "scratch" {
+        if self.is_none(&image) {
             return;
         }
         if !self.images.contains(&image) {
@@ -157,19 +151,11 @@ impl Dockerfile {
         }
         self.places.push((place, image));
     }
-}
 
-/// What a mount is from, and where in the flag that ends.
-fn from_of_mount(flag: &str) -> Option<(&str, usize)> {
-    let mut end = "--mount=".len();
-    for part in flag.get(end..)?.split(',') {
-        end += part.len();
-        if let Some(from) = part.strip_prefix("from=") {
-            return Some((from, end));
-        }
-        end += ",".len();
+    /// Whether it is a stage so far, or nothing at all.
+    fn is_none(&self, image: &str) -> bool {
+        self.stages.contains(&image.to_lowercase()) || image == "scratch"
     }
-    None
 }
 
 /// Without the mark that some editors begin a text with.

@@ -31,6 +31,22 @@ fn images_are_those_of_from_copy_and_mount_without_stages() {
 }
 
 #[test]
+fn flags_are_read_as_buildkit_reads_them() {
+    let file = read(
+        "FROM a AS build\n\
+        COPY --from=\"web\" / /\n\
+        RUN --mount=\"type=bind,From=tools\" --mount='\"from=csv\",type=bind' make\n\
+        COPY --from='Build' --link / /\n\
+        COPY --from=\"0\" / /\n\
+        COPY --from=w\"eb\" / /\n\
+        COPY --from=\"bui\"ld / /\n\
+        RUN --mount='from=\"web\"' make\n",
+    );
+    assert_eq!(file.images, ["a", "web", "tools", "csv"]);
+    assert_eq!(file.open, ["web", "from=\"web\""], "neither a stage nor a number");
+}
+
+#[test]
 fn arguments_before_the_first_from_are_substituted() {
     for (text, expected) in [
         ("ARG V=20\nFROM node:$V", "node:20"),
@@ -141,6 +157,10 @@ fn images_get_other_names_and_all_else_stays() {
         (
             "FROM a\nRUN --mount=type=bind,from=web,target=/web --mount=from=web cat <<web\nFROM web\nweb\nFROM web",
             "FROM a\nRUN --mount=type=bind,from=web:0a,target=/web --mount=from=web:0a cat <<web\nFROM web\nweb\nFROM web:0a",
+        ),
+        (
+            "FROM a\nCOPY --from=\"web\" / /\nRUN --mount=\"type=bind,From=web\" '--mount=from=web' make\n",
+            "FROM a\nCOPY --from=\"web:0a\" / /\nRUN --mount=\"type=bind,From=web:0a\" '--mount=from=web' make\n",
         ),
         ("\u{feff}# escape=`\nFROM `\nweb\n", "# escape=`\nFROM `\nweb:0a\n"),
     ] {
