@@ -59,6 +59,10 @@ fn write(store: &Store, commit: CommitId, context: &Context, limit: u64, out: &m
         sorted.extend(parents.map(|parent| (parent, None)));
         sorted.insert(&entry.path, Some(entry));
     }
+    if sorted.is_empty() {
+        // Zeros alone are an archive to nobody: BuildKit would take them for the Dockerfile.
+        sorted.insert(".", None);
+    }
     let mut tar = tar::Builder::new(out);
     for (path, entry) in sorted {
         append(&mut tar, &snapshot, context, path, entry)?;

@@ -86,6 +86,24 @@ async fn the_tar_has_what_was_listed_and_the_same_bytes_each_time() {
     assert_eq!(Sha256::digest(&bytes), Sha256::digest(&other));
 }
 
+#[tokio::test]
+async fn a_context_without_any_file_is_an_archive_all_the_same() {
+    let scratch = Scratch::new();
+    let (store, commit) = app(&scratch, |work| write(work, "app/.dockerignore", b"*\n"));
+    let bytes = collected(&store, commit, FILE_LIMIT).await.unwrap().concat();
+    // BuildKit looks at the first 1024 bytes for the header of an entry.
+    let mut archive = ::tar::Archive::new(bytes.get(..1024).unwrap());
+    let first = archive.entries().unwrap().next().unwrap().unwrap();
+    let header = first.header();
+    // Docker leaves a directory alone that is there, if it is called so.
+    assert_eq!((&*first.path_bytes(), header.entry_type()), (&b"./"[..], ::tar::EntryType::Directory));
+    assert_eq!((header.mode().unwrap(), header.size().unwrap()), (0o755, 0));
+    assert_eq!(::tar::Archive::new(&*bytes).entries().unwrap().count(), 1);
+    let snapshot = store.at(commit).unwrap();
+    let listed = find(&snapshot, &image("app")).unwrap().entries(&snapshot).unwrap();
+    assert!(listed.is_empty(), "the tag is that of no entries");
+}
+
 #[test]
 fn a_dockerfile_that_is_ignored_goes_beside_the_context() {
     for (ignore, dockerfile, ignored) in [
