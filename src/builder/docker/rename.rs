@@ -20,6 +20,8 @@ const LARGEST: u64 = 4 << 20;
 
 /// The context with another Dockerfile. One that can't be read stays as it is: the daemon says what is wrong with it.
 pub(super) fn rename(context: Context, order: &BuildOrder) -> Context {
+    // Its end is come upon twice, and not every stream bears that.
+    let context = Box::pin(context.fuse());
     let renaming = Renaming { context, order: order.clone(), held: BytesMut::new(), long_path: None, at: At::Header };
     Box::pin(futures::stream::try_unfold(renaming, async |mut renaming| {
         Ok(renaming.piece().await?.map(|piece| (piece, renaming)))
@@ -198,6 +200,15 @@ mod tests {
             assert_eq!(renamed(given, 64, "Dockerfile").await.unwrap(), given);
         }
         assert_eq!(files(&renamed(&whole, 64, "Dockerfile").await.unwrap())[0].1, b"FROM web:0a");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_context_is_asked_for_once() {
+        for whole in [tar(&vec![("Dockerfile".to_owned(), b"FROM web".to_vec())]), Vec::new(), vec![1; 100]] {
+            let once = futures::stream::unfold(Some(whole), async |whole| Some((Ok(Bytes::from(whole?)), None)));
+            let sent: Vec<_> = rename(Box::pin(once), &BuildOrder::default()).collect().await;
+            assert!(sent.iter().all(Result::is_ok));
+        }
     }
 
     #[tokio::test]
