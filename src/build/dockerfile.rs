@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::reference::Reference;
+use super::reference::{Reference, canonical};
 
 mod flags;
 mod lines;
@@ -95,6 +95,12 @@ impl Dockerfile {
     /// Whether it has a stage that is called so, or has this number.
     pub fn has_stage(&self, name: &str) -> bool {
         self.stages.contains(&name.to_lowercase()) || name.parse().is_ok_and(|number: usize| number < self.count)
+    }
+
+    /// Whether it has a stage that is called as this image is, however that is written.
+    pub fn has_stage_called(&self, image: &str) -> bool {
+        let image = Reference::of(image);
+        image.is_open() && self.stages.iter().any(|stage| canonical(stage) == canonical(image.repository))
     }
 
     /// The images that a later build may find changed, though nothing in git did: those without a digest.

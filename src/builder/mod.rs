@@ -12,6 +12,7 @@ pub mod queue;
 pub mod reference;
 pub mod registry;
 pub mod remote;
+pub mod rename;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -8,7 +8,7 @@ use tokio::sync::{RwLock, watch as channel};
 
 use super::Reconciler;
 use crate::builder::queue::{EACH, Had, NotHad, PARALLEL, Queue, Wanted};
-use crate::builder::{BuildError, BuildOrder, Builder, Context, PullPolicy, reference};
+use crate::builder::{BuildError, BuildOrder, Builder, Context, PullPolicy, reference, rename};
 use crate::model::images::Image;
 use crate::model::{CommitId, Desired, Failure, Stage};
 use crate::report::log;
@@ -313,13 +313,20 @@ fn wanted(store: &Store, commit: CommitId, image: &Image) -> Wanted {
     let found = store.at(commit).map_err(ContextError::from).and_then(|snapshot| {
         let context = find(&snapshot, source)?;
         let ignored_dockerfile = context.ignored_dockerfile(&snapshot)?;
-        Ok((context, ignored_dockerfile))
+        let is_ambiguous = match image.bases.is_empty() {
+            true => false,
+            false => {
+                let dockerfile = context.read_dockerfile(&snapshot, &source.args)?;
+                image.bases.keys().any(|base| dockerfile.has_stage_called(base))
+            }
+        };
+        Ok((context, ignored_dockerfile, is_ambiguous))
     });
-    let (context, ignored_dockerfile) = match found {
-        Ok((context, ignored_dockerfile)) => (Ok(context), ignored_dockerfile),
-        Err(error) => (Err(error), None),
+    let (context, ignored_dockerfile, is_ambiguous) = match found {
+        Ok((context, ignored_dockerfile, is_ambiguous)) => (Ok(context), ignored_dockerfile, is_ambiguous),
+        Err(error) => (Err(error), None, false),
     };
-    let order = BuildOrder {
+    let mut order = BuildOrder {
         reference: image.reference(),
         dockerfile: source.dockerfile.clone(),
         ignored_dockerfile,
@@ -329,11 +336,18 @@ fn wanted(store: &Store, commit: CommitId, image: &Image) -> Wanted {
         labels: BTreeMap::from([("org.opencontainers.image.revision".to_owned(), commit.to_string())]),
         bases: image.bases.clone(),
     };
+    let renamed = is_ambiguous.then(|| rename::early(&mut order));
     let store = store.clone();
     // What is wrong with the image's files comes as the stream's first piece.
-    let context = move || match context {
-        Ok(context) => Box::pin(stream(store, commit, context, FILE_LIMIT)) as Context,
-        Err(error) => Box::pin(futures::stream::once(async { Err(std::io::Error::other(error)) })),
+    let context = move || {
+        let context: Context = match context {
+            Ok(context) => Box::pin(stream(store, commit, context, FILE_LIMIT)),
+            Err(error) => Box::pin(futures::stream::once(async { Err(std::io::Error::other(error)) })),
+        };
+        match renamed {
+            Some(renamed) => renamed(context),
+            None => context,
+        }
     };
     Wanted { order, context: Box::new(context) }
 }

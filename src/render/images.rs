@@ -124,13 +124,10 @@ fn needed(mut images: Vec<Image>, used: &BTreeSet<String>) -> Vec<Image> {
 fn source(snapshot: &Snapshot, image: ImageSource) -> Result<Source, RenderError> {
     let read = || {
         let context = context::find(snapshot, &image)?;
-        let file = context.dockerfile_path();
-        let bytes = snapshot.blob(&file, &context.dockerfile_entry)?;
-        let dockerfile = Dockerfile::read(&bytes, &image.args);
-        let dockerfile = dockerfile.map_err(|source| ContextError::Dockerfile { file: file.clone(), source })?;
+        let dockerfile = context.read_dockerfile(snapshot, &image.args)?;
         match &image.target {
             Some(target) if !dockerfile.has_stage(target) => {
-                Err(ContextError::NoStage { file, target: target.clone() })
+                Err(ContextError::NoStage { file: context.dockerfile_path(), target: target.clone() })
             }
             _ => Ok((context, dockerfile)),
         }

@@ -5,11 +5,11 @@
 //!
 //! What would build something else than what git shows is refused, with its path: submodules, pointers of git-lfs, links that lead out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::snapshot::{LFS_BYTES, is_lfs_pointer};
 use super::{Entry, EntryKind, Snapshot, SourceError};
-use crate::build::dockerfile::DockerfileError;
+use crate::build::dockerfile::{Dockerfile, DockerfileError};
 use crate::build::ignore::{Ignore, IgnoreError, Matched};
 use crate::build::tag::{self, Entries, Mode};
 use crate::model::CommitId;
@@ -190,6 +190,17 @@ impl Context {
     /// The Dockerfile's path in the repository.
     pub fn dockerfile_path(&self) -> String {
         join(&self.path, &self.dockerfile)
+    }
+
+    /// What the Dockerfile says with these build arguments.
+    pub fn read_dockerfile(
+        &self,
+        snapshot: &Snapshot,
+        args: &BTreeMap<String, String>,
+    ) -> Result<Dockerfile, ContextError> {
+        let file = self.dockerfile_path();
+        let read = Dockerfile::read(&snapshot.blob(&file, &self.dockerfile_entry)?, args);
+        read.map_err(|source| ContextError::Dockerfile { file, source })
     }
 
     /// What the image is built from: the files and links that `.dockerignore` leaves, sorted by path. Directories without any are not in it.

@@ -47,6 +47,26 @@ fn flags_are_read_as_buildkit_reads_them() {
 }
 
 #[test]
+fn a_stage_may_be_called_as_an_image() {
+    let file = read("FROM base AS Base\nFROM a\nCOPY --from=base / /\nFROM r:5/x AS x\nFROM team/y AS y\n");
+    assert_eq!(file.images, ["base", "a", "r:5/x", "team/y"]);
+    for (image, expected) in [
+        ("base", true),
+        ("base:latest", true),
+        ("docker.io/base", true),
+        ("index.docker.io/library/base", true),
+        ("base:1", false),
+        ("base@sha256:00", false),
+        ("a", false),
+        ("x", true),
+        ("r:5/x", false),
+        ("team/y", false),
+    ] {
+        assert_eq!(file.has_stage_called(image), expected, "{image}");
+    }
+}
+
+#[test]
 fn arguments_before_the_first_from_are_substituted() {
     for (text, expected) in [
         ("ARG V=20\nFROM node:$V", "node:20"),

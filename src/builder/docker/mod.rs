@@ -2,7 +2,6 @@
 
 mod classic;
 mod hijack;
-mod rename;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,7 +19,7 @@ use tracing::debug;
 use super::buildkit::{self, How, Log, Output, Run};
 use super::{
     BuildError, BuildOrder, Builder, Built, Context, Credentials, Endpoint, LABEL, Progress, PullPolicy, Stored,
-    TIME_LIMIT, reference,
+    TIME_LIMIT, reference, rename,
 };
 
 /// How long an answer may take; of a build, how long its context may.

@@ -248,3 +248,34 @@ async fn a_builder_is_waited_for_until_it_has_come_up_or_the_time_is_over() {
     away(true);
     assert!(!awaited().await, "it was there, and is gone");
 }
+
+#[tokio::test]
+async fn a_base_that_a_stage_is_called_as_goes_by_its_tag() {
+    use futures::StreamExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let repository = git2::Repository::init_bare(directory.path()).unwrap();
+    let store = Store::open(directory.path(), &crate::source::Trust::default()).unwrap();
+    let author = git2::Signature::now("a", "a@example.com").unwrap();
+    for (dockerfile, ignore, key) in [
+        ("FROM web AS Web\nRUN make\n", "", "web:1"),
+        ("FROM web AS Web\nRUN make\n", "*\n", "web:1"),
+        ("FROM web AS made\nRUN make\n", "", "web"),
+        ("FROM web AS made\nRUN make\n", "*\n", "web"),
+    ] {
+        let mut tree = repository.treebuilder(None).unwrap();
+        for (name, text) in [("Dockerfile", dockerfile), (".dockerignore", ignore)] {
+            tree.insert(name, repository.blob(text.as_bytes()).unwrap(), 0o100_644).unwrap();
+        }
+        let tree = repository.find_tree(tree.write().unwrap()).unwrap();
+        let commit = repository.commit(None, &author, &author, "app", &tree, &[]).unwrap();
+        let commit = commit.to_string().parse::<CommitId>().unwrap();
+        let mut image = desired(&[("app", "2")]).images.remove(0);
+        image.bases = BTreeMap::from([("web".to_owned(), "web:1".to_owned())]);
+        let Wanted { order, context } = wanted(&store, commit, &image);
+        assert_eq!(order.bases, BTreeMap::from([(key.to_owned(), "web:1".to_owned())]), "{dockerfile}");
+        let sent: Vec<u8> = context().map(|piece| piece.unwrap().to_vec()).concat().await;
+        let sent = String::from_utf8(sent).unwrap() + order.ignored_dockerfile.as_deref().unwrap_or_default();
+        assert_eq!(sent.matches(&format!("FROM {key} AS")).count(), 1, "{dockerfile:?} {ignore:?}: {sent:?}");
+    }
+}

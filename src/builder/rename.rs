@@ -1,4 +1,5 @@
-//! For daemons that know no named contexts: on its way to them the Dockerfile gets the names that its bases of this repository were built as.
+//! On its way to a builder the Dockerfile gets the names that its bases of this repository were built as: for daemons that know no named contexts,
+//! and where such a name would be taken for a stage of the Dockerfile.
 //!
 //! The other way, to give a base its plain name for as long as the build takes, would take that name from whoever has an image of it.
 
@@ -17,6 +18,15 @@ const BLOCK: usize = 512;
 
 /// The largest Dockerfile that is read, and the longest path.
 const LARGEST: u64 = 4 << 20;
+
+/// The order without names that a stage could have, and what makes its context so. BuildKit looks first whether a named context is called as a stage
+/// is; that is the stage, then, and none of its instructions are run.
+pub fn early(order: &mut BuildOrder) -> impl FnOnce(Context) -> Context + Send + use<> {
+    let before = order.clone();
+    beside(order);
+    order.bases = before.bases.values().map(|reference| (reference.clone(), reference.clone())).collect();
+    move |context| rename(context, &before)
+}
 
 /// The context with another Dockerfile. One that can't be read stays as it is: the daemon says what is wrong with it.
 pub(super) fn rename(context: Context, order: &BuildOrder) -> Context {
@@ -189,6 +199,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_stage_that_is_called_as_its_base_is_a_stage() {
+        let text = "FROM web AS web\nRUN make\nFROM a\nCOPY --from=WEB / /\n";
+        let renamed = text.replacen("FROM web", "FROM web:0a", 1);
+        let bases = |name: &str| BTreeMap::from([(name.to_owned(), "web:0a".to_owned())]);
+        let order = BuildOrder { dockerfile: "Dockerfile".to_owned(), bases: bases("web"), ..BuildOrder::default() };
+
+        let mut within = order.clone();
+        let context = early(&mut within);
+        assert_eq!(within, BuildOrder { bases: bases("web:0a"), ..order.clone() }, "nothing is called web any more");
+        let tar = |text: &str| tar(&vec![("Dockerfile".to_owned(), text.as_bytes().to_vec())]);
+        let pieces: Context = Box::pin(futures::stream::iter([Ok(Bytes::from(tar(text)))]));
+        let sent: Vec<u8> = context(pieces).map(|piece| piece.unwrap().to_vec()).concat().await;
+        assert_eq!(sent, tar(&renamed));
+
+        let mut beside = BuildOrder { ignored_dockerfile: Some(text.to_owned()), ..order };
+        _ = early(&mut beside);
+        assert_eq!((beside.ignored_dockerfile, beside.bases), (Some(renamed), bases("web:0a")));
     }
 
     #[tokio::test]
