@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::error::KustomizeError;
 use super::references::{Reference, Want, forbidden, plugin_references, references};
+use super::spelling::Misspelt;
 use crate::model::path::join;
 use crate::model::{CommitId, Reads};
 use crate::render::CHART;
@@ -85,7 +86,7 @@ impl Closure {
         if let Some(field) = forbidden(content) {
             return Err(KustomizeError::Forbidden { file, field: field.to_owned() }.into());
         }
-        for reference in references(content) {
+        for reference in references(content).map_err(misspelt(&file))? {
             self.follow(snapshot, directory, &file, &reference, waiting)?;
         }
         Ok(())
@@ -121,8 +122,10 @@ impl Closure {
             }
             (EntryKind::File | EntryKind::Executable, Want::Plugin) => {
                 let documents = self.documents(snapshot, &path, &found)?;
-                for reference in documents.iter().flat_map(plugin_references) {
-                    self.follow(snapshot, directory, &path, &reference, waiting)?;
+                for document in &documents {
+                    for reference in plugin_references(document).map_err(misspelt(&path))? {
+                        self.follow(snapshot, directory, &path, &reference, waiting)?;
+                    }
                 }
                 Ok(())
             }
@@ -178,6 +181,10 @@ pub(super) fn resolve(directory: &str, entry: &str) -> Option<String> {
         }
     }
     Some(parts.join("/"))
+}
+
+fn misspelt(file: &str) -> impl Fn(Misspelt) -> RenderError {
+    |Misspelt { key, meant }| KustomizeError::Spelling { file: file.to_owned(), key, meant }.into()
 }
 
 fn shown(directory: &str) -> String {

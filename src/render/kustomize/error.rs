@@ -47,6 +47,16 @@ pub enum KustomizeError {
         /// The field.
         field: String,
     },
+    /// A key that is another one to kustomize, or may be.
+    #[error("{file}: kustomize reads the key {key:?} as another, or not at all")]
+    Spelling {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// The field that is meant, if there is one.
+        meant: Option<&'static str>,
+    },
     /// A directory without a kustomization, or with two.
     #[error("{directory} has {found} of kustomization.yaml, kustomization.yml and Kustomization; it must have one")]
     NotOne {
@@ -95,6 +105,8 @@ impl KustomizeError {
                 at(failed, file).hint("remove the field, or make the chart an environment's path")
             }
             Self::Missing { file, .. } | Self::Outside { file, .. } => at(failed, file).hint("correct the entry"),
+            Self::Spelling { file, meant: Some(meant), .. } => at(failed, file).hint(format!("write {meant:?}")),
+            Self::Spelling { file, .. } => at(failed, file).hint("remove the key"),
             Self::NotAMapping(file)
             | Self::TooMany { file, .. }
             | Self::Failed { file, .. }

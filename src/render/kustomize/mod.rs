@@ -6,6 +6,7 @@
 mod closure;
 mod error;
 mod references;
+mod spelling;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::spelling::{Misspelt, check};
+
 /// What an entry may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
@@ -43,60 +45,78 @@ const PATHS: &[&str] = &["patches", "patchesJson6902", "replacements"];
 /// Generators, with the fields that name files.
 const GENERATORS: &[&str] = &["configMapGenerator", "secretGenerator"];
 
+/// A generator's fields. Literals are no files, but may be secrets.
+const SOURCES: &[&str] = &["files", "envs", "env", "literals"];
+
+/// The fields of built-in generators and transformers that name files, beside those of the generators.
+const PLUGIN: &[&str] = &["path", "paths", "targetFilePath"];
+
+/// Fields that start other programs.
+const FORBIDDEN: &[&str] = &["helmCharts", "helmChartInflationGenerator", "helmGlobals"];
+
 /// The first field that would start another program.
 pub(super) fn forbidden(kustomization: &Value) -> Option<&'static str> {
-    ["helmCharts", "helmChartInflationGenerator", "helmGlobals"]
-        .into_iter()
-        .find(|field| kustomization.get(field).is_some_and(|value| !value.is_null()))
+    FORBIDDEN.iter().copied().find(|field| kustomization.get(field).is_some_and(|value| !value.is_null()))
 }
 
 /// All entries of a kustomization that name files or directories.
-pub(super) fn references(kustomization: &Value) -> Vec<Reference> {
+pub(super) fn references(kustomization: &Value) -> Result<Vec<Reference>, Misspelt> {
+    let lists = LISTS.iter().map(|(field, _)| field);
+    let fields: Vec<_> = lists.chain(PATHS).chain(GENERATORS).chain(FORBIDDEN).chain(&["openapi"]).copied().collect();
+    check(kustomization, &fields)?;
     let mut found = Vec::new();
     for (field, want) in LISTS {
         for entry in texts(kustomization.get(field)) {
             if !entry.contains('\n') {
                 found.push(Reference { field: (*field).to_owned(), entry: entry.to_owned(), want: *want });
             } else if *want == Want::Plugin {
-                found.extend(inline_plugin(entry));
+                found.extend(inline_plugin(entry)?);
             }
         }
     }
     for field in PATHS {
-        for item in items(kustomization.get(field)) {
-            add(&mut found, &format!("{field}.path"), item.get("path"));
-        }
+        paths(&mut found, field, kustomization)?;
     }
     for field in GENERATORS {
         for item in items(kustomization.get(field)) {
-            generator(&mut found, field, item);
+            generator(&mut found, field, item)?;
         }
     }
     add(&mut found, "openapi.path", kustomization.get("openapi").and_then(|openapi| openapi.get("path")));
-    found
+    Ok(found)
 }
 
 /// The entries of a generator's or transformer's configuration: kustomize's built-in ones name files in these fields only.
-pub(super) fn plugin_references(configuration: &Value) -> Vec<Reference> {
+pub(super) fn plugin_references(configuration: &Value) -> Result<Vec<Reference>, Misspelt> {
+    let fields: Vec<_> = SOURCES.iter().chain(PLUGIN).chain(&["replacements"]).copied().collect();
+    check(configuration, &fields)?;
     let mut found = Vec::new();
-    generator(&mut found, "generator", configuration);
-    for field in ["path", "paths"] {
+    generator(&mut found, "generator", configuration)?;
+    for field in PLUGIN {
         add(&mut found, field, configuration.get(field));
     }
-    for item in items(configuration.get("replacements")) {
-        add(&mut found, "replacements.path", item.get("path"));
-    }
-    found
+    paths(&mut found, "replacements", configuration)?;
+    Ok(found)
 }
 
-fn inline_plugin(text: &str) -> Vec<Reference> {
+fn inline_plugin(text: &str) -> Result<Vec<Reference>, Misspelt> {
     use crate::render::yaml::{Budget, Notation, read};
     // What is no YAML is kustomize's to refuse.
     let documents = read(text.as_bytes(), Notation::Yaml, &mut Budget::default()).unwrap_or_default();
-    documents.iter().flat_map(|document| plugin_references(&document.value)).collect()
+    let found = documents.iter().map(|document| plugin_references(&document.value));
+    Ok(found.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-fn generator(found: &mut Vec<Reference>, field: &str, item: &Value) {
+fn paths(found: &mut Vec<Reference>, field: &str, holder: &Value) -> Result<(), Misspelt> {
+    for item in items(holder.get(field)) {
+        check(item, &["path"])?;
+        add(found, &format!("{field}.path"), item.get("path"));
+    }
+    Ok(())
+}
+
+fn generator(found: &mut Vec<Reference>, field: &str, item: &Value) -> Result<(), Misspelt> {
+    check(item, SOURCES)?;
     for entry in texts(item.get("files")) {
         // `key=path`, or a path alone.
         let entry = entry.split_once('=').map_or(entry, |(_, path)| path);
@@ -105,6 +125,7 @@ fn generator(found: &mut Vec<Reference>, field: &str, item: &Value) {
     for source in ["envs", "env"] {
         add(found, &format!("{field}.{source}"), item.get(source));
     }
+    Ok(())
 }
 
 /// Adds a text, or all texts of a list.
@@ -142,10 +163,37 @@ mod tests {
             "secretGenerator": [{"files": ["s"]}],
             "openapi": {"path": "t"},
         });
-        let mut entries: Vec<_> = references(&kustomization).into_iter().map(|reference| reference.entry).collect();
+        let mut entries: Vec<_> =
+            references(&kustomization).unwrap().into_iter().map(|reference| reference.entry).collect();
         entries.sort();
         let all: Vec<_> = ('a'..='t').map(String::from).collect();
         assert_eq!(entries, all);
+    }
+
+    #[test]
+    fn every_field_that_names_files_has_one_spelling() {
+        for (kustomization, key) in [
+            (json!({"Resources": ["a"]}), "Resources"),
+            (json!({"BASES": ["a"]}), "BASES"),
+            (json!({"re\u{17f}ources": ["a"]}), "re\u{17f}ources"),
+            (json!({"patchesstrategicmerge": ["a"]}), "patchesstrategicmerge"),
+            (json!({"helmcharts": [{}]}), "helmcharts"),
+            (json!({"OpenAPI": {"path": "a"}}), "OpenAPI"),
+            (json!({"SecretGenerator": [{"literals": ["a=b"]}]}), "SecretGenerator"),
+            (json!({"secretGenerator": [{"Literals": ["a=b"]}]}), "Literals"),
+            (json!({"configMapGenerator": [{"Files": ["a"]}]}), "Files"),
+            (json!({"configMapGenerator": [{"ENV": "a"}]}), "ENV"),
+            (json!({"patchesJson6902": [{"Path": "a"}]}), "Path"),
+            (json!({"replacements": [{"path": "a"}, {"Path": "a"}]}), "Path"),
+            (json!({"validators": ["kind: V\nPaths: [a]\n"]}), "Paths"),
+            (json!({"generators": ["kind: G\nfile\u{17f}: [a]\n"]}), "file\u{17f}"),
+            (json!({"transformers": ["kind: T\nreplacements: [{Path: a}]\n"]}), "Path"),
+            (json!({"transformers": ["kind: T\n&a <<: {path: a}\n"]}), "<<"),
+        ] {
+            assert_eq!(references(&kustomization).unwrap_err().key, key, "{kustomization}");
+        }
+        let others = json!({"namePrefix": "a", "configMapGenerator": [{"name": "Files", "literals": ["Files=b"]}]});
+        assert_eq!(references(&others), Ok(Vec::new()));
     }
 
     #[test]

@@ -92,6 +92,12 @@ fn bad_kustomizations_name_file_and_entry() {
         ("resources: [a.yaml, gone.yaml]", "resources names \"gone.yaml\", which is not in this commit; correct"),
         ("resources: [../../x]", "resources names \"../../x\", which leads out of the repository"),
         ("resources: [/etc]", "resources names \"/etc\", which leads out"),
+        (
+            "Resources: [\"http://127.0.0.1/x\"]",
+            "m/kustomization.yaml: kustomize reads the key \"Resources\" as another, or not at all; write \"resources\"",
+        ),
+        ("{\"resources\": [\"a.yaml\"], \"RESOURCES\": []}", "the key \"RESOURCES\" as another"),
+        ("resources: [a.yaml]\ntransformers: [plugin.yaml]", "m/plugin.yaml: kustomize reads the key \"Path\""),
         ("helmCharts: [{name: x}]", "helmCharts would start another program"),
         ("resources: [../empty]", "empty has 0 of kustomization.yaml"),
         ("resources: [a.yaml", "not valid YAML"),
@@ -104,6 +110,7 @@ fn bad_kustomizations_name_file_and_entry() {
         let snapshot = repository.commit_modes(&[
             ("m/kustomization.yaml", kustomization.as_bytes(), file),
             ("m/a.yaml", MAP.as_bytes(), file),
+            ("m/plugin.yaml", b"kind: PatchTransformer\nPath: http://127.0.0.1/x\n", file),
             ("m/secret.env", b"key=hunter2222\xff\n", file),
             ("m/link.yaml", b"/etc/passwd", LINK),
             ("empty/README", b"", file),
