@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::KustomizeError;
 use super::references::{Reference, Want, forbidden, plugin_references, references};
-use super::spelling::Misspelt;
+use super::spelling::{Unclear, check_breaks};
 use crate::model::path::join;
 use crate::model::{CommitId, Reads};
 use crate::render::CHART;
@@ -25,6 +25,9 @@ const LIMIT: usize = 10_000;
 pub(super) struct Closure {
     /// The files to write out.
     pub files: BTreeMap<String, Entry>,
+    /// What the kustomizations among them say. kustomize is given this: its own reader lets `<<` replace a key that stands before it, takes
+    /// U+2028 for a line break, and so could see others.
+    pub kustomizations: BTreeMap<String, Value>,
     /// What was looked at, with misses.
     looked_at: BTreeMap<String, Option<CommitId>>,
     directories: BTreeSet<String>,
@@ -81,14 +84,17 @@ impl Closure {
         let (Some((file, entry)), 1) = (own.pop(), found) else {
             return Err(KustomizeError::NotOne { directory: shown(directory), found }.into());
         };
-        let content = self.documents(snapshot, &file, &entry)?;
-        let [content @ Value::Object(_)] = &*content else { return Err(KustomizeError::NotAMapping(file).into()) };
-        if let Some(field) = forbidden(content) {
+        let mut content = self.documents(snapshot, &file, &entry)?;
+        let (Some(content @ Value::Object(_)), true) = (content.pop(), content.is_empty()) else {
+            return Err(KustomizeError::NotAMapping(file).into());
+        };
+        if let Some(field) = forbidden(&content) {
             return Err(KustomizeError::Forbidden { file, field: field.to_owned() }.into());
         }
-        for reference in references(content).map_err(misspelt(&file))? {
+        for reference in references(&content).map_err(unclear(&file))? {
             self.follow(snapshot, directory, &file, &reference, waiting)?;
         }
+        self.kustomizations.insert(file, content);
         Ok(())
     }
 
@@ -121,9 +127,10 @@ impl Closure {
                 Ok(())
             }
             (EntryKind::File | EntryKind::Executable, Want::Plugin) => {
+                check_breaks(&String::from_utf8_lossy(&snapshot.blob(&path, &found)?)).map_err(unclear(&path))?;
                 let documents = self.documents(snapshot, &path, &found)?;
                 for document in &documents {
-                    for reference in plugin_references(document).map_err(misspelt(&path))? {
+                    for reference in plugin_references(document).map_err(unclear(&path))? {
                         self.follow(snapshot, directory, &path, &reference, waiting)?;
                     }
                 }
@@ -183,8 +190,16 @@ pub(super) fn resolve(directory: &str, entry: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-fn misspelt(file: &str) -> impl Fn(Misspelt) -> RenderError {
-    |Misspelt { key, meant }| KustomizeError::Spelling { file: file.to_owned(), key, meant }.into()
+fn unclear(file: &str) -> impl Fn(Unclear) -> RenderError {
+    |unclear| {
+        let file = file.to_owned();
+        match unclear {
+            Unclear::Misspelt { key, meant } => KustomizeError::Spelling { file, key, meant },
+            Unclear::Inline(source) => KustomizeError::Inline { file, source },
+            Unclear::LineBreak => KustomizeError::LineBreak(file),
+        }
+        .into()
+    }
 }
 
 fn shown(directory: &str) -> String {

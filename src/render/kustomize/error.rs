@@ -57,6 +57,17 @@ pub enum KustomizeError {
         /// The field that is meant, if there is one.
         meant: Option<&'static str>,
     },
+    /// Text in a kustomization that should be YAML itself.
+    #[error("{file}: a generator, transformer or validator in it: {source}")]
+    Inline {
+        /// The kustomization.
+        file: String,
+        /// What is wrong; the place is one in the text.
+        source: YamlError,
+    },
+    /// A character that ends a line for some readers of YAML only.
+    #[error("{0}: U+0085, U+2028 or U+2029 ends a line for kustomize, and for others it does not")]
+    LineBreak(String),
     /// A directory without a kustomization, or with two.
     #[error("{directory} has {found} of kustomization.yaml, kustomization.yml and Kustomization; it must have one")]
     NotOne {
@@ -107,8 +118,10 @@ impl KustomizeError {
             Self::Missing { file, .. } | Self::Outside { file, .. } => at(failed, file).hint("correct the entry"),
             Self::Spelling { file, meant: Some(meant), .. } => at(failed, file).hint(format!("write {meant:?}")),
             Self::Spelling { file, .. } => at(failed, file).hint("remove the key"),
+            Self::LineBreak(file) => at(failed, file).hint("write it as an escape, in double quotes"),
             Self::NotAMapping(file)
             | Self::TooMany { file, .. }
+            | Self::Inline { file, .. }
             | Self::Failed { file, .. }
             | Self::Output { file, .. } => at(failed, file),
             Self::NotOne { directory, .. } => at(failed, directory),

@@ -45,6 +45,10 @@ impl Renderer for Kustomization {
         let program = program.ok_or_else(|| KustomizeError::NoProgram(request.spec.path.clone()))?;
         let closure = Closure::of(request.snapshot, &path)?;
         let mut workshop = Workshop::new()?;
+        for (file, kustomization) in &closure.kustomizations {
+            // As JSON, which quotes all text. What is there is not written again below.
+            workshop.write(&workshop.tree().join(file), kustomization.to_string().as_bytes())?;
+        }
         for (file, entry) in &closure.files {
             workshop.write_file(request.snapshot, file, entry)?;
         }

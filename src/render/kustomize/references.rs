@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::spelling::{Misspelt, check};
+use super::spelling::{Unclear, check, check_breaks};
 
 /// What an entry may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) fn forbidden(kustomization: &Value) -> Option<&'static str> {
 }
 
 /// All entries of a kustomization that name files or directories.
-pub(super) fn references(kustomization: &Value) -> Result<Vec<Reference>, Misspelt> {
+pub(super) fn references(kustomization: &Value) -> Result<Vec<Reference>, Unclear> {
     let lists = LISTS.iter().map(|(field, _)| field);
     let fields: Vec<_> = lists.chain(PATHS).chain(GENERATORS).chain(FORBIDDEN).chain(&["openapi"]).copied().collect();
     check(kustomization, &fields)?;
@@ -87,7 +87,7 @@ pub(super) fn references(kustomization: &Value) -> Result<Vec<Reference>, Misspe
 }
 
 /// The entries of a generator's or transformer's configuration: kustomize's built-in ones name files in these fields only.
-pub(super) fn plugin_references(configuration: &Value) -> Result<Vec<Reference>, Misspelt> {
+pub(super) fn plugin_references(configuration: &Value) -> Result<Vec<Reference>, Unclear> {
     let fields: Vec<_> = SOURCES.iter().chain(PLUGIN).chain(&["replacements"]).copied().collect();
     check(configuration, &fields)?;
     let mut found = Vec::new();
@@ -99,15 +99,16 @@ pub(super) fn plugin_references(configuration: &Value) -> Result<Vec<Reference>,
     Ok(found)
 }
 
-fn inline_plugin(text: &str) -> Result<Vec<Reference>, Misspelt> {
+fn inline_plugin(text: &str) -> Result<Vec<Reference>, Unclear> {
     use crate::render::yaml::{Budget, Notation, read};
-    // What is no YAML is kustomize's to refuse.
-    let documents = read(text.as_bytes(), Notation::Yaml, &mut Budget::default()).unwrap_or_default();
+    check_breaks(text)?;
+    // Not kustomize's to refuse: its reader is laxer, and takes a tag for nothing.
+    let documents = read(text.as_bytes(), Notation::Yaml, &mut Budget::default()).map_err(Unclear::Inline)?;
     let found = documents.iter().map(|document| plugin_references(&document.value));
     Ok(found.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-fn paths(found: &mut Vec<Reference>, field: &str, holder: &Value) -> Result<(), Misspelt> {
+fn paths(found: &mut Vec<Reference>, field: &str, holder: &Value) -> Result<(), Unclear> {
     for item in items(holder.get(field)) {
         check(item, &["path"])?;
         add(found, &format!("{field}.path"), item.get("path"));
@@ -115,7 +116,7 @@ fn paths(found: &mut Vec<Reference>, field: &str, holder: &Value) -> Result<(), 
     Ok(())
 }
 
-fn generator(found: &mut Vec<Reference>, field: &str, item: &Value) -> Result<(), Misspelt> {
+fn generator(found: &mut Vec<Reference>, field: &str, item: &Value) -> Result<(), Unclear> {
     check(item, SOURCES)?;
     for entry in texts(item.get("files")) {
         // `key=path`, or a path alone.
@@ -190,10 +191,21 @@ mod tests {
             (json!({"transformers": ["kind: T\nreplacements: [{Path: a}]\n"]}), "Path"),
             (json!({"transformers": ["kind: T\n&a <<: {path: a}\n"]}), "<<"),
         ] {
-            assert_eq!(references(&kustomization).unwrap_err().key, key, "{kustomization}");
+            let Err(Unclear::Misspelt { key: found, .. }) = references(&kustomization) else {
+                panic!("{kustomization}")
+            };
+            assert_eq!(found, key, "{kustomization}");
         }
         let others = json!({"namePrefix": "a", "configMapGenerator": [{"name": "Files", "literals": ["Files=b"]}]});
         assert_eq!(references(&others), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn inline_configurations_are_read_by_all_alike() {
+        let found = |text: &str| references(&json!({"transformers": [text]}));
+        assert!(matches!(found("kind: T\npath: !x http://127.0.0.1/x\n"), Err(Unclear::Inline(_))));
+        assert_eq!(found("kind: T\n# \u{2028}path: http://127.0.0.1/x\n"), Err(Unclear::LineBreak));
+        assert_eq!(found("kind: T\n# \rpath: a\n").unwrap().len(), 1, "a line ends here in all versions");
     }
 
     #[test]

@@ -39,6 +39,30 @@ fn a_kustomization_sees_its_closure_and_keeps_origins() {
 }
 
 #[test]
+fn kustomize_is_given_what_plumb_has_read() {
+    let Some(tools) = tools() else { return };
+    let repository = TestRepository::new();
+    // kustomize's reader lets the merge replace the key before it, and takes U+2028 for the end of the comment.
+    for kustomization in [
+        "resources: [a.yaml]\n<<: {resources: [\"http://127.0.0.1:9/x\"]}\n",
+        "resources: [a.yaml]\n# \u{2028}bases: [\"http://127.0.0.1:9/x\"]\n",
+    ] {
+        let snapshot = repository.commit(&[("m/kustomization.yaml", kustomization), ("m/a.yaml", MAP)]);
+        let desired = render_with(&snapshot, &spec(json!({})), &tools, &mut Cache::default()).unwrap().into_desired();
+        let shown: Vec<_> = desired.objects.iter().map(|object| object.key.to_string()).collect();
+        assert_eq!(shown, ["ConfigMap/dev/a"], "{kustomization}");
+    }
+    let shown = failure(
+        &repository.commit(&[(
+            "m/kustomization.yaml",
+            "resources: [a.yaml]\n! \"<<\": {bases: [\"http://127.0.0.1:9/x\"]}\n",
+        )]),
+        &tools,
+    );
+    assert!(shown.contains("kustomize reads the key \"<<\" as another"), "{shown}");
+}
+
+#[test]
 fn only_a_change_in_the_closure_is_built() {
     let Some(tools) = tools() else { return };
     let repository = TestRepository::new();
