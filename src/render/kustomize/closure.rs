@@ -122,7 +122,8 @@ impl Closure {
         };
         match (found.kind, want) {
             (EntryKind::Tree, Want::File) => Err(KustomizeError::Missing { file, field, entry }.into()),
-            (EntryKind::Tree, _) => {
+            (EntryKind::Tree, Want::Plugin) => Err(KustomizeError::Directory { file, field, entry }.into()),
+            (EntryKind::Tree, Want::FileOrDirectory) => {
                 waiting.push(path);
                 Ok(())
             }

@@ -29,6 +29,16 @@ pub enum KustomizeError {
         /// The entry.
         entry: String,
     },
+    /// A directory with configurations of generators or transformers: what they name is known only when it is built.
+    #[error("{file}: {field} names the directory {entry:?}, and has to name files")]
+    Directory {
+        /// The kustomization.
+        file: String,
+        /// The field.
+        field: String,
+        /// The entry.
+        entry: String,
+    },
     /// A path that leaves the repository.
     #[error("{file}: {field} names {entry:?}, which leads out of the repository")]
     Outside {
@@ -115,6 +125,7 @@ impl KustomizeError {
             Self::Forbidden { file, .. } => {
                 at(failed, file).hint("remove the field, or make the chart an environment's path")
             }
+            Self::Directory { file, .. } => at(failed, file).hint("list the files in the directory one by one"),
             Self::Missing { file, .. } | Self::Outside { file, .. } => at(failed, file).hint("correct the entry"),
             Self::Spelling { file, meant: Some(meant), .. } => at(failed, file).hint(format!("write {meant:?}")),
             Self::Spelling { file, .. } => at(failed, file).hint("remove the key"),

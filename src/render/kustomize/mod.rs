@@ -107,9 +107,7 @@ fn redactor(snapshot: &Snapshot, closure: &Closure) -> Result<Redactor, RenderEr
             values.extend(lines.flatten().map(str::trim).filter(|line| line.len() >= 8).map(str::to_owned));
         }
         for document in documents {
-            let generators = document.value.get("secretGenerator").and_then(Value::as_array).into_iter().flatten();
-            let literals = generators.filter_map(|generator| generator.get("literals")?.as_array()).flatten();
-            values.extend(literals.filter_map(|literal| Some(literal.as_str()?.split_once('=')?.1.to_owned())));
+            literals(&document.value, &mut values);
             if document.value.get("kind").and_then(Value::as_str) == Some("Secret") {
                 let maps =
                     ["data", "stringData"].into_iter().filter_map(|field| document.value.get(field)?.as_object());
@@ -118,6 +116,23 @@ fn redactor(snapshot: &Snapshot, closure: &Closure) -> Result<Redactor, RenderEr
         }
     }
     Ok(Redactor::new(values))
+}
+
+/// The literals of secret generators in a kustomization, or in a configuration of its own.
+fn literals(document: &Value, found: &mut Vec<String>) {
+    let list = |field: &str| document.get(field).and_then(Value::as_array).into_iter().flatten();
+    let is_generator = document.get("kind").and_then(Value::as_str) == Some("SecretGenerator");
+    let generators = list("secretGenerator").chain(is_generator.then_some(document));
+    let literals = generators.filter_map(|generator| generator.get("literals")?.as_array()).flatten();
+    found.extend(literals.filter_map(|literal| Some(literal.as_str()?.split_once('=')?.1.to_owned())));
+    for item in list("items") {
+        self::literals(item, found);
+    }
+    for text in list("generators").filter_map(Value::as_str).filter(|text| text.contains('\n')) {
+        for inline in yaml::read(text.as_bytes(), Notation::Yaml, &mut Budget::default()).unwrap_or_default() {
+            self::literals(&inline.value, found);
+        }
+    }
 }
 
 fn drafts(stdout: &[u8], main: &str, budget: &mut Budget) -> Result<Vec<Draft>, RenderError> {

@@ -11,7 +11,7 @@ pub(super) enum Want {
     File,
     /// A file, or a directory with a kustomization.
     FileOrDirectory,
-    /// The same; a file configures a generator or transformer, and may name files itself.
+    /// A file that configures a generator or transformer, and may name files itself.
     Plugin,
 }
 
@@ -96,6 +96,10 @@ pub(super) fn plugin_references(configuration: &Value) -> Result<Vec<Reference>,
         add(&mut found, field, configuration.get(field));
     }
     paths(&mut found, "replacements", configuration)?;
+    // kustomize takes a list for its items.
+    for item in items(configuration.get("items")) {
+        found.extend(plugin_references(item)?);
+    }
     Ok(found)
 }
 
@@ -159,7 +163,7 @@ mod tests {
             "patchesStrategicMerge": ["g", "kind: X\nmetadata: {}\n"],
             "patches": [{"path": "h"}, {"patch": "- op: x"}], "patchesJson6902": [{"path": "i"}],
             "replacements": [{"path": "j"}, {"source": {}}],
-            "generators": ["k"], "transformers": ["l", "kind: PatchTransformer\npath: m\n"], "validators": ["n"],
+            "generators": ["k"], "transformers": ["l", "kind: PatchTransformer\npath: m\n", "kind: XList\nitems: [{kind: List, items: [{targetFilePath: u}]}]\n"], "validators": ["n"],
             "configMapGenerator": [{"files": ["o", "key=p"], "envs": ["q"], "env": "r", "literals": ["x=y"]}],
             "secretGenerator": [{"files": ["s"]}],
             "openapi": {"path": "t"},
@@ -167,7 +171,7 @@ mod tests {
         let mut entries: Vec<_> =
             references(&kustomization).unwrap().into_iter().map(|reference| reference.entry).collect();
         entries.sort();
-        let all: Vec<_> = ('a'..='t').map(String::from).collect();
+        let all: Vec<_> = ('a'..='u').map(String::from).collect();
         assert_eq!(entries, all);
     }
 

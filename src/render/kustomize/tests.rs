@@ -63,6 +63,22 @@ fn kustomize_is_given_what_plumb_has_read() {
 }
 
 #[test]
+fn the_literals_of_all_secret_generators_are_masked() {
+    let mut found = Vec::new();
+    let inline = "kind: SecretGenerator\nliterals: [k=three]\n";
+    super::literals(
+        &json!({"secretGenerator": [{"literals": ["k=one"]}], "generators": [inline, "x.yaml"]}),
+        &mut found,
+    );
+    super::literals(
+        &json!({"kind": "List", "items": [{"kind": "SecretGenerator", "literals": ["k=t=wo"]}]}),
+        &mut found,
+    );
+    super::literals(&json!({"kind": "ConfigMapGenerator", "literals": ["k=no secret"]}), &mut found);
+    assert_eq!(found, ["one", "three", "t=wo"]);
+}
+
+#[test]
 fn only_a_change_in_the_closure_is_built() {
     let Some(tools) = tools() else { return };
     let repository = TestRepository::new();
@@ -122,6 +138,10 @@ fn bad_kustomizations_name_file_and_entry() {
         ),
         ("{\"resources\": [\"a.yaml\"], \"RESOURCES\": []}", "the key \"RESOURCES\" as another"),
         ("resources: [a.yaml]\ntransformers: [plugin.yaml]", "m/plugin.yaml: kustomize reads the key \"Path\""),
+        (
+            "resources: [a.yaml]\ngenerators: [../empty]",
+            "generators names the directory \"../empty\", and has to name files",
+        ),
         ("helmCharts: [{name: x}]", "helmCharts would start another program"),
         ("resources: [../empty]", "empty has 0 of kustomization.yaml"),
         ("resources: [a.yaml", "not valid YAML"),
