@@ -1,44 +1,61 @@
 //! What must be known of a chart before Helm sees it: its name, and that it reaches for nothing outside the repository.
 
-use std::io::Read as _;
-
 use serde_json::Value;
 
 use super::error::HelmError;
+use super::packed::{UNPACKED, is_packed, repacked};
 use crate::model::path::join;
 use crate::render::error::RenderError;
 use crate::render::yaml::{self, Budget, Notation};
 use crate::source::{EntryKind, Snapshot};
 
 /// A chart, as far as it is read here. What Helm can judge itself is left to Helm.
+#[derive(Default)]
 pub(super) struct Chart {
     /// Its name, which Helm writes before every template's path.
     pub name: String,
     /// The default values of the chart and the charts inside, where they can be read.
     pub values: Vec<Value>,
+    /// The packed charts inside, as Helm is to have them.
+    pub packed: Vec<(String, Vec<u8>)>,
 }
 
 impl Chart {
     /// Reads the chart at `path` and checks it and the charts in its `charts/`.
     pub(super) fn read(snapshot: &Snapshot, path: &str) -> Result<Self, RenderError> {
-        let mut values = Vec::new();
-        let name = check(snapshot, path, 0, &mut values)?;
-        Ok(Self { name, values })
+        let mut found = Self::default();
+        found.name = check(snapshot, path, 0, &mut found, &mut { UNPACKED })?;
+        Ok(found)
     }
 }
 
-/// Charts inside each other.
-const DEPTH: usize = 10;
+/// The file that Helm checks values by.
+pub(super) const SCHEMA: &str = "values.schema.json";
 
-fn check(snapshot: &Snapshot, path: &str, depth: usize, values: &mut Vec<Value>) -> Result<String, RenderError> {
+/// Charts inside each other.
+pub(super) const DEPTH: usize = 10;
+
+/// Checks one chart and gives its name; `left` is what may still be unpacked.
+fn check(
+    snapshot: &Snapshot,
+    path: &str,
+    depth: usize,
+    found: &mut Chart,
+    left: &mut u64,
+) -> Result<String, RenderError> {
+    if depth > DEPTH {
+        return Err(HelmError::TooDeep { file: path.to_owned(), limit: DEPTH }.into());
+    }
     let file = |name: &str| join(path, name);
     let chart = document(snapshot, &file("Chart.yaml"))?.unwrap_or_default();
     let name = chart.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    values.extend(document(snapshot, &file("values.yaml"))?);
+    found.values.extend(document(snapshot, &file("values.yaml"))?);
 
     let mut inside = Vec::new();
-    if snapshot.entry(&file("charts"))?.is_some_and(|entry| entry.kind == EntryKind::Tree) {
-        inside = snapshot.list(&file("charts"))?;
+    match snapshot.entry(&file("charts"))?.map(|entry| entry.kind) {
+        Some(EntryKind::Tree) => inside = snapshot.list(&file("charts"))?,
+        Some(EntryKind::Symlink) => return Err(HelmError::Link(file("charts")).into()),
+        _ => {}
     }
     let dependencies = chart.get("dependencies").and_then(Value::as_array).into_iter().flatten();
     for wanted in dependencies.filter_map(|dependency| dependency.get("name")?.as_str()) {
@@ -49,19 +66,24 @@ fn check(snapshot: &Snapshot, path: &str, depth: usize, values: &mut Vec<Value>)
             return Err(HelmError::Dependency { file: file("Chart.yaml"), name: wanted.to_owned() }.into());
         }
     }
-    let schema = file("values.schema.json");
+    let schema = file(SCHEMA);
     if let Some(bytes) = content(snapshot, &schema)? {
         check_schema(&bytes, &schema)?;
     }
     for (name, entry) in inside {
         let inner = format!("{}/{name}", file("charts"));
         match entry.kind {
-            EntryKind::Tree if depth < DEPTH => {
-                check(snapshot, &inner, depth + 1, values)?;
+            EntryKind::Tree => {
+                check(snapshot, &inner, depth + 1, found, left)?;
             }
             EntryKind::File | EntryKind::Executable if name.ends_with("gz") => {
-                check_packed(&snapshot.blob(&inner, &entry)?, &inner)?;
+                let bytes = snapshot.blob(&inner, &entry)?;
+                if is_packed(&bytes) {
+                    let packed = repacked(&bytes, &inner, depth + 1, left)?;
+                    found.packed.push((inner, packed));
+                }
             }
+            EntryKind::Symlink => return Err(HelmError::Link(inner).into()),
             _ => {}
         }
     }
@@ -98,13 +120,15 @@ fn content(snapshot: &Snapshot, file: &str) -> Result<Option<Vec<u8>>, RenderErr
         Some(entry) if matches!(entry.kind, EntryKind::File | EntryKind::Executable) => {
             Ok(Some(snapshot.blob(file, &entry)?))
         }
+        // Helm follows it under this name, so what it leads to would have to be looked at.
+        Some(entry) if entry.kind == EntryKind::Symlink => Err(HelmError::Link(file.to_owned()).into()),
         _ => Ok(None),
     }
 }
 
 /// Refuses a schema that Helm would fetch something for. A dead proxy does not prevent that: Go passes no proxy on the way to the machine
 /// itself.
-fn check_schema(bytes: &[u8], file: &str) -> Result<(), RenderError> {
+pub(super) fn check_schema(bytes: &[u8], file: &str) -> Result<(), RenderError> {
     let schemas = yaml::read(bytes, Notation::Json, &mut Budget::default()).map_err(RenderError::yaml(file))?;
     match schemas.iter().find_map(|schema| remote_reference(&schema.value)) {
         Some(reference) => Err(HelmError::RemoteSchema { file: file.to_owned(), reference }.into()),
@@ -112,12 +136,19 @@ fn check_schema(bytes: &[u8], file: &str) -> Result<(), RenderError> {
     }
 }
 
+/// Whether it is a draft, which Helm knows without asking.
+fn is_standard(schema: &str) -> bool {
+    ["http://json-schema.org/", "https://json-schema.org/"].iter().any(|drafts| schema.starts_with(drafts))
+}
+
 /// The first reference that leaves the schema.
 fn remote_reference(schema: &Value) -> Option<String> {
     match schema {
         Value::Object(map) => map.iter().find_map(|(key, value)| match (&**key, value) {
-            ("$ref" | "$dynamicRef", Value::String(text)) if !text.starts_with('#') => Some(text.clone()),
-            ("$schema", Value::String(text)) if !text.contains("://json-schema.org/") => Some(text.clone()),
+            ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(text)) if !text.starts_with('#') => {
+                Some(text.clone())
+            }
+            ("$schema", Value::String(text)) if !is_standard(text) => Some(text.clone()),
             (_, value) => remote_reference(value),
         }),
         Value::Array(items) => items.iter().find_map(remote_reference),
@@ -125,25 +156,23 @@ fn remote_reference(schema: &Value) -> Option<String> {
     }
 }
 
-/// The files of a packed chart.
-pub(super) fn unpacked(bytes: &[u8]) -> tar::Archive<impl std::io::Read> {
-    /// What a packed chart may unpack to; Helm has a limit of its own.
-    const UNPACKED: u64 = 128 << 20;
-    tar::Archive::new(flate2::read::GzDecoder::new(bytes).take(UNPACKED))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Checks the schemas in a packed chart.
-fn check_packed(bytes: &[u8], file: &str) -> Result<(), RenderError> {
-    let mut archive = unpacked(bytes);
-    let Ok(entries) = archive.entries() else { return Ok(()) };
-    for mut entry in entries.map_while(Result::ok) {
-        if entry.path().is_ok_and(|path| path.ends_with("values.schema.json")) {
-            let mut schema = Vec::new();
-            let limit = u64::try_from(yaml::FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-            if entry.by_ref().take(limit).read_to_end(&mut schema).is_ok() {
-                check_schema(&schema, file)?;
-            }
+    #[test]
+    fn what_a_schema_would_fetch_is_refused() {
+        for remote in [
+            r#"{"properties": {"a": {"$ref": "http://127.0.0.1/x"}}}"#,
+            r#"{"$ref": "file:///etc/passwd"}"#,
+            r#"{"$ref": "other.json"}"#,
+            r#"{"$schema": "http://127.0.0.1/x?://json-schema.org/"}"#,
+            r#"{"$recursiveRef": "http://127.0.0.1/x"}"#,
+            r#"{"allOf": [{"$dynamicRef": "http://127.0.0.1/x"}]}"#,
+        ] {
+            assert!(check_schema(remote.as_bytes(), "s").is_err(), "{remote}");
         }
+        let own = r##"{"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/a"}"##;
+        assert!(check_schema(own.as_bytes(), "s").is_ok());
     }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use super::chart::unpacked;
+use super::packed::unpacked;
 use crate::model::path::join;
 use crate::render::error::RenderError;
 use crate::render::yaml::FILE_BYTES;

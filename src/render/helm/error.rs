@@ -50,6 +50,25 @@ pub enum HelmError {
         /// The reference.
         reference: String,
     },
+    /// A symbolic link where Helm reads a chart.
+    #[error("{0} is a symbolic link, which Helm would follow")]
+    Link(String),
+    /// A packed chart that cannot be read whole.
+    #[error("{file} cannot be unpacked: {source}")]
+    Packed {
+        /// The packed chart.
+        file: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Charts inside each other.
+    #[error("{file}: there are more than {limit} charts inside each other")]
+    TooDeep {
+        /// The chart.
+        file: String,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The values file is not a mapping.
     #[error("{0}: a values file is a mapping")]
     Values(Arc<str>),
@@ -71,6 +90,9 @@ impl HelmError {
                 failed.at(at(file)).hint("run 'helm dependency build' and commit what it puts into charts/")
             }
             Self::RemoteSchema { file, .. } => failed.at(at(file)).hint("put what it refers to into the schema itself"),
+            Self::Link(file) => failed.at(at(file)).hint("put what it leads to in its place"),
+            Self::Packed { file, .. } => failed.at(at(file)).hint("pack it anew with 'helm package'"),
+            Self::TooDeep { file, .. } => failed.at(at(file)),
             Self::Values(file) => failed.at(at(file)),
         }
     }

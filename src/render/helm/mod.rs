@@ -8,6 +8,7 @@
 mod chart;
 mod clock;
 mod error;
+mod packed;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -41,6 +42,9 @@ impl Renderer for Helm {
         let program = request.tools.helm.as_deref().ok_or_else(|| HelmError::NoProgram(request.spec.path.clone()))?;
         let chart = Chart::read(request.snapshot, &path)?;
         let mut workshop = Workshop::new()?;
+        for (file, bytes) in &chart.packed {
+            workshop.write(&workshop.tree().join(file), bytes)?; // What is there is not written again below.
+        }
         workshop.write_tree(request.snapshot, &path)?;
 
         let mut clock = clock::mentioned(request.snapshot, &path)?;

@@ -112,7 +112,7 @@ fn a_packed_chart_may_tell_the_time_too() {
     let Some(tools) = tools() else { return };
     let repository = TestRepository::new();
     let rolls = template("{{ now | unixEpoch | quote }}");
-    let packed = packed(&[("sub/Chart.yaml", SUB), ("sub/templates/a.yaml", &rolls)]);
+    let packed = packed(&[("sub/Chart.yaml", SUB.as_bytes()), ("sub/templates/a.yaml", rolls.as_bytes())]);
     let snapshot = repository
         .commit_modes(&[(CHART.0, CHART.1.as_bytes(), 0o100_644), ("m/charts/sub-0.1.0.tgz", &packed, 0o100_644)]);
     let shown = failure(&snapshot, json!({}), &tools);
@@ -190,13 +190,13 @@ fn bad_charts_name_the_template_and_hide_secrets() {
 }
 
 /// A chart as `helm package` makes it.
-fn packed(files: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut packed = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-    for (path, text) in files {
+    for (path, bytes) in files {
         let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
+        header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
-        packed.append_data(&mut header, path, text.as_bytes()).unwrap();
+        packed.append_data(&mut header, path, *bytes).unwrap();
     }
     packed.into_inner().unwrap().finish().unwrap()
 }
@@ -216,7 +216,7 @@ fn a_chart_reaches_nothing_outside_of_it() {
             (link.0, link.1, LINK),
         ])
     };
-    for link in [("m/secret", &b"/etc/passwd"[..]), ("m/secret", b"../../../etc/passwd"), ("m/charts/x", b"/")] {
+    for link in [("m/secret", &b"/etc/passwd"[..]), ("m/secret", b"../../../etc/passwd"), ("m/x/y", b"/")] {
         let shown = failure(&files(link), json!({}), &tools);
         assert!(shown.contains("is a symbolic link that leads out"), "{shown}");
     }
@@ -229,9 +229,55 @@ fn the_schema_of_a_packed_chart_is_looked_at() {
     let Some(tools) = tools() else { return };
     let repository = TestRepository::new();
     let schema = r#"{"$ref": "https://example.com/x.json"}"#;
-    let packed = packed(&[("sub/Chart.yaml", SUB), ("sub/values.schema.json", schema)]);
+    let packed = packed(&[("sub/Chart.yaml", SUB.as_bytes()), ("sub/values.schema.json", schema.as_bytes())]);
     let snapshot = repository
         .commit_modes(&[(CHART.0, CHART.1.as_bytes(), 0o100_644), ("m/charts/sub-0.1.0.tgz", &packed, 0o100_644)]);
     let shown = failure(&snapshot, json!({}), &tools);
     assert!(shown.starts_with("m/charts/sub-0.1.0.tgz: ") && shown.contains("https://example.com/x.json"), "{shown}");
+}
+
+#[test]
+fn a_chart_is_no_link() {
+    let Some(tools) = tools() else { return };
+    let repository = TestRepository::new();
+    let remote = br#"{"$ref": "http://127.0.0.1:9/x.json"}"#;
+    for (link, target) in [
+        ("m/values.schema.json", "files/schema.json"),
+        ("m/values.yaml", "files/values.yaml"),
+        ("m/charts", "files"),
+        ("m/charts/sub", "../files/sub"),
+        ("m/charts/sub-1.tgz", "../files/sub-1.tgz"),
+        ("m/charts/real/values.schema.json", "../../files/schema.json"),
+    ] {
+        let mut files = vec![
+            (CHART.0, CHART.1.as_bytes(), 0o100_644),
+            ("m/files/schema.json", remote, 0o100_644),
+            ("m/files/sub/Chart.yaml", SUB.as_bytes(), 0o100_644),
+            ("m/files/sub/values.schema.json", remote, 0o100_644),
+            (link, target.as_bytes(), LINK),
+        ];
+        if link.starts_with("m/charts/real") {
+            files.push(("m/charts/real/Chart.yaml", SUB.as_bytes(), 0o100_644));
+        }
+        let shown = failure(&repository.commit_modes(&files), json!({}), &tools);
+        assert!(
+            shown.starts_with(&format!("{link}: {link} is a symbolic link, which Helm would follow; put")),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn charts_in_packed_charts_are_rendered() {
+    let Some(tools) = tools() else { return };
+    let repository = TestRepository::new();
+    let map = template("{{ .Chart.Name }}");
+    let inner =
+        packed(&[("in/Chart.yaml", SUB.replace("sub", "in").as_bytes()), ("in/templates/a.yaml", map.as_bytes())]);
+    let packed = packed(&[("sub/Chart.yaml", SUB.as_bytes()), ("sub/charts/in-0.1.0.tgz", &inner)]);
+    let snapshot = repository
+        .commit_modes(&[(CHART.0, CHART.1.as_bytes(), 0o100_644), ("m/charts/sub-0.1.0.tgz", &packed, 0o100_644)]);
+    let desired = render_with(&snapshot, &spec(json!({})), &tools, &mut Cache::default()).unwrap().into_desired();
+    assert_eq!(desired.objects.len(), 1);
+    assert!(desired.objects[0].json.get().contains("\"key\":\"in\""), "{}", desired.objects[0].json.get());
 }
