@@ -25,9 +25,9 @@ pub(super) fn froms(line: &str, escape: char) -> Vec<From> {
             "--from" => Some(From { name: text(value), place: place(value) }),
             "--mount" => match fields(value) {
                 Some(fields) => {
-                    let fields = fields.iter().filter_map(|field| key_and_value(field));
+                    let mut fields = fields.iter().filter_map(|field| key_and_value(field));
                     // The last one counts.
-                    let (_, value) = fields.filter(|(key, _)| key.eq_ignore_ascii_case("from")).last()?;
+                    let (_, value) = fields.rfind(|(key, _)| key.eq_ignore_ascii_case("from"))?;
                     Some(From { name: text(value), place: place(value) })
                 }
                 None => Some(From { name: text(value), place: None }),
