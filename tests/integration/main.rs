@@ -26,6 +26,7 @@ mod environments;
 mod handover;
 mod heals;
 mod health;
+mod held;
 mod history;
 mod images;
 mod jobs;
