@@ -146,7 +146,7 @@ impl Reconciler {
         }
         let known = self.discover().await?;
         let rendered = self.render(store, commit, &known).await;
-        let desired = rendered.inspect_err(|_| self.shared.peers.not_rendered(&self.name))?;
+        let desired = rendered.inspect_err(|_| self.not_rendered(commit, mode))?;
         let desired = self.pinned(desired, &known).await?;
         self.claim(&desired, mode);
         if mode == Mode::Commit && self.memory().settled == Some(desired.digest()) {
@@ -198,16 +198,28 @@ impl Reconciler {
 
     /// What the head asks for is told to the others. Restoring an older commit claims nothing, unless nothing is known yet.
     fn claim(&self, desired: &Desired, mode: Mode) {
-        if mode == Mode::Commit || !self.shared.peers.has_claims(&self.name) {
-            self.shared.peers.claims(&self.name, desired);
+        if self.tells(desired.commit, mode) {
+            self.shared.peers.claims(&self.definition, desired);
         }
+    }
+
+    fn not_rendered(&self, commit: CommitId, mode: Mode) {
+        if self.tells(commit, mode) {
+            self.shared.peers.not_rendered(&self.definition, commit);
+        }
+    }
+
+    /// Whether a render of this commit tells the others anything.
+    fn tells(&self, commit: CommitId, mode: Mode) -> bool {
+        let peers = &self.shared.peers;
+        mode == Mode::Commit || peers.wants(&self.definition, commit) || !peers.has_claims(&self.name)
     }
 
     /// Renders a commit for what it claims alone: a verb that plans one environment must know what the others ask for.
     pub async fn claim_only(&self, store: &Store, commit: CommitId) -> Result<(), Failure> {
         let known = self.discover().await?;
         let desired = self.render(store, commit, &known).await?;
-        self.shared.peers.claims(&self.name, &desired);
+        self.shared.peers.claims(&self.definition, &desired);
         Ok(())
     }
 

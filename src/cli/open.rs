@@ -126,11 +126,8 @@ impl Opened {
     /// Makes every environment known to the others, and where their definitions are from.
     pub(super) fn enter_all(&self, shared: &Shared) {
         shared.configured(&self.config_branch, self.configuration);
-        for (name, definition) in &self.definitions {
-            if let Ok(definition) = definition {
-                shared.peers.enter(name, &definition.spec);
-            }
-        }
+        let defined = self.definitions.values().flatten();
+        shared.peers.enter(defined.map(|definition| (definition, self.commit(definition, None).ok())));
     }
 }
 

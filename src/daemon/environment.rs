@@ -258,7 +258,6 @@ impl Task {
         }
         let spec = &definition.spec;
         self.reconciler = self.reconciler.redefined(Arc::clone(&definition));
-        self.reconciler.shared.peers.enter(&self.reconciler.name, spec);
         self.reconciler.shared.telemetry.metrics.waits_anew(&self.reconciler.name);
         self.course.redefined(spec.resync.get());
         self.health.rollout.redefined(spec.timeout.get());

@@ -147,8 +147,7 @@ impl Supervisor {
         self.shared.telemetry.standing().unread(trouble.clone());
         self.told = trouble;
         let Some((commit, definitions)) = self.definitions.take() else { return };
-        self.shared.peers.moved(self.moved(&definitions, heads));
-        self.enter_new(&definitions);
+        self.tell_peers(&definitions, heads);
         self.part(&definitions);
         if self.listed {
             self.remove_undefined(&definitions, store).await;
@@ -162,15 +161,17 @@ impl Supervisor {
         self.definitions = Some((commit, definitions));
     }
 
-    /// Makes new environments known to the others before any of them acts.
-    fn enter_new(&self, definitions: &Defined) {
-        for (name, definition) in definitions {
-            if let (Ok(definition), false) =
-                (definition, self.running.contains_key(name) || self.looked_on.contains_key(name))
-            {
-                self.shared.peers.enter(name, &definition.spec);
-            }
-        }
+    /// Makes new environments, heads and definitions known to all before any of them acts.
+    fn tell_peers(&self, definitions: &Defined, heads: &Heads) {
+        let newest = definitions.iter().filter_map(|(name, definition)| {
+            let last = self.running.get(name).map(|running| running.wanted.borrow().clone());
+            let in_force = last.as_ref().map(|last| &last.definition);
+            let definition = definition.as_ref().ok().or(in_force)?;
+            let head = head_of(&definition.spec.branch, heads, last.as_ref());
+            Some((Arc::clone(definition), head))
+        });
+        let newest: Vec<_> = newest.collect();
+        self.shared.peers.enter(newest.iter().map(|(definition, head)| (definition, *head)));
     }
 
     /// Whether this plumb keeps the environment.
@@ -190,18 +191,6 @@ impl Supervisor {
                 }
             });
         }
-    }
-
-    /// The environments that have a new head or definition to render.
-    fn moved<'a>(&'a self, definitions: &'a Defined, heads: &'a Heads) -> impl Iterator<Item = &'a str> {
-        self.running.iter().filter_map(|(name, running)| {
-            let last = running.wanted.borrow();
-            let definition = definitions.get(name)?.as_ref().unwrap_or(&last.definition);
-            let head = head_of(&definition.spec.branch, heads, Some(&last));
-            let news = head != last.head || *definition != last.definition;
-            let renders = head.is_some() && !definition.spec.suspend && news;
-            renders.then_some(name.as_str())
-        })
     }
 
     fn wake(

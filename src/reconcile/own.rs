@@ -1,6 +1,6 @@
 //! The gate before all others: a commit that changes its environment's own definition.
 
-use super::Reconciler;
+use super::{Mode, Reconciler};
 use crate::model::{CommitId, Failure, Stage};
 use crate::render;
 use crate::source::Store;
@@ -15,6 +15,6 @@ impl Reconciler {
         };
         let checked = tokio::task::spawn_blocking(check).await;
         let ended = |error| Err(Failure::new(Stage::Definition, format!("the check ended early: {error}")));
-        checked.unwrap_or_else(ended).inspect_err(|_| self.shared.peers.not_rendered(&self.name))
+        checked.unwrap_or_else(ended).inspect_err(|_| self.not_rendered(commit, Mode::Commit))
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch as channel;
 
-use crate::model::{Desired, EnvironmentSpec, ObjectKey, applyset};
+use crate::model::{CommitId, Desired, EnvironmentSpec, ObjectKey, applyset};
 use crate::plan::{self, Claim};
+use crate::render::Definition;
 
 /// The claims of all environments. Clones share them.
 #[derive(Clone)]
@@ -24,19 +25,26 @@ struct Peer {
     /// Where it may put objects, its own namespace included.
     namespaces: BTreeSet<String>,
     cluster_scoped: Vec<String>,
-    /// What the render of its head asks for; `None` before its first render in this life.
+    /// Its newest definition, and the head of its branch: what is to be rendered. Renders of others may be under way, and end whenever they like.
+    wanted: Wanted,
+    /// What was rendered last, well or not.
+    rendered: Wanted,
+    /// What the last good render asks for; `None` before the first in this life.
     claims: Option<HashSet<ObjectKey>>,
     standing: Standing,
     /// How often its own claims changed.
     changes: u64,
 }
 
+/// A commit under a definition; `None`: nothing is known to be rendered.
+type Wanted = Option<(Arc<Definition>, Option<CommitId>)>;
+
 /// How far an environment's claims can be trusted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     /// They are those of its head.
     Known,
-    /// Its head moved and is not rendered yet.
+    /// Its head or its definition moved, and that is not rendered yet.
     Moved,
     /// The same, and somebody has waited for it in vain.
     Late,
@@ -45,6 +53,55 @@ enum Standing {
 }
 
 impl Peer {
+    fn new(environment: &str, spec: &EnvironmentSpec) -> Self {
+        Self {
+            part_of: applyset::id(environment),
+            manager: applyset::manager(environment),
+            home: spec.namespace.clone(),
+            namespaces: spec.allow.namespaces.iter().chain([&spec.namespace]).cloned().collect(),
+            cluster_scoped: spec.allow.cluster_scoped.clone(),
+            wanted: None,
+            rendered: None,
+            claims: None,
+            standing: Standing::Moved,
+            changes: 0,
+        }
+    }
+
+    /// The same under a newer definition or at a newer head. Nobody renders anew what was rendered last: a head that went forth and back is known.
+    fn at(self, definition: &Arc<Definition>, head: Option<CommitId>) -> Self {
+        let wanted = Some((Arc::clone(definition), head));
+        let standing = if self.rendered == wanted { Standing::Known } else { Standing::Moved };
+        let Self { rendered, claims, changes, .. } = self;
+        Self { wanted, rendered, claims, standing, changes, ..Self::new(&definition.name, &definition.spec) }
+    }
+
+    /// Whether a definition and a head are news. A branch that is gone is none: the environment asks for what it asked for before.
+    fn is_news(&self, definition: &Arc<Definition>, head: Option<CommitId>) -> bool {
+        match &self.wanted {
+            Some((known, at)) => known != definition || head.is_some() && *at != head,
+            None => true,
+        }
+    }
+
+    fn is_wanted(&self, definition: &Arc<Definition>, commit: CommitId) -> bool {
+        self.wanted.as_ref().is_some_and(|(wanted, head)| wanted == definition && *head == Some(commit))
+    }
+
+    /// A commit was rendered, well or not; false: that says nothing, since it is known what the head asks for. A render that was under way as the
+    /// head moved tells what was asked for before it, and not what the head asks for.
+    fn render_ended(&mut self, definition: &Arc<Definition>, commit: CommitId) -> bool {
+        let wanted = self.is_wanted(definition, commit);
+        if !wanted && matches!(self.standing, Standing::Known | Standing::Removed) {
+            return false;
+        }
+        self.rendered = Some((Arc::clone(definition), Some(commit)));
+        if wanted {
+            self.standing = Standing::Known;
+        }
+        true
+    }
+
     fn could_claim(&self, key: &ObjectKey) -> bool {
         match &key.namespace {
             Some(namespace) => self.namespaces.contains(&**namespace),
@@ -82,55 +139,57 @@ impl PeerBook {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An environment exists; what it asks for is not known yet, unless it was.
-    pub fn enter(&self, environment: &str, spec: &EnvironmentSpec) {
+    /// The newest definitions, and the heads of their branches: until those are rendered, nobody knows what they ask for. Told for all of them before
+    /// any of them acts, so that an object which moves from one to the other in one push is seen on both sides. What was told before is no news.
+    pub fn enter<'a>(&self, environments: impl IntoIterator<Item = (&'a Arc<Definition>, Option<CommitId>)>) {
         let mut peers = self.peers();
-        let former = peers.remove(environment);
-        let changes = former.as_ref().map_or(0, |former| former.changes);
-        // One that was removed asked for nothing; defined again, it may ask for anything.
-        let claims = former.filter(|former| former.standing != Standing::Removed).and_then(|former| former.claims);
-        // The definition decides what is rendered, so it is rendered anew.
-        let standing = Standing::Moved;
-        let namespaces = spec.allow.namespaces.iter().chain([&spec.namespace]).cloned().collect();
-        let peer = Peer {
-            part_of: applyset::id(environment),
-            manager: applyset::manager(environment),
-            home: spec.namespace.clone(),
-            namespaces,
-            cluster_scoped: spec.allow.cluster_scoped.clone(),
-            claims,
-            standing,
-            changes,
-        };
-        peers.insert(environment.into(), peer);
-    }
-
-    /// The heads of these environments moved: until they are rendered, nobody knows what they ask for. Told for all of them before any of them acts, so
-    /// that an object which moves from one to the other in one push is seen on both sides.
-    pub fn moved<'a>(&self, environments: impl IntoIterator<Item = &'a str>) {
-        let mut peers = self.peers();
-        for environment in environments {
-            if let Some(peer) = peers.get_mut(environment) {
-                peer.standing = Standing::Moved;
-            }
+        let mut known = false;
+        for (definition, head) in environments {
+            let name = definition.name.as_str();
+            let former = match peers.remove(name) {
+                // One that was removed asked for nothing; defined again, it may ask for anything.
+                Some(former) if former.standing == Standing::Removed => {
+                    Peer { changes: former.changes, ..Peer::new(name, &definition.spec) }
+                }
+                Some(former) if !former.is_news(definition, head) => {
+                    peers.insert(name.into(), former);
+                    continue;
+                }
+                Some(former) => former,
+                None => Peer::new(name, &definition.spec),
+            };
+            let peer = former.at(definition, head);
+            known |= peer.is_known();
+            peers.insert(name.into(), peer);
+        }
+        if known {
+            self.changed.send_modify(|_| ());
         }
     }
 
-    /// An environment's head can't be rendered: it asks for what it asked for before.
-    pub fn not_rendered(&self, environment: &str) {
-        self.known(environment);
+    /// Nobody knows what becomes of an environment: no render tells, before it is entered again.
+    pub fn unsettled(&self, environment: &str) {
+        if let Some(peer) = self.peers().get_mut(environment) {
+            (peer.wanted, peer.standing) = (None, Standing::Moved);
+        }
+    }
+
+    /// A commit can't be rendered under this definition. If it is the head, the environment asks for what it asked for before.
+    pub fn not_rendered(&self, definition: &Arc<Definition>, commit: CommitId) {
+        if let Some(peer) = self.peers().get_mut(&*definition.name) {
+            peer.render_ended(definition, commit);
+        }
         self.changed.send_modify(|_| ());
+    }
+
+    /// Whether a render of this commit under this definition is what tells what the environment asks for.
+    pub fn wants(&self, definition: &Arc<Definition>, commit: CommitId) -> bool {
+        self.peers().get(&*definition.name).is_some_and(|peer| peer.is_wanted(definition, commit))
     }
 
     /// Whether anything is known of what an environment asks for.
     pub fn has_claims(&self, environment: &str) -> bool {
         self.peers().get(environment).is_some_and(|peer| peer.claims.is_some())
-    }
-
-    fn known(&self, environment: &str) {
-        if let Some(peer) = self.peers().get_mut(environment) {
-            peer.standing = Standing::Known;
-        }
     }
 
     /// Waits until all that could ask for the same objects as this environment are rendered. Whoever does not come within the limit is not waited for
@@ -157,13 +216,14 @@ impl PeerBook {
 
     /// An environment's definition left git: as long as it has objects, the others may take them over.
     pub fn removed(&self, environment: &str, spec: &EnvironmentSpec) {
-        if self.peers().get(environment).is_some_and(|peer| peer.standing == Standing::Removed) {
+        let mut peers = self.peers();
+        let former = peers.get(environment);
+        if former.is_some_and(|former| former.standing == Standing::Removed) {
             return;
         }
-        self.enter(environment, spec);
-        if let Some(peer) = self.peers().get_mut(environment) {
-            (peer.standing, peer.claims) = (Standing::Removed, Some(HashSet::new()));
-        }
+        let changes = former.map_or(0, |former| former.changes);
+        let (standing, claims) = (Standing::Removed, Some(HashSet::new()));
+        peers.insert(environment.into(), Peer { standing, claims, changes, ..Peer::new(environment, spec) });
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -173,14 +233,16 @@ impl PeerBook {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// What an environment's head asks for.
-    pub fn claims(&self, environment: &str, desired: &Desired) {
+    /// What a commit asks for under this definition.
+    pub fn claims(&self, definition: &Arc<Definition>, desired: &Desired) {
         let mut peers = self.peers();
-        let Some(peer) = peers.get_mut(environment) else { return };
+        let Some(peer) = peers.get_mut(&*definition.name) else { return };
+        if !peer.render_ended(definition, desired.commit) {
+            return;
+        }
         let new = desired.objects.iter().map(|manifest| manifest.key.clone()).collect();
         let same = peer.claims.as_ref().is_some_and(|claims| *claims == new);
         peer.claims = Some(new);
-        peer.standing = Standing::Known;
         peer.changes += u64::from(!same);
         self.changed.send_modify(|count| *count += u64::from(!same));
     }

@@ -8,6 +8,8 @@ use rustix::process::Signal;
 use crate::harness::{Change, Plumb, eventually};
 use crate::scene::{SOON, Scene, config_map, file_of, part_of};
 
+mod doubt;
+
 /// Environments `one` and `two`, on branches of these names.
 struct Two {
     scene: Scene,

@@ -30,7 +30,7 @@ impl Supervisor {
                 running.wanted.send_modify(|wanted| wanted.leaves = true);
                 running.stop.send_replace(true);
                 // Until its last write has ended, nobody knows what becomes of its objects.
-                self.shared.peers.moved([name.as_str()]);
+                self.shared.peers.unsettled(name);
             }
         }
         for (_, departing) in self.departing.iter().filter(|(name, _)| definitions.contains_key(*name)) {

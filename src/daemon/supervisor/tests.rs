@@ -8,6 +8,7 @@ use crate::builder::containerd::Containerd;
 use crate::daemon::tests::{definition, repository, shared, source};
 use crate::model::Desired;
 use crate::model::images::Image;
+use crate::plan::Peers as _;
 use crate::reconcile::images::Images;
 
 #[tokio::test]
@@ -98,4 +99,38 @@ fn a_branch_that_is_there_and_unreadable_is_not_gone() {
     assert_eq!(head_of("main", &heads, Some(&last)), None, "it followed another branch");
     heads.branches.insert("dev".to_owned(), now);
     assert_eq!(head_of("dev", &heads, Some(&last)), Some(now));
+}
+
+/// What they ask for is told when their heads move, before anybody acts on it.
+#[tokio::test]
+async fn every_environment_that_moves_is_unknown_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (was, now) = (CommitId::new([1; 20]), CommitId::new([2; 20]));
+    let heads = |commit| Heads { branches: [("dev".to_owned(), commit)].into(), ..Heads::default() };
+    let suspended = |name| {
+        let mut definition = (*definition(name)).clone();
+        definition.spec.suspend = true;
+        Arc::new(definition)
+    };
+    let mut supervisor =
+        Supervisor::new(shared(), Settings { only: vec!["dev".to_owned(), "off".to_owned()], ..Settings::default() });
+    let defined = [definition("dev"), suspended("off"), definition("others"), definition("new")];
+    let definitions: Defined = defined.iter().map(|it| (it.name.clone(), Ok(Arc::clone(it)))).collect();
+    for definition in &defined[..2] {
+        let wanted = Wanted::new(Arc::clone(definition), None, Some(was), repository(directory.path()));
+        let task = supervisor.joined.spawn(pending()).id();
+        let (wanted, stop) = (channel::channel(wanted).0, channel::channel(false).0);
+        supervisor.running.insert(definition.name.clone(), Running { wanted, stop, task, leaving: false });
+    }
+    let peers = supervisor.shared.peers.clone();
+    let known = || defined.each_ref().map(|it| peers.seen_from("another").has_rendered(&it.name));
+    supervisor.tell_peers(&definitions, &heads(was));
+    assert_eq!(known(), [false; 4]);
+    defined.iter().for_each(|definition| peers.claims(definition, &Desired::only(was, Vec::new())));
+    supervisor.tell_peers(&definitions, &heads(was));
+    assert_eq!(known(), [true; 4], "nothing is new");
+    supervisor.tell_peers(&definitions, &Heads::default());
+    assert_eq!(known(), [true; 4], "without their branch they ask for what they did");
+    supervisor.tell_peers(&definitions, &heads(now));
+    assert_eq!(known(), [false; 4]);
 }

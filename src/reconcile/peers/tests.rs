@@ -1,63 +1,217 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::CommitId;
 use crate::plan::Peers as _;
+use crate::plan::tests::world::{config_map, manifest};
 
-fn spec(namespace: &str, cluster_scoped: &[&str]) -> EnvironmentSpec {
-    let allow = json!({"clusterScoped": cluster_scoped});
-    serde_json::from_value(json!({"branch": "b", "namespace": namespace, "path": ".", "allow": allow})).unwrap()
+/// One head of one environment, as git has it.
+#[derive(Clone)]
+struct Head(Arc<Definition>, u8);
+
+impl Head {
+    fn of(name: &str, namespace: &str) -> Self {
+        Self::with(name, namespace, json!({}))
+    }
+
+    fn with(name: &str, namespace: &str, allow: serde_json::Value) -> Self {
+        let spec = json!({"branch": "b", "namespace": namespace, "path": ".", "allow": allow});
+        let (labels, annotations, file) = (Default::default(), Default::default(), "environment.yaml".into());
+        let spec = serde_json::from_value(spec).unwrap();
+        Self(Arc::new(Definition { name: name.to_owned(), labels, annotations, spec, file }), 1)
+    }
+
+    /// The same environment at another commit.
+    fn at(&self, commit: u8) -> Self {
+        Self(Arc::clone(&self.0), commit)
+    }
+
+    fn commit(&self) -> CommitId {
+        CommitId::new([self.1; 20])
+    }
+
+    /// Its render ends, and asks for these ConfigMaps in the namespace `todo`.
+    fn asks_for(&self, book: &PeerBook, objects: &[&str]) {
+        let manifest = |name: &&str| manifest(&config_map(name), 1);
+        book.claims(&self.0, &Desired::only(self.commit(), objects.iter().map(manifest).collect()));
+    }
+
+    /// It can't be rendered.
+    fn fails(&self, book: &PeerBook) {
+        book.not_rendered(&self.0, self.commit());
+    }
 }
 
-fn asks_for(book: &PeerBook, environment: &str) {
-    book.claims(environment, &Desired::only(CommitId::new([1; 20]), Vec::new()));
+impl PeerBook {
+    fn head(&self, head: &Head) {
+        self.enter([(&head.0, Some(head.commit()))]);
+    }
+
+    /// Who asks for a ConfigMap, seen from `prod`.
+    fn claim_of(&self, name: &str) -> Claim {
+        self.seen_from("prod").claim(&config_map(name))
+    }
+}
+
+/// A book with `dev` and `prod` in the namespace `todo`; dev asks for `a` and prod for nothing.
+fn two() -> (PeerBook, Head, Head) {
+    let (book, dev, prod) = (PeerBook::default(), Head::of("dev", "todo"), Head::of("prod", "todo"));
+    book.head(&dev);
+    book.head(&prod);
+    dev.asks_for(&book, &["a"]);
+    prod.asks_for(&book, &[]);
+    assert_eq!(book.claim_of("a"), Claim::Environment("dev".into()));
+    assert_eq!(book.claim_of("moving"), Claim::Nobody);
+    (book, dev, prod)
+}
+
+fn unknown() -> Claim {
+    Claim::Unknown("dev".into())
+}
+
+/// An object moves from prod to dev's third commit in one push, while dev's second is still being rendered.
+#[test]
+fn a_render_of_an_older_head_does_not_tell_what_the_head_asks_for() {
+    let (book, dev, prod) = two();
+    book.head(&dev.at(2));
+    book.enter([(&dev.0, Some(dev.at(3).commit())), (&prod.0, Some(prod.at(2).commit()))]);
+    assert_eq!(book.claim_of("moving"), unknown());
+    dev.at(2).asks_for(&book, &["b"]);
+    assert_eq!(book.claim_of("moving"), unknown());
+    assert!(!book.seen_from("prod").has_rendered("dev") && book.awaited("prod", |_| ()), "and is waited for");
+    dev.at(3).asks_for(&book, &["moving"]);
+    assert_eq!(book.claim_of("moving"), Claim::Environment("dev".into()));
+    assert!(!book.awaited("prod", |_| ()));
+    // Whoever is still slower changes nothing.
+    dev.at(2).asks_for(&book, &["b"]);
+    dev.at(2).fails(&book);
+    assert_eq!(book.claim_of("moving"), Claim::Environment("dev".into()));
+    assert_eq!(book.claim_of("b"), Claim::Nobody);
+}
+
+#[test]
+fn an_older_head_that_cant_be_rendered_tells_nothing_either() {
+    let (book, dev, _) = two();
+    book.head(&dev.at(2));
+    book.head(&dev.at(3));
+    dev.at(2).fails(&book);
+    assert_eq!((book.claim_of("moving"), book.awaited("prod", |_| ())), (unknown(), true));
+    dev.at(3).fails(&book);
+    assert_eq!(book.claim_of("moving"), Claim::Nobody, "it asks for what it asked for before");
+    assert_eq!(book.claim_of("a"), Claim::Environment("dev".into()));
+}
+
+#[test]
+fn what_was_asked_for_before_is_what_the_last_good_render_says() {
+    let (book, dev, _) = two();
+    book.head(&dev.at(2));
+    book.head(&dev.at(3));
+    dev.at(2).asks_for(&book, &["b"]);
+    dev.at(3).fails(&book);
+    assert_eq!((book.claim_of("a"), book.claim_of("b")), (Claim::Nobody, Claim::Environment("dev".into())));
+}
+
+/// The same commit may ask for something else under another definition.
+#[test]
+fn a_render_under_an_older_definition_does_not_tell_what_the_newest_asks_for() {
+    let (book, dev, _) = two();
+    let wider = Head::with("dev", "todo", json!({"namespaces": ["more"]}));
+    let there = ObjectKey::new("", "ConfigMap", "more", "moving");
+    assert_eq!(book.seen_from("prod").claim(&there), Claim::Nobody);
+    book.head(&wider);
+    assert_eq!(book.seen_from("prod").claim(&there), unknown(), "where it may put objects is known at once");
+    dev.asks_for(&book, &["a"]);
+    dev.fails(&book);
+    assert_eq!((book.claim_of("moving"), book.awaited("prod", |_| ())), (unknown(), true));
+    wider.asks_for(&book, &["moving"]);
+    assert_eq!(book.claim_of("moving"), Claim::Environment("dev".into()));
+}
+
+/// Nobody renders it again: its task has seen the first head and then the same one.
+#[test]
+fn a_head_that_went_forth_and_back_is_known() {
+    let (book, dev, _) = two();
+    book.head(&dev.at(2));
+    let mut waiting = book.subscribe();
+    book.head(&dev);
+    assert_eq!(book.claim_of("a"), Claim::Environment("dev".into()));
+    assert!(waiting.has_changed().unwrap(), "whoever waits for it goes on");
+    waiting.mark_unchanged();
+    // Also one that could not be rendered.
+    book.head(&dev.at(2));
+    dev.at(2).fails(&book);
+    book.head(&dev.at(3));
+    book.head(&dev.at(2));
+    assert_eq!((book.claim_of("a"), book.claim_of("b")), (Claim::Environment("dev".into()), Claim::Nobody));
+}
+
+#[test]
+fn what_was_told_before_is_no_news() {
+    let (book, dev, _) = two();
+    book.head(&dev);
+    book.enter([(&dev.0, None)]);
+    assert_eq!(book.claim_of("a"), Claim::Environment("dev".into()), "its branch is gone: nothing is pruned of it");
+    book.head(&dev.at(2));
+    assert!(book.awaited("prod", |peer| peer.standing = Standing::Late));
+    book.head(&dev.at(2));
+    assert!(!book.awaited("prod", |_| ()), "it is not waited for again");
+    assert_eq!(book.claim_of("moving"), unknown());
+    book.head(&dev.at(3));
+    assert!(book.awaited("prod", |_| ()), "a new head is");
+}
+
+#[test]
+fn of_what_leaves_git_no_render_tells_anything() {
+    let (book, dev, _) = two();
+    book.unsettled("dev");
+    dev.asks_for(&book, &["a"]);
+    dev.fails(&book);
+    assert_eq!(book.claim_of("a"), unknown());
+    // It was not meant.
+    book.head(&dev);
+    assert_eq!(book.claim_of("a"), Claim::Environment("dev".into()));
 }
 
 #[test]
 fn a_removed_environment_asks_for_nothing_and_lives_nowhere() {
-    let book = PeerBook::default();
-    let object = ObjectKey::new("", "ConfigMap", "todo", "a");
-    book.enter("dev", &spec("todo", &[]));
-    assert_eq!(book.seen_from("prod").claim(&object), Claim::Unknown("dev".into()));
+    let (book, dev) = (PeerBook::default(), Head::of("dev", "todo"));
+    book.head(&dev);
+    assert_eq!(book.claim_of("a"), unknown());
     assert_eq!(book.seen_from("prod").home_of("todo"), Some("dev".into()));
     let changes = book.subscribe();
     let before = *changes.borrow();
 
-    book.removed("dev", &spec("todo", &[]));
-    book.removed("dev", &spec("todo", &[]));
+    book.removed("dev", &dev.0.spec);
+    book.removed("dev", &dev.0.spec);
     assert_eq!(*changes.borrow(), before + 1, "told once, so that whoever waits goes on");
+    dev.asks_for(&book, &["a"]);
     let view = book.seen_from("prod");
-    assert_eq!(view.claim(&object), Claim::Nobody);
+    assert_eq!(view.claim(&config_map("a")), Claim::Nobody);
     assert!(view.has_rendered("dev"), "what it has may be taken over");
     assert_eq!(view.environment_of(&applyset::id("dev")), Some("dev".into()));
     assert_eq!((view.home_of("todo"), view.lives_in("todo")), (None, None));
     drop(view);
 
     // Defined again, nobody knows what it asks for.
-    book.enter("dev", &spec("todo", &[]));
+    book.head(&dev);
     let view = book.seen_from("prod");
-    assert!(!view.has_rendered("dev") && view.claim(&object) == Claim::Unknown("dev".into()));
+    assert!(!view.has_rendered("dev") && view.claim(&config_map("a")) == unknown());
     assert_eq!(view.home_of("todo"), Some("dev".into()));
     drop(view);
-    book.not_rendered("dev");
-    assert_eq!(
-        book.seen_from("prod").claim(&object),
-        Claim::Unknown("dev".into()),
-        "nor if its head can't be rendered"
-    );
-    asks_for(&book, "dev");
-    assert_eq!(book.seen_from("prod").claim(&object), Claim::Nobody);
+    dev.fails(&book);
+    assert_eq!(book.claim_of("a"), unknown(), "nor if its head can't be rendered");
+    dev.asks_for(&book, &[]);
+    assert_eq!(book.claim_of("a"), Claim::Nobody);
 }
 
 #[test]
 fn who_may_make_namespaces_is_waited_for_by_all() {
     let book = PeerBook::default();
-    for (name, spec) in [("dev", spec("dev", &[])), ("qa", spec("qa", &[])), ("infra", spec("infra", &["Namespace"]))] {
-        book.enter(name, &spec);
-    }
-    asks_for(&book, "dev");
+    let (dev, qa) = (Head::of("dev", "dev"), Head::of("qa", "qa"));
+    let infra = Head::with("infra", "infra", json!({"clusterScoped": ["Namespace"]}));
+    [&dev, &qa, &infra].iter().for_each(|head| book.head(head));
+    dev.asks_for(&book, &[]);
     assert!(book.awaited("dev", |_| ()), "infra may ask for the namespace dev");
-    asks_for(&book, "infra");
+    infra.asks_for(&book, &[]);
     assert!(!book.awaited("dev", |_| ()), "qa may not");
     assert_eq!(book.seen_from("infra").lives_in("qa"), Some("qa".into()));
 }
@@ -65,16 +219,15 @@ fn who_may_make_namespaces_is_waited_for_by_all() {
 /// A commit that was refused beside the others is looked at again when they change, not because of what it asks for itself.
 #[test]
 fn what_an_environment_asks_for_is_no_change_beside_it() {
-    let book = PeerBook::default();
-    for name in ["dev", "prod"] {
-        book.enter(name, &spec("todo", &[]));
-    }
+    let (book, dev, prod) = (PeerBook::default(), Head::of("dev", "todo"), Head::of("prod", "todo"));
+    [&dev, &prod].iter().for_each(|head| book.head(head));
     let before = (book.changes_beside("dev"), book.changes_beside("prod"));
-    asks_for(&book, "dev");
+    dev.asks_for(&book, &[]);
     assert_eq!((book.changes_beside("dev"), book.changes_beside("prod")), (before.0, before.1 + 1));
-    asks_for(&book, "dev");
-    book.enter("dev", &spec("todo", &[]));
+    dev.asks_for(&book, &[]);
+    book.head(&dev.at(2));
+    dev.at(2).asks_for(&book, &[]);
     assert_eq!((book.changes_beside("dev"), book.changes_beside("prod")), (before.0, before.1 + 1), "the same again");
-    asks_for(&book, "prod");
+    prod.asks_for(&book, &[]);
     assert_eq!((book.changes_beside("dev"), book.changes_beside("prod")), (before.0 + 1, before.1 + 1));
 }
