@@ -146,9 +146,9 @@ impl Reconciler {
         }
         let known = self.discover().await?;
         let rendered = self.render(store, commit, &known).await;
-        let desired = rendered.inspect_err(|_| self.not_rendered(commit, mode))?;
+        let desired = rendered.inspect_err(|failure| self.not_rendered(commit, mode, failure))?;
+        self.claim(&desired, mode); // Nothing that a registry says of images changes it.
         let desired = self.pinned(desired, &known).await?;
-        self.claim(&desired, mode);
         if mode == Mode::Commit && self.memory().settled == Some(desired.digest()) {
             self.remember_same(commit);
             return Ok(Verdict::Unchanged);
@@ -203,8 +203,10 @@ impl Reconciler {
         }
     }
 
-    fn not_rendered(&self, commit: CommitId, mode: Mode) {
-        if self.tells(commit, mode) {
+    /// A head that can't be rendered asks for what was asked for before. A failure that may pass by itself says nothing: it is tried again, and until then
+    /// nobody knows.
+    fn not_rendered(&self, commit: CommitId, mode: Mode, failure: &Failure) {
+        if !failure.transient && self.tells(commit, mode) {
             self.shared.peers.not_rendered(&self.definition, commit);
         }
     }

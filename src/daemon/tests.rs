@@ -6,7 +6,9 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::cluster::Cluster;
+use crate::model::Desired;
 use crate::model::marks::Instance;
+use crate::plan::Peers as _;
 use crate::reconcile::{Mode, Reconciler};
 use crate::render::Tools;
 use crate::source::{self, RepositoryUrl, SourceSettings, Trust};
@@ -107,4 +109,31 @@ async fn a_long_queue_for_an_api_server_that_says_nothing_is_no_hang() {
         assert!(failure.unwrap().unwrap().transient);
     }
     assert!(began.elapsed() > pulse::BOUND * 3);
+}
+
+/// It is tried again, and may ask for anything then.
+#[tokio::test]
+async fn a_failure_that_may_pass_by_itself_does_not_tell_what_a_head_asks_for() {
+    let (shared, directory) = (shared(), tempfile::tempdir().unwrap());
+    let (store, dev) = (repository(directory.path()), definition("dev"));
+    let repository = git2::Repository::open(directory.path()).unwrap();
+    let commit = |text: &[u8]| {
+        let mut tree = repository.treebuilder(None).unwrap();
+        tree.insert(&*dev.file, repository.blob(text).unwrap(), 0o100_644).unwrap();
+        let tree = repository.find_tree(tree.write().unwrap()).unwrap();
+        let author = git2::Signature::now("a", "a@example.org").unwrap();
+        let id = repository.commit(None, &author, &author, "x", &tree, &[]).unwrap();
+        id.to_string().parse::<CommitId>().unwrap()
+    };
+    let (configuration, wrong, absent) = (commit(b"on main"), commit(b"no: definition"), CommitId::new([9; 20]));
+    shared.configured("main", configuration);
+    let reconciler = Reconciler::new(Arc::clone(&shared), Arc::clone(&dev));
+    let known = || shared.peers.seen_from("prod").has_rendered("dev");
+    for (head, transient) in [(absent, true), (wrong, false)] {
+        shared.peers.enter([(&dev, Some(configuration))]);
+        shared.peers.claims(&dev, &Desired::only(configuration, Vec::new()));
+        shared.peers.enter([(&dev, Some(head))]);
+        let failure = reconciler.check_own_definition(&store, head).await.unwrap_err();
+        assert_eq!((failure.transient, known()), (transient, !transient), "{failure}");
+    }
 }

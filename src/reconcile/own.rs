@@ -15,6 +15,6 @@ impl Reconciler {
         };
         let checked = tokio::task::spawn_blocking(check).await;
         let ended = |error| Err(Failure::new(Stage::Definition, format!("the check ended early: {error}")));
-        checked.unwrap_or_else(ended).inspect_err(|_| self.not_rendered(commit, Mode::Commit))
+        checked.unwrap_or_else(ended).inspect_err(|failure| self.not_rendered(commit, Mode::Commit, failure))
     }
 }

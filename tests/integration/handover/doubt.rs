@@ -139,3 +139,23 @@ async fn an_object_moves_to_a_head_while_an_older_one_is_rendered() {
     scene.deployed_in(&two.two, to).await;
     scene.deployed_in(&two.one, from).await;
 }
+
+#[tokio::test]
+async fn an_object_moves_to_a_head_that_cant_be_rendered_at_first() {
+    let doubt = Doubt::new("transient").await;
+    let (two, scene) = (&doubt.two, &doubt.two.scene);
+    let (plumb, uid) = doubt.begin(&[]).await;
+    doubt.take_helm();
+    let mut pushed = None;
+    at_once(&plumb, || pushed = Some((two.push("one", None, "2"), doubt.chart(2, true))));
+    let (from, to) = pushed.unwrap();
+    let message = scene.ended_in(&two.two, to).await.message.unwrap_or_default();
+    assert!(message.contains("cannot start helm"), "{message}");
+    // The rest of the commit does not wait for it.
+    doubt.written("2").await;
+    assert_eq!(doubt.uid().await.as_ref(), Some(&uid));
+    doubt.bring_helm();
+    assert_eq!(two.owned_by(&two.two, "two=2").await, uid);
+    scene.deployed_in(&two.two, to).await;
+    scene.deployed_in(&two.one, from).await;
+}
