@@ -220,7 +220,8 @@ impl Reconciler {
     /// Renders a commit for what it claims alone: a verb that plans one environment must know what the others ask for.
     pub async fn claim_only(&self, store: &Store, commit: CommitId) -> Result<(), Failure> {
         let known = self.discover().await?;
-        let desired = self.render(store, commit, &known).await?;
+        let rendered = self.render(store, commit, &known).await;
+        let desired = rendered.inspect_err(|failure| self.not_rendered(commit, Mode::Commit, failure))?;
         self.shared.peers.claims(&self.definition, &desired);
         Ok(())
     }

@@ -30,7 +30,7 @@ pub(super) enum Job {
     Broken(CommitId),
     /// As a resync, and nothing is written: the environment is suspended.
     Look(CommitId),
-    /// Tell that the environment is suspended at this head.
+    /// Tell that the environment is suspended at this head, and its neighbours what it asks for.
     Suspended(CommitId),
 }
 
@@ -77,6 +77,8 @@ pub(super) struct Course {
     fresh: bool,
     head_retry: Retry,
     target_retry: Retry,
+    /// What a suspended head asks for could not be found out.
+    claim_retry: Retry,
     /// Everything was applied anew, or plumb started.
     resynced: Instant,
     /// Around 1: by how much the next resync is earlier or later than the definition says.
@@ -123,6 +125,7 @@ impl Course {
             fresh: true,
             head_retry: Retry::default(),
             target_retry: Retry::default(),
+            claim_retry: Retry::default(),
             resynced: now,
             spread: jitter,
             told_broken: None,
@@ -155,6 +158,10 @@ impl Course {
     pub(super) fn redefined(&mut self, resync: Duration) {
         (self.resync, self.tried, self.fresh, self.holds) = (resync, None, false, false);
         self.head_retry = Retry::default();
+        // Suspended still, it may ask for something else.
+        if self.told_suspended.take().is_some() {
+            self.target_retry = Retry::default();
+        }
     }
 
     /// Decides. What it returns is taken as begun.
@@ -167,10 +174,10 @@ impl Course {
             self.tried = None; // It was repaired: how the head stands has to be told again.
         }
         if seen.head.is_none() {
-            self.told_suspended = None;
+            (self.told_suspended, self.claim_retry) = (None, Retry::default());
         }
         if seen.suspended {
-            let job = seen.head.and_then(|head| self.suspended(head)).or(seen.drift.then_some(Job::Heal));
+            let job = seen.head.and_then(|head| self.suspended(head, seen.now)).or(seen.drift.then_some(Job::Heal));
             return job.or_else(|| self.due(seen.now, jitter).and(self.target).map(Job::Look));
         }
         if self.told_suspended.take().is_some() {
@@ -191,14 +198,14 @@ impl Course {
         job.or(seen.drift.then_some(Job::Heal)).or_else(|| self.of_target(seen.now, jitter))
     }
 
-    fn suspended(&mut self, head: CommitId) -> Option<Job> {
+    fn suspended(&mut self, head: CommitId, now: Instant) -> Option<Job> {
         (self.tried, self.head_retry) = (None, Retry::default());
         self.fresh = false;
         let news = self.told_suspended.replace(head) != Some(head);
         if news {
-            self.target_retry = Retry::default();
+            (self.target_retry, self.claim_retry) = (Retry::default(), Retry::default());
         }
-        news.then_some(Job::Suspended(head))
+        (news || self.claim_retry.fires(now)).then_some(Job::Suspended(head))
     }
 
     fn for_head(&mut self, head: CommitId, seen: &Seen) -> Option<Job> {
@@ -253,8 +260,8 @@ impl Course {
 
     /// When [`Self::next`] has to be asked again even if nothing else is seen; never a moment that it has been asked about.
     pub(super) fn wake_at(&self, suspended: bool) -> Option<Instant> {
-        let head = self.head_retry.at.filter(|_| !suspended);
-        [head, self.target_retry.at, Some(self.resync_at())].into_iter().flatten().min()
+        let head = if suspended { &self.claim_retry } else { &self.head_retry };
+        [head.at, self.target_retry.at, Some(self.resync_at())].into_iter().flatten().min()
     }
 
     /// That the newest definition is not valid was told last of all; or something else was told since, and it is to be told again.
@@ -265,6 +272,13 @@ impl Course {
     /// The target of a suspended environment could not be looked at.
     pub(super) fn not_seen(&mut self, now: Instant, jitter: f64) {
         self.target_retry.back_off(now, self.resync, jitter);
+    }
+
+    /// What a suspended head asks for could not be found out. If only for now, its neighbours delete nothing that it might ask for.
+    pub(super) fn not_claimed(&mut self, failure: &Failure, now: Instant, jitter: f64) {
+        if failure.transient {
+            self.claim_retry.back_off(now, self.resync, jitter);
+        }
     }
 
     /// A head went to the gates beside an older commit's writes.

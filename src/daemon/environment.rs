@@ -317,6 +317,7 @@ impl Task {
                 // What it asks for is still its own: its neighbours must know.
                 if let Err(failure) = self.reconciler.claim_only(&store, commit).await {
                     debug!(environment = %self.reconciler.name, reason = %failure, "suspended at a head that can't be rendered");
+                    self.course.not_claimed(&failure, Instant::now(), jitter());
                 }
                 self.tell_suspended(commit).await;
                 if let Some(target) = self.course.target().filter(|_| !self.reconciler.has_target()) {

@@ -239,6 +239,34 @@ fn suspension_is_told_once_and_its_end_goes_through_the_gates() {
     assert_eq!(world.next(), Some(Job::Commit(id(1))));
 }
 
+/// Its neighbours delete nothing that it might ask for, so that must not stay unknown.
+#[test]
+fn what_a_suspended_environment_asks_for_is_found_out() {
+    let mut world = World::new();
+    world.seen.suspended = true;
+    assert_eq!((world.next(), world.next()), (Some(Job::Suspended(id(1))), None));
+    for pause in [1, 2, 4] {
+        world.course.not_claimed(&failure(Stage::Render, true), world.seen.now, 1.0);
+        assert_eq!(world.course.wake_at(true), Some(world.seen.now + Duration::from_secs(pause)));
+        world.later(pause);
+        assert_eq!((world.next(), world.next()), (Some(Job::Suspended(id(1))), None), "tried again");
+    }
+    world.course.not_claimed(&failure(Stage::Render, false), world.seen.now, 1.0);
+    world.later(10);
+    assert_eq!(world.next(), None, "it asks for what it asked for before");
+    // The same head may ask for something else under another definition.
+    world.course.redefined(RESYNC);
+    assert_eq!((world.next(), world.next()), (Some(Job::Suspended(id(1))), None));
+    // What is not waited for any more does not spin.
+    world.course.not_claimed(&failure(Stage::Render, true), world.seen.now, 1.0);
+    world.seen.head = None;
+    world.later(60);
+    assert_eq!(world.next(), None);
+    assert!(world.course.wake_at(true).unwrap() > world.seen.now);
+    world.seen.head = Some(id(2));
+    assert_eq!((world.next(), world.next()), (Some(Job::Suspended(id(2))), None));
+}
+
 #[test]
 fn drift_is_looked_at_after_a_new_head_and_also_while_suspended() {
     let mut world = World::new();
@@ -419,6 +447,10 @@ proptest! {
                 }
                 Event::Wait(seconds) => world.later(seconds),
                 Event::Refuse(transient) => {
+                    if let Some(Job::Suspended(_)) = job {
+                        world.course.not_claimed(&failure(Stage::Render, transient), world.seen.now, 1.0);
+                        job = None;
+                    }
                     if let Some(Job::Commit(commit) | Job::Restore(commit) | Job::Resync(commit)) = job.take() {
                         world.refuse(commit, &failure(Stage::Plan, transient));
                     }

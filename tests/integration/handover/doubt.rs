@@ -159,3 +159,30 @@ async fn an_object_moves_to_a_head_that_cant_be_rendered_at_first() {
     scene.deployed_in(&two.two, to).await;
     scene.deployed_in(&two.one, from).await;
 }
+
+#[tokio::test]
+async fn what_a_suspended_environment_asks_for_is_not_deleted_before_that_is_known() {
+    let doubt = Doubt::new("suspended").await;
+    let (two, scene) = (&doubt.two, &doubt.two.scene);
+    let (plumb, uid) = doubt.begin(&[]).await;
+    scene.define_other(&two.two, "two", "manifests", "suspend: true");
+    eventually(SOON, || async {
+        let status = scene.environment_of(&two.two).await.and_then(|environment| environment.status);
+        let last = status.and_then(|status| Some(status.history.first()?.outcome.clone()));
+        ensure!(last.as_deref() == Some("Suspended"), "it ended last as {last:?}");
+        Ok(())
+    })
+    .await;
+    doubt.take_helm();
+    let mut pushed = None;
+    at_once(&plumb, || pushed = Some((two.push("one", None, "2"), doubt.chart(2, true))));
+    let (from, _) = pushed.unwrap();
+    doubt.written("2").await;
+    assert_eq!(doubt.uid().await.as_ref(), Some(&uid));
+    // It is tried again by itself, and the object stays where it is until the suspension ends.
+    doubt.bring_helm();
+    scene.deployed_in(&two.one, from).await;
+    assert_eq!(doubt.uid().await, Some(uid.clone()));
+    scene.define_other(&two.two, "two", "manifests", "");
+    assert_eq!(two.owned_by(&two.two, "two=2").await, uid);
+}
