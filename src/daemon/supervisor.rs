@@ -11,13 +11,15 @@ use tracing::{error, warn};
 use super::environment::{Task, Wanted};
 use super::{DaemonError, Defined, Settings};
 use crate::model::{CommitId, Failure};
-use crate::reconcile::{Reconciler, Shared};
+use crate::reconcile::Shared;
 use crate::render::{Definition, Definitions};
 use crate::source::{Heads, SourceState, Store};
 use crate::telemetry::{Pulse, pulse};
+use beside::LookedOn;
 use removed::Departing;
 pub use removed::examine;
 
+mod beside;
 mod definitions;
 mod removed;
 #[cfg(test)]
@@ -71,8 +73,8 @@ pub(super) struct Supervisor {
     /// The definitions of the newest commit of the configuration branch that could be read.
     definitions: Option<(CommitId, Defined)>,
     reader: Arc<Mutex<Definitions>>,
-    /// The heads of environments that are defined but not kept by this plumb.
-    looked_on: BTreeMap<String, CommitId>,
+    /// Environments that are defined but not kept by this plumb.
+    looked_on: BTreeMap<String, LookedOn>,
     /// What was last said about the configuration branch, so that it is said once.
     told: Option<String>,
 }
@@ -177,20 +179,6 @@ impl Supervisor {
     /// Whether this plumb keeps the environment.
     fn is_ours(&self, name: &str) -> bool {
         self.settings.only.is_empty() || self.settings.only.iter().any(|only| only == name)
-    }
-
-    /// Learns what an environment asks for that this plumb does not keep, so that what moves to it is never pruned.
-    fn look_on(&mut self, definition: &Arc<Definition>, heads: &Heads, store: &Store) {
-        let Some(head) = heads.branches.get(&definition.spec.branch).copied() else { return };
-        if self.looked_on.insert(definition.name.clone(), head) != Some(head) {
-            let (reconciler, store) =
-                (Reconciler::new(Arc::clone(&self.shared), Arc::clone(definition)), store.clone());
-            tokio::spawn(async move {
-                if let Err(failure) = reconciler.claim_only(&store, head).await {
-                    warn!(environment = %reconciler.name, reason = %failure, "this environment can't be rendered; what it asks for is not known");
-                }
-            });
-        }
     }
 
     fn wake(

@@ -9,6 +9,7 @@ use crate::daemon::tests::{definition, repository, shared, source};
 use crate::model::Desired;
 use crate::model::images::Image;
 use crate::plan::Peers as _;
+use crate::reconcile::Reconciler;
 use crate::reconcile::images::Images;
 
 #[tokio::test]

@@ -186,3 +186,45 @@ async fn what_a_suspended_environment_asks_for_is_not_deleted_before_that_is_kno
     scene.define_other(&two.two, "two", "manifests", "");
     assert_eq!(two.owned_by(&two.two, "two=2").await, uid);
 }
+
+#[tokio::test]
+async fn what_an_environment_of_another_plumb_asks_for_is_not_deleted_before_that_is_known() {
+    let doubt = Doubt::new("beside").await;
+    let (two, scene) = (&doubt.two, &doubt.two.scene);
+    let wide = config_map("shared", &[("two", "wide")]);
+    scene.env.repository().commit("two", [("wide/shared.yaml", wide.as_str())]);
+    let (mut plumb, uid) = doubt.begin(&[]).await;
+    plumb.terminate(SOON).await;
+    let plumb = doubt.run(&[&two.one]);
+    let again = two.push("one", Some("2"), "2");
+    scene.deployed_in(&two.one, again).await;
+
+    // Its definition changes at the head that it has.
+    let mut pushed = None;
+    at_once(&plumb, || {
+        scene.define_other(&two.two, "two", "wide", "");
+        pushed = Some(two.push("one", None, "3"));
+    });
+    scene.deployed_in(&two.one, pushed.unwrap()).await;
+    assert_eq!(doubt.uid().await.as_ref(), Some(&uid));
+    at_once(&plumb, || {
+        scene.define_other(&two.two, "two", "manifests", "");
+        pushed = Some(two.push("one", Some("4"), "4"));
+    });
+    scene.deployed_in(&two.one, pushed.unwrap()).await;
+    assert_eq!(doubt.uid().await.as_ref(), Some(&uid));
+
+    // Its head moves, and can't be rendered at first.
+    doubt.take_helm();
+    at_once(&plumb, || {
+        pushed = Some({
+            doubt.chart(2, true);
+            two.push("one", None, "5")
+        })
+    });
+    doubt.written("5").await;
+    assert_eq!(doubt.uid().await.as_ref(), Some(&uid));
+    doubt.bring_helm();
+    scene.deployed_in(&two.one, pushed.unwrap()).await;
+    assert_eq!(doubt.uid().await, Some(uid));
+}
