@@ -100,18 +100,22 @@ impl Executor<'_> {
     /// Takes out of objects of ours what others have put into them.
     pub async fn take_out_all(&self, additions: Vec<(Arc<Manifest>, FieldSet)>, kinds: &Kinds) -> Done {
         let answers = futures::stream::iter(additions).map(|(manifest, paths)| async move {
+            if self.stopped() {
+                return (manifest, None);
+            }
             let answer = match kinds.lookup(&manifest.key.kind, &manifest.version) {
-                Lookup::Served(info) if !self.stopped() => self.take_out_foreign(&manifest, info, &paths).await,
+                Lookup::Served(info) => self.take_out_foreign(&manifest, info, &paths).await,
                 _ => Ok(None),
             };
-            (manifest, answer)
+            (manifest, Some(answer))
         });
         let mut done = Done::default();
         for (manifest, answer) in answers.buffered(limiter::MOST).collect::<Vec<_>>().await {
             match answer {
-                Ok(Some(live)) => done.wrote(&manifest, &live, self.writer.manager),
-                Ok(None) => {}
-                Err(error) => done.failures.push(failure::of_object(Stage::Apply, &manifest, &error)),
+                Some(Ok(Some(live))) => done.wrote(&manifest, &live, self.writer.manager),
+                Some(Ok(None)) => {} // Gone, or of a version that is served no more.
+                Some(Err(error)) => done.failures.push(failure::of_object(Stage::Apply, &manifest, &error)),
+                None => done.stopped = true,
             }
         }
         done

@@ -116,6 +116,15 @@ impl Entry {
         self.streak >= FREE
     }
 
+    /// A heal came to nothing: the next one waits, each time for longer.
+    fn refuse(&mut self, now: Instant, passes: bool, spread: f64) {
+        let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(20)).min(LONGEST_RETRY).mul_f64(spread);
+        self.failures = self.failures.saturating_add(1);
+        self.refused = Some(now + pause);
+        // Nobody need be woken for what does not pass, unless something changes.
+        self.paused = self.refused.filter(|_| passes);
+    }
+
     /// Whether these fields drifted before. Where no field is more to blame than another, it is the object that did.
     fn knows(&self, paths: &FieldSet) -> bool {
         paths.is_empty() || self.seen.is_empty() || paths.touches(&self.seen)
@@ -185,14 +194,19 @@ impl Book {
     /// that this drift can't be put back.
     pub fn failed(&mut self, key: &ObjectKey, now: Instant, passes: bool, spread: f64) -> bool {
         let Some(entry) = self.objects.get_mut(key) else { return false };
-        let pause = FIRST_RETRY.saturating_mul(1 << entry.failures.min(20)).min(LONGEST_RETRY).mul_f64(spread);
-        entry.failures = entry.failures.saturating_add(1);
-        entry.refused = Some(now + pause);
-        // Nobody need be woken for what does not pass, unless something changes.
-        entry.paused = entry.refused.filter(|_| passes);
+        entry.refuse(now, passes, spread);
         let news = entry.failed_as != entry.open;
         entry.failed_as.clone_from(&entry.open);
         news
+    }
+
+    /// A heal of an object found nothing to write, although what is known of the object asks for it. That may last, so the next one comes after a pause as if it
+    /// had failed; it is no failure to tell, and whoever finds the object next tells what this heal would have told.
+    pub fn found_nothing(&mut self, key: &ObjectKey, now: Instant, spread: f64) {
+        if let Some(entry) = self.objects.get_mut(key) {
+            entry.refuse(now, true, spread);
+        }
+        self.not_reached(key);
     }
 
     /// What failed may go well now: git or the definition changed.

@@ -283,13 +283,16 @@ impl Task {
         match healed.fate(key) {
             Fate::Written => {}
             Fate::Failed { passes } => {
-                let at = healed.ended.unwrap_or_else(Instant::now);
-                let news = self.drifts.book_of(drift.class).failed(key, at, passes, healed.spread);
+                let news = self.drifts.book_of(drift.class).failed(key, healed.ended, passes, healed.spread);
                 return news.then_some(Action::Failed);
             }
             Fate::NotReached => {
                 self.drifts.book_of(drift.class).not_reached(key);
                 self.reconciler.cluster.inventory.change_again(&self.reconciler.part_of, [(key.clone(), None)]);
+                return None;
+            }
+            Fate::Nothing => {
+                self.drifts.book_of(drift.class).found_nothing(key, healed.ended, healed.spread);
                 return None;
             }
         }

@@ -8,17 +8,18 @@ use crate::cluster::execute::Done;
 use crate::model::{Failure, ObjectKey};
 
 /// How a heal went.
-#[derive(Default)]
 pub(super) struct Healed {
     pub(super) written: HashSet<ObjectKey>,
     /// With whether it may pass by itself.
     failed: HashMap<ObjectKey, bool>,
     /// What failed is not one object's, as making their namespace: for all that were not written. With whether it may pass.
     failed_for_all: Option<bool>,
+    /// It was stopped before its end.
+    stopped: bool,
     pub(super) failures: Vec<Failure>,
     pub(super) took: Duration,
     /// When it ended: what failed together is tried again together.
-    pub(super) ended: Option<Instant>,
+    pub(super) ended: Instant,
     /// How far this environment's next attempt is from that of others.
     pub(super) spread: f64,
 }
@@ -33,6 +34,15 @@ pub(super) enum Fate {
     },
     /// It was stopped before its turn.
     NotReached,
+    /// Its turn came, and there was nothing to write: it is gone, say, and the watch has yet to tell.
+    Nothing,
+}
+
+impl Default for Healed {
+    /// Nothing was to be written.
+    fn default() -> Self {
+        Self { took: Duration::ZERO, ..Self::of(Done::default(), Instant::now()) }
+    }
 }
 
 impl Healed {
@@ -42,8 +52,8 @@ impl Healed {
         let failed_for_all = done.failures.iter().find(|failure| failure.object.is_none());
         let failed_for_all = failed_for_all.map(|failure| failure.transient);
         let written = done.baselines.into_iter().map(|(key, _)| key).collect();
-        let (ended, took) = (Some(Instant::now()), began.elapsed());
-        Self { written, failed, failed_for_all, failures: done.failures, took, ended, spread: jitter() }
+        let (stopped, ended, took) = (done.stopped, Instant::now(), began.elapsed());
+        Self { written, failed, failed_for_all, stopped, failures: done.failures, took, ended, spread: jitter() }
     }
 
     pub(super) fn fate(&self, key: &ObjectKey) -> Fate {
@@ -51,7 +61,8 @@ impl Healed {
             (Some(&passes), _) => Fate::Failed { passes },
             _ if self.written.contains(key) => Fate::Written,
             (_, Some(passes)) => Fate::Failed { passes },
-            _ => Fate::NotReached,
+            _ if self.stopped => Fate::NotReached,
+            _ => Fate::Nothing,
         }
     }
 }
@@ -66,7 +77,7 @@ mod tests {
         ObjectKey::new("", "ConfigMap", "n", name)
     }
 
-    fn healed(written: &str, failures: Vec<Failure>) -> Healed {
+    fn healed(written: &str, failures: Vec<Failure>, stopped: bool) -> Healed {
         let baseline = Baseline {
             digest: Digest::of(b"x"),
             uid: "u".into(),
@@ -75,17 +86,28 @@ mod tests {
             resource_version: 1,
         };
         let baselines = vec![(key(written), baseline)];
-        Healed::of(Done { baselines, failures, ..Done::default() }, Instant::now())
+        Healed::of(Done { baselines, failures, stopped, ..Done::default() }, Instant::now())
+    }
+
+    fn fates(healed: &Healed) -> [Fate; 3] {
+        ["a", "b", "c"].map(|name| healed.fate(&key(name)))
     }
 
     #[test]
     fn what_a_failure_of_all_kept_from_being_written_has_failed_and_is_not_begun_again_at_once() {
-        let fates = |healed: &Healed| ["a", "b", "c"].map(|name| healed.fate(&key(name)));
-        let stopped = healed("a", Vec::new());
+        let stopped = healed("a", Vec::new(), true);
         assert_eq!(fates(&stopped), [Fate::Written, Fate::NotReached, Fate::NotReached]);
-        let one = healed("a", vec![Failure::new(Stage::Apply, "refused").on(key("b"))]);
+        let one = healed("a", vec![Failure::new(Stage::Apply, "refused").on(key("b"))], true);
         assert_eq!(fates(&one), [Fate::Written, Fate::Failed { passes: false }, Fate::NotReached]);
-        let all = healed("a", vec![Failure::new(Stage::Apply, "the namespace can't be made").transient()]);
+        let all = healed("a", vec![Failure::new(Stage::Apply, "the namespace can't be made").transient()], false);
         assert_eq!(fates(&all), [Fate::Written, Fate::Failed { passes: true }, Fate::Failed { passes: true }]);
+    }
+
+    #[test]
+    fn what_had_its_turn_and_no_result_is_not_begun_again_at_once() {
+        assert_eq!(fates(&healed("a", Vec::new(), false)), [Fate::Written, Fate::Nothing, Fate::Nothing]);
+        let none = Healed::default();
+        assert_eq!(fates(&none), [Fate::Nothing; 3]);
+        assert!(none.spread > 0.5, "its pause is one");
     }
 }

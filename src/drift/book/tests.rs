@@ -130,6 +130,24 @@ fn what_was_not_told_since_its_heal_was_not_begun_is_news_again_once() {
     assert_eq!(book.fights().count(), 0, "it was healed by nobody");
 }
 
+/// An object that is gone while its watch lags, or whose version is served no more: what is known of it asks for a heal, which finds nothing to write.
+#[test]
+fn a_heal_that_found_nothing_is_tried_after_pauses_that_grow_and_is_no_failure_to_tell() {
+    let (mut book, start, key) = (Book::default(), Instant::now(), found("a").key);
+    let (mut now, mut rounds) = (start, 0);
+    while now < start + Duration::from_secs(60) {
+        assert_eq!(book.found(&found("a"), now), Advice { news: true, heal: true }, "nobody was told before");
+        book.found_nothing(&key, now, 1.0);
+        rounds += 1;
+        assert!(book.waits(&key, now), "whatever happens to it meanwhile");
+        now = book.next_at().expect("a heal that waits has a time");
+        assert_eq!(book.take_due(now), std::slice::from_ref(&key));
+    }
+    assert!((3..=8).contains(&rounds), "{rounds}");
+    assert!(book.failed(&key, now, true, 1.0), "that it can't be put back is news");
+    assert_eq!(book.fights().count(), 0);
+}
+
 #[test]
 fn the_end_of_a_drift_is_told_if_the_drift_was() {
     let (mut book, now, key) = (Book::default(), Instant::now(), found("a").key);

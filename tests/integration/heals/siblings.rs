@@ -1,5 +1,7 @@
 //! What stands beside our fields and keeps them from being applied.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
@@ -172,7 +174,7 @@ async fn what_others_added_is_taken_out_when_asked_for() {
     let known = cluster.discovered.ensure(&cluster.caller).await.unwrap();
     let manifest = manifest(&scene, &deployment("web", RECREATE, ENV, VOLUME));
     let Lookup::Served(info) = known.kinds.lookup(&manifest.key.kind, "v1") else { panic!("Deployments are served") };
-    let (_sender, stop) = tokio::sync::watch::channel(false);
+    let (sender, stop) = tokio::sync::watch::channel(false);
     let executor = Executor {
         cluster: &cluster,
         writer: Writer { caller: &cluster.caller, manager: &manager, by: As::Plumb },
@@ -192,4 +194,12 @@ async fn what_others_added_is_taken_out_when_asked_for() {
     assert!(left.is_empty(), "{left:?}");
     let again = executor.take_out_foreign(&manifest, info, &left).await.unwrap().unwrap();
     assert_eq!(again.resource_version, live.resource_version.max(again.resource_version));
+
+    // Of what does not stand there is nothing to take out; what was stopped before its turn is told apart from it.
+    let absent = Arc::new(self::manifest(&scene, &deployment("absent", RECREATE, ENV, VOLUME)));
+    let one = || vec![(Arc::clone(&absent), found.clone())];
+    let gone = executor.take_out_all(one(), &known.kinds).await;
+    assert!(!gone.stopped && gone.baselines.is_empty() && gone.failures.is_empty(), "{gone:?}");
+    sender.send_replace(true);
+    assert!(executor.take_out_all(one(), &known.kinds).await.stopped);
 }
