@@ -113,6 +113,15 @@ impl Found {
     pub fn whole(key: ObjectKey, class: Class) -> Self {
         Self { key, class, paths: FieldSet::default() }
     }
+
+    /// It was looked for outside of the watch, which tells no label that was taken off from a deletion: if the very object that was applied still stands, it has
+    /// lost its marks alone.
+    pub fn seen(&mut self, applied: Option<&Baseline>, standing: Option<&Live>) {
+        let same = matches!((applied, standing), (Some(applied), Some(standing)) if applied.uid == standing.uid);
+        if self.class == Class::Deleted && same {
+            self.class = Class::OwnershipLost;
+        }
+    }
 }
 
 /// What metadata says of an object that we applied.
@@ -206,9 +215,28 @@ mod tests {
         }
     }
 
+    fn baseline() -> Baseline {
+        Baseline::of(Digest::of(b"x"), &live(OURS), "plumb-dev").unwrap()
+    }
+
     fn judged(live: Option<&Live>) -> Verdict {
-        let baseline = Baseline::of(Digest::of(b"x"), &self::live(OURS), "plumb-dev").unwrap();
-        judge(&baseline, live, "plumb-dev", "id", None)
+        judge(&baseline(), live, "plumb-dev", "id", None)
+    }
+
+    #[test]
+    fn what_the_watch_says_is_gone_and_still_stands_has_lost_its_marks() {
+        let seen = |class: Class, applied: Option<&Baseline>, standing: Option<&Live>| {
+            let mut found = Found::whole(ObjectKey::new("", "ConfigMap", "n", "a"), class);
+            found.seen(applied, standing);
+            found.class
+        };
+        let (applied, stands) = (baseline(), live(OURS));
+        assert_eq!(seen(Class::Deleted, Some(&applied), Some(&stands)), Class::OwnershipLost);
+        let another = Live { uid: "another".into(), ..live(OURS) };
+        assert_eq!(seen(Class::Deleted, Some(&applied), Some(&another)), Class::Deleted, "made by somebody else since");
+        assert_eq!(seen(Class::Deleted, Some(&applied), None), Class::Deleted);
+        assert_eq!(seen(Class::Deleted, None, Some(&stands)), Class::Deleted);
+        assert_eq!(seen(Class::ValueChanged, Some(&applied), Some(&stands)), Class::ValueChanged);
     }
 
     #[test]

@@ -15,11 +15,11 @@ use crate::cluster::execute::Done;
 use crate::cluster::gates::{Former, Gated};
 use crate::cluster::inventory::{Changed, Members};
 use crate::cluster::limiter;
-use crate::cluster::standing::Strangers;
+use crate::cluster::standing::{self, Strangers};
 use crate::drift::describe::{Drift, Owner};
 use crate::drift::fingerprint::{Class, Found, Verdict, judge};
 use crate::model::kinds::Lookup;
-use crate::model::{CommitId, Desired, Failure, Live, Manifest, ObjectKey};
+use crate::model::{CommitId, Desired, Failure, Manifest, ObjectKey};
 use crate::plan::{Action, Plan, Reason, Step};
 
 /// What became of objects that changed, as far as the inventory tells it: no request was made.
@@ -141,18 +141,38 @@ impl Reconciler {
             false => Gated { plan, ..Gated::default() },
         };
         let mut found = examined.found.clone();
-        for found in found.iter_mut().filter(|found| found.class == Class::Deleted) {
-            let same = |live: &Live| self.memory().baselines.get(&found.key).is_some_and(|known| known.uid == live.uid);
-            if strangers.standing.get(&found.key).is_some_and(same) {
-                found.class = Class::OwnershipLost;
-            }
-        }
+        self.tell_lost(&mut found, &strangers);
         found.extend(gated.differing.iter().cloned());
         // Asked about, and gone before the answer.
         let gone = absent(&gated.plan, &strangers, &self.manager);
         found.extend(gone.filter(|found| verify.contains(&found.key)));
         let manifests = part.objects.into_iter().map(|manifest| (manifest.key.clone(), manifest)).collect();
         Ok(Restoring { gated, found, manifests })
+    }
+
+    /// What of these changes drifted and is about to be overwritten by a commit that passed its gates.
+    pub async fn overwritten(&self, changed: &Changed, observing: bool, prepared: &Prepared) -> Vec<Found> {
+        let mut found = self.examine(changed, observing).found;
+        found.retain(|found| prepared.writes(&found.key));
+        let gone: HashSet<&ObjectKey> =
+            found.iter().filter(|found| found.class == Class::Deleted).map(|found| &found.key).collect();
+        if gone.is_empty() {
+            return found;
+        }
+        // The gates looked for what was missing then: more may have lost our label since.
+        let (part, kinds) = (self.part_of_target(&gone), &prepared.known.kinds);
+        let inventory = &self.cluster.inventory;
+        let looked = standing::strangers(self.writer(), inventory, &part, &self.part_of, kinds).await;
+        self.tell_lost(&mut found, looked.as_ref().unwrap_or(&prepared.strangers));
+        found
+    }
+
+    /// Of what the watch says is gone, what still stands has lost our label.
+    fn tell_lost(&self, found: &mut [Found], strangers: &Strangers) {
+        let memory = self.memory();
+        for found in found {
+            found.seen(memory.baselines.get(&found.key), strangers.standing.get(&found.key));
+        }
     }
 
     fn part_of_target(&self, keys: &HashSet<&ObjectKey>) -> Desired {

@@ -26,8 +26,7 @@ impl Task {
         if changed.is_empty() {
             return;
         }
-        let mut found = self.reconciler.examine(&changed, self.observes().is_some()).found;
-        found.retain(|found| prepared.writes(&found.key));
+        let found = self.reconciler.overwritten(&changed, self.observes().is_some(), prepared).await;
         let news = self.enter(&found);
         let news = found.into_iter().filter(|found| news.contains(&found.key)).collect();
         let reconciler = self.reconciler.clone();

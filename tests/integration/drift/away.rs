@@ -1,5 +1,8 @@
 //! Drift that the watch did not see, and restarts that find none.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use anyhow::ensure;
 use git2::Oid;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -7,6 +10,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use plumb::model::applyset::PART_OF;
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use super::observed::write_as_plumb;
 use super::stand::{Line, Stand, deployment, kubectl};
@@ -221,5 +225,76 @@ async fn drift_just_before_a_commit_is_told_although_the_commit_overwrites_it() 
     for object in ["ConfigMap/a", "ConfigMap/b"] {
         assert_eq!(stand.drifts(object).len(), 1, "{:#?}", stand.drifts(object));
     }
+    stand.status(|status| status.drift == Some(0)).await;
+}
+
+/// A webhook of ConfigMaps that is asked and never answers: whoever applies one waits until the API server goes on without it.
+struct Hung {
+    name: String,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Hung {
+    async fn up(stand: &Stand, object: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, name) = (listener.local_addr().unwrap().port(), format!("{}-hung", stand.scene.namespace));
+        let webhook = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": name},
+            "webhooks": [{
+                "name": "hung.example.org", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Ignore",
+                "timeoutSeconds": 3, "clientConfig": {"url": format!("https://127.0.0.1:{port}/")},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stand.scene.namespace}},
+                "matchConditions": [{"name": "which", "expression": format!("object.metadata.name == '{object}'")}],
+            }],
+        });
+        let hung = Self { name, asked: Arc::default() };
+        let asked = Arc::clone(&hung.asked);
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                held.push(connection);
+                asked.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        stand.kubectl_with(&["apply", "-f", "-"], &webhook.to_string()).await;
+        // The API server takes a moment to know it.
+        eventually(SOON, || async {
+            stand.kubectl(&["annotate", "cm", object, "probe=1", "--dry-run=server"]).await;
+            ensure!(hung.asked() > 0, "not asked yet");
+            Ok(())
+        })
+        .await;
+        hung
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// While a commit is in its gates, the watch says of an object that lost our label what it says of one that is gone.
+#[tokio::test]
+async fn what_lost_our_label_before_a_commit_overwrites_it_is_not_told_as_deleted() {
+    let Some(stand) = Stand::new("d-before-lost", "", [("a.yaml", map("a")), ("b.yaml", map("b"))]).await else {
+        return;
+    };
+    let hung = Hung::up(&stand, "b").await;
+    let before = hung.asked();
+    let commit =
+        stand.scene.push(["a", "b"].map(|name| (&*format!("{name}.yaml").leak(), config_map(name, &[("x", "3")]))));
+    eventually(SOON, || async {
+        ensure!(hung.asked() > before, "the commit is not in its gates yet");
+        Ok(())
+    })
+    .await;
+    stand.kubectl(&["label", "cm", "a", &format!("{PART_OF}-")]).await;
+    let line = stand.drift("ConfigMap/a").await;
+    line.says(&[("class", "ownership-lost"), ("action", "left to the new commit"), ("field", "metadata.labels")]);
+    stand.kubectl(&["delete", "validatingwebhookconfiguration", &hung.name]).await;
+    stand.scene.deployed(commit).await;
+    stand.data_becomes("a", Some("x=3")).await;
+    stand.fence().await;
+    assert_eq!(stand.drifts("ConfigMap/a").len(), 1, "{:#?}", stand.drifts("ConfigMap/a"));
     stand.status(|status| status.drift == Some(0)).await;
 }
