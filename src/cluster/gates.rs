@@ -65,6 +65,14 @@ pub struct Gated {
     pub ahead: BTreeMap<GroupKind, ResourceVersion>,
 }
 
+impl Gated {
+    /// The objects of which the API server could not say whether it would take them: nobody knows how they stand, and it may say so later.
+    pub fn unanswered(&self) -> Vec<ObjectKey> {
+        let passing = self.refused.iter().filter(|failure| failure.transient);
+        passing.filter_map(|failure| failure.object.clone()).collect()
+    }
+}
+
 /// Objects as an earlier commit has them.
 pub type Former = HashMap<ObjectKey, Arc<Manifest>>;
 

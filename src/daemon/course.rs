@@ -269,7 +269,7 @@ impl Course {
         self.told_broken = told;
     }
 
-    /// The target of a suspended environment could not be looked at.
+    /// The target could not be looked at, or not all of it, and nothing of it is written.
     pub(super) fn not_seen(&mut self, now: Instant, jitter: f64) {
         self.target_retry.back_off(now, self.resync, jitter);
     }

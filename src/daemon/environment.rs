@@ -213,6 +213,7 @@ impl Task {
             Some((_, Outcome::Failed(failure))) => Err(format!("{} failed: {failure}", failure.stage)),
             Some((_, Outcome::Deployed | Outcome::Unchanged)) => Ok(()),
             Some((commit, outcome)) => Err(format!("{}: {}", commit.short(), outcome.as_str())),
+            None if self.wanted.borrow().head.is_some() => Err("what it needs can't be asked about now".to_owned()),
             None => Err("nothing was deployed: the branch is missing".to_owned()),
         }
     }

@@ -48,7 +48,11 @@ impl Task {
         self.values_stand(&drifts).await;
         drifts.retain(|drift| news.contains(&drift.key));
         self.tell_drifts(drifts.into_iter().map(|drift| (drift, action)).collect(), noticed, Duration::ZERO).await;
-        if !quiet {
+        if self.put_off_unanswered(&prepared.gated) {
+            // That the commit stands, or that it does not, nobody can say yet.
+            debug!(environment = %self.reconciler.name, "some objects can't be looked at now; trying again");
+            self.course.not_seen(Instant::now(), jitter());
+        } else if !quiet {
             self.unchanged(commit).await;
         }
         self.tell_drift_status().await;

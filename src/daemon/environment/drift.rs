@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use super::healed::{Fate, Healed};
 use super::{Task, jitter};
+use crate::cluster::gates::Gated;
 use crate::cluster::inventory::Changed;
 use crate::drift::book::Book;
 use crate::drift::describe::Drift;
@@ -160,6 +161,17 @@ impl Task {
         self.drifts.later.extend(keys.into_iter().map(|key| (key, at)));
     }
 
+    /// Where nothing is written, what the API server could not answer about is nobody's work: it is looked at again. False: it could, about all.
+    pub(super) fn put_off_unanswered(&mut self, gated: &Gated) -> bool {
+        let unanswered = gated.unanswered();
+        if unanswered.is_empty() {
+            self.drifts.attempts = 0;
+            return false;
+        }
+        self.put_off(unanswered);
+        true
+    }
+
     /// Has everything looked at again that differed when it was looked at last: the definition or the target changed since.
     pub(super) fn look_again(&mut self) {
         let reconciler = &self.reconciler;
@@ -258,6 +270,7 @@ impl Task {
             _ => Healed::default(),
         };
         if observed.is_some() {
+            self.put_off_unanswered(&restoring.gated);
             self.values_stand(&drifts).await;
         }
         let (mut ended, mut contested) = (Vec::new(), Vec::new());

@@ -8,6 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::observed::write_as_plumb;
 use super::stand::Stand;
 use crate::harness::eventually;
 use crate::scene::{SOON, config_map};
@@ -166,4 +167,42 @@ async fn a_drift_is_told_while_the_heals_of_another_fail() {
     })
     .await;
     refused.remove().await;
+}
+
+/// A dry-run that could not be answered is no answer: where drift is only told, nothing else would look at the object again.
+#[tokio::test]
+async fn what_could_not_be_asked_about_is_asked_again_where_drift_is_only_told() {
+    let map = || config_map("a", &[("x", "1"), ("z", "1")]);
+    let Some(stand) = Stand::new("d-off-down", "selfHeal: false", [("a.yaml", map())]).await else { return };
+    let asked = async |stand: &Stand, mark| {
+        eventually(SOON, || async {
+            let asked = stand.asked(mark).await.dry_runs().only(|event| event.object_ref.name == "a").len();
+            ensure!(asked >= 1, "not asked about yet");
+            Ok(())
+        })
+        .await;
+    };
+    let down = Barrier::webhook(&stand, "a").await;
+    let mark = stand.mark().await;
+    write_as_plumb(&stand.scene, "a", "2").await;
+    asked(&stand, mark).await;
+    assert!(stand.drifts("ConfigMap/a").is_empty());
+    down.remove().await;
+    stand.drift("ConfigMap/a").await.says(&[("field", "data.x"), ("live", "2"), ("action", "none, selfHeal is false")]);
+    stand.status(|status| status.drift == Some(1)).await;
+
+    // A start that can't ask does not say that all is as it was.
+    let Barrier { name, kinds, .. } = Barrier::webhook(&stand, "a").await;
+    let mark = stand.mark().await;
+    let Stand { scene, plumb, .. } = stand;
+    drop(plumb);
+    let plumb = scene.run();
+    let stand = Stand::running(scene, plumb);
+    asked(&stand, mark).await;
+    assert!(stand.lines("unchanged").is_empty() && stand.drifts("ConfigMap/a").is_empty(), "{:#?}", stand.plumb.log());
+    stand.kubectl(&["delete", kinds, &name]).await;
+    stand.drift("ConfigMap/a").await.says(&[("field", "data.x"), ("live", "2")]);
+    stand.line("unchanged").await;
+    assert_eq!(stand.drifts("ConfigMap/a").len(), 1, "{:#?}", stand.drifts("ConfigMap/a"));
+    stand.status(|status| status.drift == Some(1)).await;
 }
