@@ -86,6 +86,13 @@ fn not_applied(last: &EnvironmentStatus, deployment: &Deployment, target: Option
     }
 }
 
+/// Whether the status says already that this commit stands, under the definition of this generation.
+pub fn stands(status: &EnvironmentStatus, commit: CommitId, generation: Option<i64>) -> bool {
+    let synced = |condition: &Condition| condition.type_ == "Synced" && condition.status == "True";
+    let of_it = status.short_commit == Some(commit.short()) && status.observed_generation == generation;
+    of_it && status.conditions.iter().any(synced)
+}
+
 /// Whether this commit stands since then. However many came after it and were not written, a restart and a roll-back begin with it.
 fn is_of(entry: &HistoryEntry, short: &str) -> bool {
     let written = matches!(entry.outcome.as_str(), "Deployed" | "Unchanged") || health::failed_at_health(entry);
@@ -354,6 +361,24 @@ pub(super) mod tests {
         assert_eq!(branch_missing(&missing, "dev", None, at(3)), missing, "the same costs no request");
         let back = next(&missing, &ended(1, Outcome::Unchanged), None, None, None, at(4));
         assert_eq!(synced(&back), ("True".to_owned(), "Unchanged".to_owned()));
+    }
+
+    #[test]
+    fn a_commit_stands_by_the_status_until_another_end_is_told_or_the_definition_changes() {
+        let (commit, last) = (CommitId::new([1; 20]), EnvironmentStatus::default());
+        let after =
+            |last: &EnvironmentStatus, deployment: &Deployment| next(last, deployment, None, None, Some(7), at(1));
+        let deployed = after(&last, &ended(1, Outcome::Deployed));
+        assert!(
+            stands(&deployed, commit, Some(7)) && stands(&after(&last, &ended(1, Outcome::Unchanged)), commit, Some(7))
+        );
+        assert!(!stands(&deployed, CommitId::new([2; 20]), Some(7)) && !stands(&deployed, commit, Some(8)));
+        for outcome in [Outcome::Suspended, Outcome::Failed(Failure::new(Stage::Render, "bad indentation"))] {
+            let status = after(&deployed, &ended(2, outcome));
+            assert_eq!(status.short_commit, Some(commit.short()), "it does stand");
+            assert!(!stands(&status, commit, Some(7)), "{status:#?}");
+        }
+        assert!(!stands(&branch_missing(&deployed, "dev", Some(7), at(2)), commit, Some(7)));
     }
 
     #[test]

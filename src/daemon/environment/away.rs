@@ -52,8 +52,11 @@ impl Task {
             // That the commit stands, or that it does not, nobody can say yet.
             debug!(environment = %self.reconciler.name, "some objects can't be looked at now; trying again");
             self.course.not_seen(Instant::now(), jitter());
-        } else if !quiet {
-            self.unchanged(commit).await;
+        } else {
+            if !quiet {
+                self.unchanged(commit).await;
+            }
+            self.drifts.all_seen();
         }
         self.tell_drift_status().await;
     }
@@ -67,6 +70,7 @@ impl Task {
         quiet: bool,
     ) {
         let (began, observed) = (Instant::now(), self.observes());
+        let all_seen = prepared.gated.unanswered().is_empty();
         let news = self.enter(&found);
         let read = found.iter().filter(|found| news.contains(&found.key)).cloned().collect();
         let drifts = self.describe(read, |key| prepared.manifest(key)).await;
@@ -87,6 +91,9 @@ impl Task {
         let drifts: Vec<(Drift, Action)> = drifts.into_iter().map(ended).collect();
         self.tell_drifts(drifts, noticed, began.elapsed()).await;
         self.tell_fights(contested).await;
+        if all_seen {
+            self.drifts.all_seen();
+        }
         self.tell_drift_status().await;
     }
 

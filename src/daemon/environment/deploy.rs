@@ -146,8 +146,12 @@ impl Task {
         self.cancel_outdated_builds();
         self.open.retain(|open| *open != commit);
         self.tell_overtaken().await;
-        // What was told of another end does not hold any more, nor that there is no branch; otherwise the cluster is not told, at no request at all.
-        let holds = matches!(self.told, None | Some((_, Outcome::Deployed | Outcome::Unchanged)));
+        // What was told of another end does not hold any more, be it by an earlier life, nor that there is no branch; otherwise the cluster is not told, at no
+        // request at all.
+        let holds = match &self.told {
+            Some((_, outcome)) => matches!(outcome, Outcome::Deployed | Outcome::Unchanged),
+            None => self.was_told_to_stand(commit),
+        };
         if self.missing.told || !holds {
             return self.tell_ended(commit, Outcome::Unchanged, Vec::new()).await;
         }
@@ -157,5 +161,12 @@ impl Task {
             self.reconciler.shared.telemetry.metrics.ended(&self.reconciler.name, &Outcome::Unchanged, &[]);
         }
         self.told = Some((commit, Outcome::Unchanged));
+    }
+
+    /// Whether the status says that this commit stands, before this life has told anything.
+    fn was_told_to_stand(&self, commit: CommitId) -> bool {
+        let Some(environment) = self.reconciler.shared.parents.get(&self.reconciler.name) else { return false };
+        let generation = environment.metadata.generation;
+        environment.status.as_ref().is_some_and(|status| report::status::stands(status, commit, generation))
     }
 }

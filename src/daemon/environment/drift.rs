@@ -60,6 +60,11 @@ pub(super) struct Drifts {
 }
 
 impl Drifts {
+    /// All of the target was looked at: whatever the status says, be it in the words of an earlier life, is compared with what was found.
+    pub(super) fn all_seen(&mut self) {
+        self.untold.get_or_insert_with(Instant::now);
+    }
+
     /// When there is something to do although nothing else is seen.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let later = self.later.values().copied().min();

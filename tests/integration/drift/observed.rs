@@ -8,7 +8,7 @@ use plumb::model::environment::EnvironmentStatus;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::stand::Stand;
+use super::stand::{Stand, kubectl};
 use crate::harness::{AuditMark, Change, eventually};
 use crate::scene::{SOON, Scene, condition, config_map};
 
@@ -147,6 +147,67 @@ async fn without_self_heal_what_was_left_stays_over_resyncs_restarts_and_commits
     stays(&stand, "8").await;
 
     stand.takes_what_git_changes().await;
+}
+
+/// What an earlier life told does not outlive its cause: a start finds how it is, and says so; one that finds it as the status says writes none.
+#[tokio::test]
+async fn without_self_heal_a_start_tells_what_is_over() {
+    let Some(stand) = Stand::new("d-off-over", "selfHeal: false", files()).await else { return };
+    let good = stand.scene.env.repository().open().refname_to_id("refs/heads/dev").unwrap();
+    let synced = |status: &EnvironmentStatus, is: &str, reason: &str| {
+        condition(status, "Synced").is_some_and(|synced| synced.status == is && synced.reason == reason)
+    };
+    let stopped = |stand: Stand| {
+        let Stand { scene, plumb, .. } = stand;
+        drop(plumb);
+        scene
+    };
+    let started = |scene: Scene| {
+        let plumb = scene.run();
+        Stand::running(scene, plumb)
+    };
+
+    // Drift, and somebody puts it right while plumb is away.
+    stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"x":"2"}}"#]).await;
+    stand.status(|status| status.drift == Some(1)).await;
+    let scene = stopped(stand);
+    kubectl(&scene, &["patch", "cm", "a", "--type=merge", r#"-p={"data":{"x":"1"}}"#], "").await;
+    let stand = started(scene);
+    let status = stand.status(|status| status.drift == Some(0)).await;
+    assert_eq!(condition(&status, "Drifted").map(|drifted| &*drifted.status), Some("False"));
+    assert!(synced(&status, "True", "Deployed"), "{status:#?}");
+
+    // A head that was refused, and the branch goes back.
+    let bad = stand.scene.push([("bad.yaml", "a: [")]);
+    stand.scene.failed(bad).await;
+    let scene = stopped(stand);
+    scene.env.repository().set_branch("dev", good);
+    let stand = started(scene);
+    stand.status(|status| synced(status, "True", "Unchanged")).await;
+
+    // A branch that was gone, and comes back.
+    stand.scene.env.repository().delete_branch("dev");
+    stand.status(|status| synced(status, "Unknown", "BranchMissing")).await;
+    let scene = stopped(stand);
+    scene.env.repository().set_branch("dev", good);
+    let stand = started(scene);
+    stand.status(|status| synced(status, "True", "Unchanged")).await;
+
+    // A suspension that ends.
+    stand.scene.define("selfHeal: false\nsuspend: true");
+    stand.status(|status| synced(status, "Unknown", "Suspended")).await;
+    let scene = stopped(stand);
+    scene.define("selfHeal: false");
+    let stand = started(scene);
+    let status = stand.status(|status| synced(status, "True", "Unchanged")).await;
+
+    let scene = stopped(stand);
+    let stand = started(scene);
+    stand.line("unchanged").await;
+    stand.fence().await;
+    stand.status(|now| now.drift == Some(1)).await;
+    let now = stand.status(|_| true).await;
+    assert_eq!(now.history, status.history, "nothing ended");
 }
 
 #[tokio::test]
