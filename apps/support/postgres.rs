@@ -55,7 +55,10 @@ impl Postgres {
 
     /// Lets it listen on a port of `localhost` as well, with these settings, before it starts. The port.
     pub fn listen(&mut self, settings: &[&str]) -> u16 {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        // Below the ports that the kernel gives away: none of our own programs gets it before this one starts.
+        let ports = std::iter::repeat_with(|| 20_000 + u16::try_from(rand() % 10_000).expect("a small number"));
+        let free = ports.map(|port| TcpListener::bind(("127.0.0.1", port))).find_map(Result::ok);
+        let free = free.and_then(|listener| listener.local_addr().ok()).expect("a free port");
         let port = format!("port={}", free.port());
         let all = [&["listen_addresses=localhost", &port], settings].concat();
         self.settings = all.into_iter().flat_map(|setting| ["-c".to_owned(), setting.to_owned()]).collect();

@@ -165,7 +165,8 @@ moment() {
 sweep() {
   local left
   for left in "${TMPDIR:-/tmp}/plumb-$1".*/; do
-    if [ -O "$left/lock" ] && flock -n "$left/lock" true 2>/dev/null; then rm -rf --one-file-system "$left"; fi
+    # Opened without making it, and held until all is gone: another run may sweep at the same time.
+    [ ! -O "$left/lock" ] || (exec <"$left/lock" && flock -n 0 && rm -rf --one-file-system "$left") 2>/dev/null || true
   done
 }
 

@@ -30,7 +30,7 @@ run() {
 # if plumb has ended, or if a commit has failed for good, unless that is waited for.
 seen=0
 until_log() {
-  local word=$1 limit=$((SECONDS + ${2:-60})) line ended
+  local word=$1 limit=$((SECONDS + ${2:-180})) line ended
   while true; do
     ended='' # asked before the log is read, which then has its last lines
     kill -0 "$daemon" 2>/dev/null || ended=yes
@@ -52,13 +52,14 @@ no_log() { # no_log WORD WHY
 
 # until_told: until the status has what was pushed from here. It follows the log, and `plumb rollback` reads it.
 until_told() {
-  kubectl wait environment/dev --for "jsonpath={.status.target}=$(git rev-parse HEAD)" --timeout 60s >/dev/null
+  kubectl wait environment/dev --for "jsonpath={.status.target}=$(git rev-parse HEAD)" --timeout 180s >/dev/null
 }
 
 # start_plumb ARGUMENT...: `plumb run` in the background.
 start_plumb() {
   printf '%s$ plumb run %s &%s\n' "$bold" "$*" "$plain" | shown
-  plumb run "$@" >"$work/plumb.log" 2>&1 &
+  # It has a hand on what holds the cluster, so that it must not live on when this script is killed.
+  setpriv --pdeathsig KILL -- plumb run "$@" >"$work/plumb.log" 2>&1 &
   daemon=$!
 }
 

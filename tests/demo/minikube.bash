@@ -23,7 +23,7 @@ start_cluster() {
 
   local version
   version=$(sed -n 's/^ *newTag: //p' "$root/deploy/kustomization.yaml")
-  if minikube image ls --profile "$profile" | grep -qE "(^|/)plumb:$version\$"; then
+  if grep -qE "(^|/)plumb:$version\$" <<<"$(minikube image ls --profile "$profile")"; then
     say "the Minikube has plumb:$version already; \`minikube image rm --profile $profile plumb:$version\` has it built anew from this checkout"
   else
     say "plumb's image, built on the Minikube from this checkout, which takes minutes"

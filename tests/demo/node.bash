@@ -21,8 +21,9 @@ end_cluster() { :; }
 
 # Images that were built before are there: the rest is compiled on the node, which takes minutes.
 prepare_images() {
-  local missing
-  mapfile -t images < <(plumb build dev --at main --dry-run -o json --repo "$work/repo.git" | sed -nE 's/.*"image": "(.*)",?/\1/p')
+  local missing told
+  told=$(plumb build dev --at main --dry-run -o json --repo "$work/repo.git")
+  mapfile -t images < <(sed -nE 's/.*"image": "(.*)",?/\1/p' <<<"$told")
   missing=$("$root/tests/cluster/image-cache" import "$work/node" "${images[@]}")
   [ -z "$missing" ] || "$root/tests/cluster/rust" "$work/node"
 }

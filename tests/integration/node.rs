@@ -303,7 +303,8 @@ impl Traces {
     /// Those in its control groups, pods included.
     fn processes(&self) -> Vec<String> {
         let ours = |process: &Path| {
-            std::fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(&self.control_group))
+            std::fs::read_to_string(process.join("cgroup"))
+                .is_ok_and(|groups| groups.split(['/', '\n']).any(|group| group == self.control_group))
         };
         let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|process| process.path());
         let lines = processes.filter(|process| ours(process));
