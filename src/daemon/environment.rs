@@ -302,16 +302,7 @@ impl Task {
             }
             Job::Look(target) => self.look_at_target(target).await,
             Job::Heal => self.heal().await,
-            Job::Broken(commit) => {
-                let broken = self.wanted.borrow().broken.clone();
-                if let Some((_, failure)) = broken {
-                    self.tell_refused(commit, failure.into()).await;
-                    self.course.broken_is_told(Some(commit));
-                    // It is a commit of the configuration branch: no head of this branch comes after it.
-                    let outcome = self.told.take().map(|(_, outcome)| outcome);
-                    self.told = self.course.target().zip(outcome);
-                }
-            }
+            Job::Broken(commit) => self.tell_broken(commit).await,
             Job::Suspended(commit) => {
                 self.cancel_builds();
                 let store = self.wanted.borrow().store.clone();
@@ -338,13 +329,8 @@ impl Task {
         let quiet = self.course.tried() != Some(commit) || self.wanted.borrow().broken.is_some();
         let quiet = mode == Mode::Restore && quiet;
         let noticed = if self.reconciler.has_target() { Noticed::Resync } else { Noticed::Start };
-        // Only what passes its gates makes up for what is forgotten.
-        let forgotten = (mode == Mode::Restore && self.resync_owed).then(|| self.reconciler.forget());
-        let prepared = self.prepare(commit, mode).await;
-        match forgotten {
-            Some(forgotten) if !matches!(prepared, Some(Ok(Verdict::Passed(_)))) => self.reconciler.recall(forgotten),
-            _ => self.resync_owed &= forgotten.is_none(),
-        }
+        let resync = mode == Mode::Restore && self.resync_owed;
+        let prepared = if resync { self.prepare_anew(commit).await } else { self.prepare(commit, mode).await };
         match prepared {
             None => {}
             Some(Ok(Verdict::Unchanged)) => self.unchanged(commit).await,

@@ -9,7 +9,7 @@ use super::{Task, jitter};
 use crate::drift::describe::Drift;
 use crate::drift::fingerprint::{Class, Found};
 use crate::model::{CommitId, ObjectKey, Outcome};
-use crate::reconcile::{Mode, Prepared, Verdict};
+use crate::reconcile::{Mode, Prepared, Refused, Verdict};
 use crate::report::drift::{Action, Noticed};
 
 /// A change that the API server has made is waited for so long, before a commit overwrites it untold.
@@ -95,6 +95,17 @@ impl Task {
             self.drifts.all_seen();
         }
         self.tell_drift_status().await;
+    }
+
+    /// The gates of a resync: everything is looked at anew. Only what passes them makes up for what is forgotten.
+    pub(super) async fn prepare_anew(&mut self, commit: CommitId) -> Option<Result<Verdict, Refused>> {
+        let forgotten = self.reconciler.forget();
+        let prepared = self.prepare(commit, Mode::Restore).await;
+        match prepared {
+            Some(Ok(Verdict::Passed(_))) => self.resync_owed = false,
+            _ => self.reconciler.recall(forgotten),
+        }
+        prepared
     }
 
     /// Enters what was found into the book; what of it is new.

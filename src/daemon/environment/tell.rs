@@ -25,6 +25,16 @@ impl Task {
         self.tell_ended(commit, Outcome::Failed(refused.failure), refused.stages).await;
     }
 
+    /// The definition is not valid, since this commit of the configuration branch.
+    pub(super) async fn tell_broken(&mut self, commit: CommitId) {
+        let Some((_, failure)) = self.wanted.borrow().broken.clone() else { return };
+        self.tell_refused(commit, failure.into()).await;
+        self.course.broken_is_told(Some(commit));
+        // No head of this branch comes after a commit of that one.
+        let outcome = self.told.take().map(|(_, outcome)| outcome);
+        self.told = self.course.target().zip(outcome);
+    }
+
     /// The environment is suspended at this head.
     pub(super) async fn tell_suspended(&mut self, commit: CommitId) {
         self.tell_ended(commit, Outcome::Suspended, Vec::new()).await;

@@ -1,5 +1,6 @@
 //! Images of a repository, from a commit to pods that run them: built when their content changed, and only then.
 
+mod away;
 mod docker;
 mod each;
 mod ignored;
@@ -211,30 +212,6 @@ async fn while_an_image_is_built_drift_is_put_back_and_a_newer_commit_is_not_kep
     gone(WORD).await;
     let entry = yard.scene.ended(slow).await;
     assert_eq!((entry.outcome.as_str(), entry.message), ("SupersededBy", Some(newer.to_string())));
-}
-
-#[tokio::test]
-#[ignore = "needs root: make integration"]
-async fn with_its_builder_away_plumb_starts_and_heals_what_it_deployed() {
-    let yard = Yard::new("away").await;
-    yard.push([("manifests/c.yaml", config_map("c", &[("x", "1")]))]);
-    let first = yard.push_both();
-    let mut plumb = yard.run();
-    yard.scene.deployed(first).await;
-    plumb.terminate(SOON).await;
-
-    let nowhere = yard.scene.env.repository().path().join("no.sock");
-    let nowhere = format!("unix://{}", nowhere.display());
-    let mut plumb = yard.scene.run_with(&["--builder", &nowhere, "--containerd", &nowhere]);
-    yard.scene.kubectl_ok(&["delete", "configmap", "c", "-n", &yard.scene.namespace], "").await;
-    eventually(SOON, || async {
-        ensure!(yard.scene.data("c").await.as_deref() == Some("x=1"), "not made again yet");
-        Ok(())
-    })
-    .await;
-    yard.push([("apps/web/answer", yard.answer("web 2"))]);
-    let waits = plumb.wait_for_log(|line| line.contains(" waiting: "), SOON).await;
-    assert!(waits.contains("is away"), "{waits}");
 }
 
 #[tokio::test]
