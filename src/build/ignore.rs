@@ -12,7 +12,8 @@ use regex::{Regex, RegexBuilder};
 
 /// The largest ignore file, in bytes (moby's reader gives up on a line of that), and the most patterns: each file of the context is compared with all of them, and each may be a compiled expression.
 const FILE: usize = 64 * 1024;
-const PATTERNS: usize = 1000;
+const PATTERNS: usize = 10_000;
+const EXPRESSIONS: usize = 1000;
 /// What one expression may remember while it is compared, in bytes. Beyond that it is slower, not wrong.
 const EXPRESSION: usize = 64 * 1024;
 
@@ -32,7 +33,7 @@ pub enum IgnoreError {
     #[error("it is larger than 64 KiB")]
     TooLarge,
     /// It has more patterns than a walk over a context should have to compare with.
-    #[error("line {0}: it has more than 1000 patterns; leave out directories as a whole")]
+    #[error("line {0}: it has more than 10000 patterns, or 1000 with wildcards; leave out directories as a whole")]
     TooMany(usize),
     /// A pattern is none.
     #[error("line {line}: {pattern:?} is not a pattern: {reason}")]
@@ -85,15 +86,16 @@ impl Ignore {
         }
         let text = std::str::from_utf8(bytes).map_err(|_| IgnoreError::NotText)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut patterns = Vec::new();
+        let (mut patterns, mut expressions) = (Vec::new(), 0);
         for (index, line) in text.split('\n').enumerate() {
             let Some(pattern) = from_line(line) else { continue };
-            if patterns.len() == PATTERNS {
+            let bad = |reason| IgnoreError::Pattern { line: index + 1, pattern: line.trim().to_owned(), reason };
+            let read = Pattern::new(&pattern).map_err(bad)?;
+            expressions += usize::from(matches!(read.rule, Rule::Regex(_)));
+            if patterns.len() == PATTERNS || expressions > EXPRESSIONS {
                 return Err(IgnoreError::TooMany(index + 1));
             }
-            let read = Pattern::new(&pattern);
-            let bad = |reason| IgnoreError::Pattern { line: index + 1, pattern: line.trim().to_owned(), reason };
-            patterns.push(read.map_err(bad)?);
+            patterns.push(read);
         }
         Ok(Self { patterns })
     }

@@ -76,8 +76,12 @@ fn what_is_no_pattern_is_named_with_its_line() {
     }
     assert_eq!(Ignore::parse(&[0xff]).unwrap_err(), IgnoreError::NotText);
     assert_eq!(Ignore::parse("a".repeat(FILE).as_bytes()).unwrap_err(), IgnoreError::TooLarge);
-    assert!(Ignore::parse("?\n".repeat(PATTERNS).as_bytes()).is_ok());
-    assert_eq!(Ignore::parse("?\n".repeat(PATTERNS + 1).as_bytes()).unwrap_err(), IgnoreError::TooMany(PATTERNS + 1));
+    assert!(Ignore::parse("?\n".repeat(EXPRESSIONS).as_bytes()).is_ok());
+    assert_eq!(
+        Ignore::parse("?\n".repeat(EXPRESSIONS + 1).as_bytes()).unwrap_err(),
+        IgnoreError::TooMany(EXPRESSIONS + 1)
+    );
+    assert_eq!(Ignore::parse("a\n".repeat(PATTERNS + 1).as_bytes()).unwrap_err(), IgnoreError::TooMany(PATTERNS + 1));
 }
 
 /// Names of files and directories, and pieces of patterns over them.

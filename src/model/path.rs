@@ -39,6 +39,24 @@ fn parts(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !matches!(*part, "" | "."))
 }
 
+/// A path relative to a directory of the repository, as a path of the repository; `None` if it leaves it.
+pub fn resolve(directory: &str, entry: &str) -> Option<String> {
+    if entry.starts_with('/') || entry.contains(['\\', '\0']) {
+        return None;
+    }
+    let mut parts: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
+    for part in entry.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

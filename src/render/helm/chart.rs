@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::error::HelmError;
 use super::packed::{UNPACKED, is_packed, repacked};
-use crate::model::path::join;
+use crate::model::path::{join, resolve};
 use crate::render::error::RenderError;
 use crate::render::yaml::{self, Budget, Notation};
 use crate::source::{EntryKind, Snapshot};
@@ -109,8 +109,18 @@ fn is_named_inside(
 }
 
 /// The first document of a file, if it is there and can be read; what can't is Helm's to complain about.
+///
+/// A link is followed, as by Helm; whether it leads out of the chart is looked at when the chart is written out.
 fn document(snapshot: &Snapshot, file: &str) -> Result<Option<Value>, RenderError> {
-    let Some(bytes) = content(snapshot, file)? else { return Ok(None) };
+    let target = match snapshot.entry(file)? {
+        Some(entry) if entry.kind == EntryKind::Symlink => {
+            let target = String::from_utf8_lossy(&snapshot.blob(file, &entry)?).into_owned();
+            let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
+            Some(resolve(directory, &target).ok_or_else(|| HelmError::Link(file.to_owned()))?)
+        }
+        _ => None,
+    };
+    let Some(bytes) = content(snapshot, target.as_deref().unwrap_or(file))? else { return Ok(None) };
     let documents = yaml::read(&bytes, Notation::Yaml, &mut Budget::default()).unwrap_or_default();
     Ok(documents.into_iter().next().map(|document| document.value))
 }

@@ -40,7 +40,9 @@ pub(super) fn repacked(bytes: &[u8], file: &str, depth: usize, left: &mut u64) -
         if name.rsplit('/').next() == Some(SCHEMA) {
             check_schema(&content, file)?;
         }
-        if name.ends_with(".tgz") && is_packed(&content) {
+        // Helm unpacks those of `charts/`; any other is a file that templates may read.
+        let of_charts = name.ends_with(".tgz") && name.rsplit('/').nth(1) == Some("charts");
+        if of_charts && is_packed(&content) {
             content = repacked(&content, file, depth + 1, left)?;
         }
         let mut header = tar::Header::new_gnu();
@@ -58,12 +60,10 @@ fn files(bytes: &[u8], left: &mut u64) -> io::Result<Vec<(String, Vec<u8>)>> {
     for entry in tar::Archive::new(&mut reader).entries()? {
         let mut entry = entry?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).replace('\\', "/");
-        if !entry.header().entry_type().is_file() || name.ends_with('/') {
+        if name.ends_with('/') || !has_content(&mut entry)? {
             continue;
         }
-        if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(io::Error::other(format!("{name:?} is no path in a chart")));
-        }
+        let name = clean(&name).ok_or_else(|| io::Error::other(format!("{name:?} is no path in a chart")))?;
         let mut content = Vec::new();
         entry.read_to_end(&mut content)?;
         files.push((name, content));
@@ -71,6 +71,28 @@ fn files(bytes: &[u8], left: &mut u64) -> io::Result<Vec<(String, Vec<u8>)>> {
     *left = reader.limit();
     // What was cut off there may be the end of a file, or files.
     if *left == 0 { Err(io::Error::other("it is too large")) } else { Ok(files) }
+}
+
+/// Whether it is a file. One with holes would be read otherwise by Helm than here.
+fn has_content(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<bool> {
+    let sparse = |name: &str| name.starts_with("GNU.sparse.");
+    let extensions = entry.pax_extensions()?.into_iter().flatten();
+    let has_holes = extensions.flatten().any(|extension| extension.key().is_ok_and(sparse));
+    match entry.header().entry_type() {
+        tar::EntryType::Regular if !has_holes => Ok(true),
+        tar::EntryType::Directory | tar::EntryType::Link | tar::EntryType::Symlink => Ok(false),
+        tar::EntryType::XGlobalHeader => Ok(false),
+        _ => Err(io::Error::other("it has a file with holes, or something that is none")),
+    }
+}
+
+/// The path as Helm reads it; `None` for what it refuses, or would take for another one.
+fn clean(name: &str) -> Option<String> {
+    let mut parts = name.split('/');
+    let first = parts.next().filter(|first| !matches!(*first, "" | "." | ".."))?;
+    let rest = parts.filter(|part| !matches!(*part, "" | "."));
+    let whole = std::iter::once(first).chain(rest).collect::<Vec<_>>();
+    (!whole.contains(&"..")).then(|| whole.join("/"))
 }
 
 #[cfg(test)]
@@ -117,6 +139,41 @@ mod tests {
         assert!(refused(&out, UNPACKED).contains("is no path in a chart"));
         let nested = (0..=DEPTH + 1).fold(good, |chart, _| packed(&[("sub/charts/sub-1.tgz", &chart)]));
         assert!(refused(&nested, UNPACKED).contains("charts inside each other"));
+    }
+
+    #[test]
+    fn what_is_no_chart_in_a_chart_stays_as_it_is() {
+        let data = packed(&[("bin/plugin", b"#!/bin/sh")]);
+        let chart = packed(&[("sub/Chart.yaml", b"name: sub"), ("sub/files/plugins.tgz", &data)]);
+        let again = repacked(&chart, "c.tgz", 0, &mut { UNPACKED }).unwrap();
+        assert_eq!(super::files(&again, &mut { UNPACKED }).unwrap()[1], ("sub/files/plugins.tgz".to_owned(), data));
+    }
+
+    #[test]
+    fn paths_are_read_as_by_helm() {
+        for (name, read) in [
+            ("sub/Chart.yaml", Some("sub/Chart.yaml")),
+            ("sub/./Chart.yaml", Some("sub/Chart.yaml")),
+            ("sub//templates/./a.yaml", Some("sub/templates/a.yaml")),
+            ("./sub/Chart.yaml", None),
+            ("/sub/Chart.yaml", None),
+            ("sub/x/../Chart.yaml", None),
+            ("..", None),
+        ] {
+            assert_eq!(clean(name).as_deref(), read, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_helm_may_read_otherwise_is_refused() {
+        let mut out = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Continuous);
+        header.set_size(0);
+        out.append_data(&mut header, "sub/values.yaml", io::empty()).unwrap();
+        let out = out.into_inner().unwrap().finish().unwrap();
+        let shown = refused(&out, UNPACKED);
+        assert!(shown.contains("or something that is none"), "{shown}");
     }
 
     fn zip(bytes: &[u8]) -> Vec<u8> {

@@ -243,7 +243,6 @@ fn a_chart_is_no_link() {
     let remote = br#"{"$ref": "http://127.0.0.1:9/x.json"}"#;
     for (link, target) in [
         ("m/values.schema.json", "files/schema.json"),
-        ("m/values.yaml", "files/values.yaml"),
         ("m/charts", "files"),
         ("m/charts/sub", "../files/sub"),
         ("m/charts/sub-1.tgz", "../files/sub-1.tgz"),
@@ -264,6 +263,27 @@ fn a_chart_is_no_link() {
             shown.starts_with(&format!("{link}: {link} is a symbolic link, which Helm would follow; put")),
             "{shown}"
         );
+    }
+}
+
+#[test]
+fn values_may_be_a_link_in_the_chart() {
+    let Some(tools) = tools() else { return };
+    let repository = TestRepository::new();
+    let map = template("{{ .Values.word }}");
+    let rendered = |target: &[u8]| {
+        let snapshot = repository.commit_modes(&[
+            (CHART.0, CHART.1.as_bytes(), 0o100_644),
+            ("m/templates/a.yaml", map.as_bytes(), 0o100_644),
+            ("m/files/base.yaml", b"word: based", 0o100_644),
+            ("m/values.yaml", target, LINK),
+        ]);
+        render_with(&snapshot, &spec(json!({})), &tools, &mut Cache::default())
+    };
+    let desired = rendered(b"files/base.yaml").unwrap().into_desired();
+    assert!(desired.objects[0].json.get().contains("based"), "{}", desired.objects[0].json.get());
+    for outside in [&b"/etc/passwd"[..], b"../other.yaml"] {
+        assert!(rendered(outside).is_err());
     }
 }
 

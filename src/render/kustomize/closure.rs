@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::error::KustomizeError;
 use super::references::{Reference, Want, forbidden, plugin_references, references};
 use super::spelling::{Unclear, check_breaks};
-use crate::model::path::join;
+use crate::model::path::{join, resolve};
 use crate::model::{CommitId, Reads};
 use crate::render::CHART;
 use crate::render::error::RenderError;
@@ -137,6 +137,10 @@ impl Closure {
                 }
                 Ok(())
             }
+            // Its text is not what is given to kustomize.
+            (EntryKind::File | EntryKind::Executable, Want::File) if is_kustomization(&path) => {
+                Err(KustomizeError::Itself { file, field, entry }.into())
+            }
             (EntryKind::File | EntryKind::Executable, _) => {
                 self.files.insert(path, found);
                 Ok(())
@@ -173,22 +177,8 @@ pub(super) fn looks_remote(entry: &str) -> bool {
         || lower.ends_with(".git")
 }
 
-/// A path relative to a directory of the repository, as a path of the repository; `None` if it leaves it.
-pub(super) fn resolve(directory: &str, entry: &str) -> Option<String> {
-    if entry.starts_with('/') || entry.contains(['\\', '\0']) {
-        return None;
-    }
-    let mut parts: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
-    for part in entry.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
+fn is_kustomization(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| FILES.contains(&name))
 }
 
 fn unclear(file: &str) -> impl Fn(Unclear) -> RenderError {

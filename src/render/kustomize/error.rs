@@ -57,6 +57,16 @@ pub enum KustomizeError {
         /// The field.
         field: String,
     },
+    /// A kustomization that is to be read as a file, such as for a ConfigMap.
+    #[error("{file}: {field} names {entry:?}, a kustomization; its text is no file for others")]
+    Itself {
+        /// The kustomization.
+        file: String,
+        /// The field.
+        field: String,
+        /// The entry.
+        entry: String,
+    },
     /// A key that is another one to kustomize, or may be.
     #[error("{file}: kustomize reads the key {key:?} as another, or not at all")]
     Spelling {
@@ -125,6 +135,7 @@ impl KustomizeError {
             Self::Forbidden { file, .. } => {
                 at(failed, file).hint("remove the field, or make the chart an environment's path")
             }
+            Self::Itself { file, .. } => at(failed, file).hint("copy it to a file of another name"),
             Self::Directory { file, .. } => at(failed, file).hint("list the files in the directory one by one"),
             Self::Missing { file, .. } | Self::Outside { file, .. } => at(failed, file).hint("correct the entry"),
             Self::Spelling { file, meant: Some(meant), .. } => at(failed, file).hint(format!("write {meant:?}")),

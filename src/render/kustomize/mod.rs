@@ -10,6 +10,7 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,8 +47,8 @@ impl Renderer for Kustomization {
         let closure = Closure::of(request.snapshot, &path)?;
         let mut workshop = Workshop::new()?;
         for (file, kustomization) in &closure.kustomizations {
-            // As JSON, which quotes all text. What is there is not written again below.
-            workshop.write(&workshop.tree().join(file), kustomization.to_string().as_bytes())?;
+            // What is there is not written again below.
+            workshop.write(&workshop.tree().join(file), quoted(kustomization).as_bytes())?;
         }
         for (file, entry) in &closure.files {
             workshop.write_file(request.snapshot, file, entry)?;
@@ -76,6 +77,20 @@ impl Renderer for Kustomization {
     fn reads(&self, snapshot: &Snapshot, spec: &EnvironmentSpec) -> Result<Reads, RenderError> {
         Ok(Closure::of(snapshot, &normal(&spec.path))?.reads())
     }
+}
+
+/// As JSON, which quotes all text; and what YAML has an opinion of even in quotes is escaped.
+fn quoted(kustomization: &Value) -> String {
+    let mut text = String::new();
+    for c in kustomization.to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
+                let _ = write!(text, "\\u{:04x}", u32::from(c)); // A String takes everything.
+            }
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// A kustomization that adds origins to the one at `path`.
