@@ -238,6 +238,7 @@ impl Reconciler {
             let mut memory = self.memory();
             (memory.settled, memory.target) = (None, Some(Arc::clone(&prepared.desired)));
             memory.held = Some(Arc::clone(&self.definition));
+            memory.same.take_if(|(_, same)| *same != prepared.desired.commit);
             let left =
                 prepared.gated.plan.steps.iter().filter(|step| step.reason == Reason::Drifted && !step.action.writes());
             memory.leave(&prepared.desired, left.filter_map(|step| step.manifest.as_ref()));

@@ -93,6 +93,8 @@ pub(super) struct Task {
     planned_beside: u64,
     /// How the last commit ended, so that the same is not told twice.
     told: Option<(CommitId, Outcome)>,
+    /// That the newest definition is not valid was told since.
+    broken_told: bool,
     /// Heads that were taken up and have no end yet, though nothing of them is under way but a build.
     open: Vec<CommitId>,
     /// A commit of it has waited for the builder.
@@ -152,6 +154,7 @@ impl Task {
             open: Vec::new(),
             waited: false,
             resync_owed: false,
+            broken_told: false,
             untold: Untold::default(),
             missing: Missing::default(),
             started: false,

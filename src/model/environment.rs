@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::field_path::FieldPath;
 use super::fields::{Budget, HumanDuration};
@@ -268,9 +269,9 @@ pub struct EnvironmentStatus {
     /// The commit that last passed the gates: what drift and restarts restore. 40 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The `metadata.generation` whose spec `target` passed the gates under. Under another one it is a commit like any other.
+    /// The digest of the spec that `target` passed the gates under ([`EnvironmentSpec::digest`]). Under another one it is a commit like any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_generation: Option<i64>,
+    pub target_definition: Option<String>,
     /// The objects that have not been written as `target` says, where not all of it could be deployed; absent where it was, or where they are too many to
     /// be named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -352,6 +353,13 @@ pub struct HistoryEntry {
 }
 
 impl EnvironmentSpec {
+    /// Tells one definition from another: SHA-256 in 64 hex digits.
+    pub fn digest(&self) -> String {
+        // Nothing of it can't be written; if it could not, no definition would be taken for another.
+        let written = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(&written).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Whether objects of this cluster-scoped kind are allowed.
     pub fn allows_cluster_scoped(&self, kind: &super::GroupKind) -> bool {
         self.allow.cluster_scoped.contains(&kind.slashed())

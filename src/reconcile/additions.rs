@@ -90,8 +90,9 @@ impl Reconciler {
     async fn beyond_defaults(&self, manifest: &Manifest, paths: &FieldSet) -> Result<Option<FieldSet>, Failure> {
         let (known, key) = (self.discover().await?, &manifest.key);
         let Lookup::Served(info) = known.kinds.lookup(&key.kind, &manifest.version) else { return Ok(None) };
-        let Some(live) = self.writer().read(key, info).await.map_err(planning)? else { return Ok(None) };
-        let alone = self.writer().would_make(manifest, info).await;
+        let held = self.as_held();
+        let Some(live) = held.writer().read(key, info).await.map_err(planning)? else { return Ok(None) };
+        let alone = held.writer().would_make(manifest, info).await;
         told_apart(paths, &live, alone).map(Some).map_err(planning)
     }
 
@@ -104,7 +105,8 @@ impl Reconciler {
         };
         let fields = keys.iter().filter_map(|key| self.foreign_fields(key));
         let additions: Vec<_> = fields.map(|(manifest, _, paths)| (manifest, paths)).collect();
-        let done = self.executor(stop).take_out_all(additions, &known.kinds).await;
+        let held = self.as_held();
+        let done = held.executor(stop).take_out_all(additions, &known.kinds).await;
         self.remember(&done);
         done
     }

@@ -46,6 +46,13 @@ impl Reconciler {
         Some(Deployed { target, lacking })
     }
 
+    /// The commit that ended unchanged since this status was written, if the status speaks of what it asks for.
+    pub fn stands_as(&self, status: &EnvironmentStatus) -> Option<CommitId> {
+        let (target, same) = self.memory().same?;
+        let speaks = target_of(status) == Some(target) && status.short_commit == Some(target.short());
+        speaks.then_some(same)
+    }
+
     /// A commit asks for just what stands.
     pub(super) fn remember_same(&self, commit: CommitId) {
         let environment = self.shared.parents.get(&self.name);

@@ -262,7 +262,7 @@ impl Reconciler {
     async fn read(&self, manifest: &Manifest) -> Result<Option<Value>, Failure> {
         let (known, key) = (self.discover().await?, &manifest.key);
         let Lookup::Served(info) = known.kinds.lookup(&key.kind, &manifest.version) else { return Ok(None) };
-        self.writer().read(key, info).await.map_err(planning)
+        self.as_held().writer().read(key, info).await.map_err(planning)
     }
 }
 

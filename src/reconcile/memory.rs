@@ -231,11 +231,13 @@ impl Reconciler {
 
     /// This environment under the definition that the target passed its gates with: what is put back, is put back as it was deployed. Whether anything is, the
     /// definition in force says.
-    pub(super) fn as_held(&self) -> Self {
-        match self.memory().held.clone() {
-            Some(definition) => Self { definition, ..self.clone() },
-            None => self.clone(),
-        }
+    pub fn as_held(&self) -> Self {
+        let held = self.memory().held.clone();
+        let Some(held) = held.filter(|held| *held != self.definition) else { return self.clone() };
+        let mut definition = Definition::clone(&held);
+        let spec = &self.definition.spec;
+        (definition.spec.self_heal, definition.spec.suspend) = (spec.self_heal, spec.suspend);
+        Self { definition: Arc::new(definition), ..self.clone() }
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -84,15 +84,17 @@ impl Peer {
         }
     }
 
+    /// Of a branch that is not there, whatever is rendered: what is restored is all that the environment asks for.
     fn is_wanted(&self, definition: &Arc<Definition>, commit: CommitId) -> bool {
-        self.wanted.as_ref().is_some_and(|(wanted, head)| wanted == definition && *head == Some(commit))
+        let asked = |head: Option<CommitId>| head.is_none_or(|head| head == commit);
+        self.wanted.as_ref().is_some_and(|(wanted, head)| wanted == definition && asked(*head))
     }
 
     /// A commit was rendered, well or not; false: that says nothing, since it is known what the head asks for. A render that was under way as the
     /// head moved tells what was asked for before it, and not what the head asks for.
     fn render_ended(&mut self, definition: &Arc<Definition>, commit: CommitId) -> bool {
         let wanted = self.is_wanted(definition, commit);
-        if !wanted && matches!(self.standing, Standing::Known | Standing::Removed) {
+        if !wanted && self.is_known() {
             return false;
         }
         self.rendered = Some((Arc::clone(definition), Some(commit)));

@@ -131,7 +131,7 @@ mod tests {
         let mut status = super::super::status::next(
             &EnvironmentStatus::default(),
             &deployment,
-            Some(super::super::status::Target { commit: deployment.commit, holds: true }),
+            Some(&super::super::status::Target { commit: deployment.commit, definition: None }),
             None,
             Some(1),
             DateTime::UNIX_EPOCH,

@@ -19,29 +19,29 @@ const NAMED: usize = 500;
 const LONGEST: usize = 2000;
 
 /// The commit that last passed the gates.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Target {
     /// It.
     pub commit: CommitId,
-    /// It did so under the definition that is in force.
-    pub holds: bool,
+    /// The digest of the definition that it did so under, if that is the one in force.
+    pub definition: Option<String>,
 }
 
 /// The status after this deployment. `health` is how the environment stands, once anything was deployed.
 pub fn next(
     last: &EnvironmentStatus,
     deployment: &Deployment,
-    target: Option<Target>,
+    target: Option<&Target>,
     health: Option<&Word>,
     generation: Option<i64>,
     now: DateTime<Utc>,
 ) -> EnvironmentStatus {
     let mut status = last.clone();
     (status.observed_generation, status.removed) = (generation, None);
-    if let Some(Target { commit, holds }) = target {
+    if let Some(Target { commit, definition }) = target {
         let former = status.target.replace(commit.to_string());
-        let known = status.target_generation.filter(|_| former == status.target);
-        status.target_generation = if holds { generation } else { known };
+        let known = status.target_definition.take().filter(|_| former == status.target);
+        status.target_definition = definition.clone().or(known);
     }
     status.not_applied = not_applied(last, deployment, status.target.as_deref());
     if matches!(deployment.outcome, Outcome::Deployed | Outcome::Unchanged) {
@@ -259,9 +259,9 @@ pub(super) mod tests {
             let lacking = lacking.map(|count| (0..count).map(key).collect());
             Deployment { lacking, ..ended(commit, Outcome::Failed(Failure::new(Stage::Apply, "refused"))) }
         };
-        let target = |commit: u8| Some(Target { commit: CommitId::new([commit; 20]), holds: true });
+        let target = |commit: u8| Target { commit: CommitId::new([commit; 20]), definition: None };
         let after = |last: &EnvironmentStatus, deployment: &Deployment, commit: u8| {
-            next(last, deployment, target(commit), None, Some(1), at(1))
+            next(last, deployment, Some(&target(commit)), None, Some(1), at(1))
         };
         let partly = after(&EnvironmentStatus::default(), &failed(1, Some(1)), 1);
         let expected = Some(vec!["Deployment.apps/n/d0".to_owned()]);
@@ -277,16 +277,16 @@ pub(super) mod tests {
 
     #[test]
     fn under_which_definition_the_target_passed_is_kept_until_it_passes_under_another() {
-        let target = |commit: u8, holds: bool| Some(Target { commit: CommitId::new([commit; 20]), holds });
-        let after = |last: &EnvironmentStatus, target: Option<Target>, generation: i64| {
-            next(last, &ended(9, Outcome::Deployed), target, None, Some(generation), at(1))
+        let after = |last: &EnvironmentStatus, commit: u8, definition: Option<&str>| {
+            let target = Target { commit: CommitId::new([commit; 20]), definition: definition.map(str::to_owned) };
+            next(last, &ended(9, Outcome::Deployed), Some(&target), None, Some(1), at(1))
         };
-        let first = after(&EnvironmentStatus::default(), target(1, true), 1);
-        assert_eq!(first.target_generation, Some(1));
-        assert_eq!(after(&first, target(1, false), 2).target_generation, Some(1));
-        assert_eq!(after(&first, None, 2).target_generation, Some(1));
-        assert_eq!(after(&first, target(1, true), 2).target_generation, Some(2));
-        assert_eq!(after(&first, target(2, false), 2).target_generation, None, "another target");
+        let first = after(&EnvironmentStatus::default(), 1, Some("a"));
+        assert_eq!(first.target_definition.as_deref(), Some("a"));
+        assert_eq!(after(&first, 1, None).target_definition.as_deref(), Some("a"));
+        assert_eq!(next(&first, &ended(9, Outcome::Deployed), None, None, Some(1), at(1)), first);
+        assert_eq!(after(&first, 1, Some("b")).target_definition.as_deref(), Some("b"));
+        assert_eq!(after(&first, 2, None).target_definition, None, "another target");
     }
 
     pub(in super::super) fn at(second: i64) -> DateTime<Utc> {
@@ -386,7 +386,7 @@ pub(super) mod tests {
         let good = next(
             &EnvironmentStatus::default(),
             &ended(1, Outcome::Deployed),
-            Some(Target { commit: CommitId::new([1; 20]), holds: true }),
+            Some(&Target { commit: CommitId::new([1; 20]), definition: None }),
             None,
             None,
             at(1),

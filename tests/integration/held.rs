@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use plumb::model::environment::Condition;
 
-use crate::harness::{AuditLog, eventually};
+use crate::harness::{AuditLog, Change, eventually};
 use crate::scene::{SOON, Scene, config_map, definition, file_of, short};
 
 /// Waits until plumb has gone over everything so often since now: each time it dry-runs the ConfigMaps.
@@ -68,7 +68,7 @@ async fn a_definition_that_is_not_valid_is_told_whatever_else_comes_to_its_end()
     let scene = Scene::with("invalid", "resync: 1s").await;
     let Some(audit) = scene.env.audit() else { return };
     let first = scene.push([("a.yaml", config_map("a", &[("x", "1")]))]);
-    let _plumb = scene.run();
+    let mut plumb = scene.run();
     scene.deployed(first).await;
     scene.define("resync: often");
     synced(&scene, "False", "DefinitionInvalid").await;
@@ -88,7 +88,17 @@ async fn a_definition_that_is_not_valid_is_told_whatever_else_comes_to_its_end()
         Ok(())
     })
     .await;
+    // Nor are the two told in turns as often as a head is tried again.
+    let unknown = "apiVersion: nowhere.example.org/v1\nkind: Nothing\nmetadata: {name: n}\n".to_owned();
+    let third = short(scene.push([("n.yaml", unknown)]));
+    plumb.wait_for_log(|line| line.contains(" failed ") && line.contains(&third), SOON).await;
+    synced(&scene, "False", "DefinitionInvalid").await;
+    rounds(audit, 5).await;
+    let told = plumb.log().iter().filter(|line| line.contains(" failed ") && line.contains(&third)).count();
+    assert_eq!(told, 1, "{:#?}", plumb.log());
+    let fourth = scene.push([("n.yaml", Change::Remove)]);
     scene.define("resync: 1s");
+    scene.deployed(fourth).await;
     synced(&scene, "True", "Deployed").await;
 }
 

@@ -16,7 +16,7 @@ use crate::report::drift::{self as report, Action, Noticed};
 impl Task {
     /// Why additions stay, if they do.
     fn leaves_additions(&self) -> Option<Action> {
-        let kept = self.reconciler.definition.spec.foreign_additions == ForeignAdditions::Report;
+        let kept = self.reconciler.as_held().definition.spec.foreign_additions == ForeignAdditions::Report;
         self.observes().or(kept.then_some(Action::Kept))
     }
 

@@ -126,15 +126,13 @@ impl Task {
             verdict = reconciler.prepare(&store, target, Mode::Restore, reconciler.confirmed_prune()) => Some(verdict),
             _ = stop.wait_for(|stop| *stop) => None,
         };
-        if !matches!(looked, Some(Ok(Verdict::Passed(_)))) {
-            self.reconciler.recall(forgotten);
-        }
         match looked {
             Some(Ok(Verdict::Passed(prepared))) if self.was_deployed(target) => {
                 self.restore(prepared, noticed, true).await;
             }
-            Some(Ok(_)) | None => {}
+            Some(Ok(_)) | None => self.reconciler.recall(forgotten),
             Some(Err(failure)) => {
+                self.reconciler.recall(forgotten);
                 debug!(environment = %self.reconciler.name, reason = %failure, "suspended; its objects can't be looked at");
                 self.course.not_seen(Instant::now(), jitter());
             }

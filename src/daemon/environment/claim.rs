@@ -114,8 +114,8 @@ impl Task {
         if !self.started {
             self.started = true;
             let target = now.status.as_ref().and_then(|status| status.target.as_ref()?.parse().ok());
-            let under = now.status.as_ref().and_then(|status| status.target_generation);
-            self.course.inherit(target, under.is_some() && under == now.metadata.generation);
+            let under = now.status.as_ref().and_then(|status| status.target_definition.as_deref());
+            self.course.inherit(target, under == Some(&*self.reconciler.definition.spec.digest()));
         }
         self.taken_up(parent, &now).await
     }

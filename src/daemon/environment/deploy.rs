@@ -152,7 +152,8 @@ impl Task {
             Some((_, outcome)) => matches!(outcome, Outcome::Deployed | Outcome::Unchanged),
             None => self.was_told_to_stand(commit),
         };
-        if self.missing.told || !holds {
+        let repaired = self.broken_told && self.wanted.borrow().broken.is_none();
+        if self.missing.told || repaired || !holds {
             return self.tell_ended(commit, Outcome::Unchanged, Vec::new()).await;
         }
         info!(environment = %self.reconciler.name, commit = %commit.short(), "unchanged");

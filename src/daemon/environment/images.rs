@@ -114,6 +114,12 @@ impl Task {
             }
             match built {
                 Ok(()) => {
+                    // Under another definition than it was begun for, it is a commit like any other.
+                    let restored = mode == Mode::Restore && self.course.target() == Some(commit);
+                    let mode = if restored && !self.course.holds() { Mode::Commit } else { mode };
+                    if mode == Mode::Commit && self.course.tried() != Some(commit) {
+                        continue;
+                    }
                     self.builds.took = Some((commit, took));
                     self.bring(commit, mode).await;
                 }

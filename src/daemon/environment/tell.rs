@@ -28,11 +28,11 @@ impl Task {
     /// The definition is not valid, since this commit of the configuration branch.
     pub(super) async fn tell_broken(&mut self, commit: CommitId) {
         let Some((_, failure)) = self.wanted.borrow().broken.clone() else { return };
+        // It is a commit of the configuration branch, and no end of one of this branch: how the last of those ended is still told.
+        let told = self.told.take();
         self.tell_refused(commit, failure.into()).await;
+        (self.told, self.broken_told) = (told, true);
         self.course.broken_is_told(Some(commit));
-        // No head of this branch comes after a commit of that one.
-        let outcome = self.told.take().map(|(_, outcome)| outcome);
-        self.told = self.course.target().zip(outcome);
     }
 
     /// The environment is suspended at this head.
@@ -69,7 +69,10 @@ impl Task {
 
     pub(super) async fn tell_one(&mut self, deployment: Deployment) {
         let told = (deployment.commit, deployment.outcome.clone());
-        if self.told.as_ref() == Some(&told) && !self.missing.told && !self.passed_under_another() {
+        let broken = self.wanted.borrow().broken.as_ref().map(|(broken, _)| *broken);
+        let repaired = self.broken_told && broken.is_none();
+        let stale = repaired || self.missing.told || self.passed_under_another();
+        if self.told.as_ref() == Some(&told) && !stale {
             debug!(environment = %self.reconciler.name, commit = %deployment.commit.short(), "ended as before");
             return;
         }
@@ -77,9 +80,11 @@ impl Task {
         let metrics = &self.reconciler.shared.telemetry.metrics;
         metrics.ended(&self.reconciler.name, &deployment.outcome, &deployment.stages);
         self.told = Some(told);
-        // Whatever became of a commit, the newest definition is not valid.
-        if self.wanted.borrow().broken.as_ref().is_some_and(|(broken, _)| *broken != deployment.commit) {
-            self.course.broken_is_told(None);
+        match broken {
+            // Whatever became of a commit, the newest definition is not valid.
+            Some(broken) if broken != deployment.commit => self.course.broken_is_told(None),
+            Some(_) => {}
+            None => self.broken_told = false,
         }
         self.tell_cluster(deployment).await;
     }
@@ -87,8 +92,8 @@ impl Task {
     /// Whether the status says that the target passed its gates under another definition than it did.
     fn passed_under_another(&self) -> bool {
         let Some(environment) = self.reconciler.shared.parents.get(&self.reconciler.name) else { return false };
-        let told = environment.status.as_ref().and_then(|status| status.target_generation);
-        self.course.holds() && told != environment.metadata.generation
+        let told = environment.status.as_ref().and_then(|status| status.target_definition.as_deref());
+        self.course.holds() && told != Some(&*self.reconciler.definition.spec.digest())
     }
 
     /// The head waits no longer, if it has come to its end.
@@ -138,10 +143,16 @@ impl Task {
         let parent = Parent { caller: &self.reconciler.cluster.caller, name: &name };
         let generation = environment.metadata.generation;
         let word = self.health.rollout.word(Instant::now());
-        let target = self.course.target().map(|commit| report::status::Target { commit, holds: self.course.holds() });
+        let target = self.course.target().map(|commit| report::status::Target {
+            commit,
+            definition: self.course.holds().then(|| self.reconciler.definition.spec.digest()),
+        });
         let mut status = environment.status.clone().unwrap_or_default();
+        if let Some(commit) = self.reconciler.stands_as(&status) {
+            status.short_commit = Some(commit.short());
+        }
         for (deployment, time) in self.untold.iter() {
-            status = report::status::next(&status, deployment, target, word.as_ref(), generation, *time);
+            status = report::status::next(&status, deployment, target.as_ref(), word.as_ref(), generation, *time);
         }
         let drift = self.drift_standing();
         let status = report::status::drifted(&status, &drift, generation, chrono::Utc::now());

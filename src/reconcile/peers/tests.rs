@@ -110,6 +110,30 @@ fn what_was_asked_for_before_is_what_the_last_good_render_says() {
     assert_eq!((book.claim_of("a"), book.claim_of("b")), (Claim::Nobody, Claim::Environment("dev".into())));
 }
 
+/// A start on a head that can't be rendered, or without the branch: what stood before is restored, and is what is asked for.
+#[test]
+fn what_is_restored_is_what_is_asked_for_as_long_as_nothing_else_is_known() {
+    let known = |book: &PeerBook| {
+        assert_eq!([book.claim_of("a"), book.claim_of("b")], [Claim::Environment("dev".into()), Claim::Nobody])
+    };
+    let (dev, prod) = (Head::of("dev", "todo"), Head::of("prod", "todo"));
+    let book = PeerBook::default();
+    book.head(&dev.at(2));
+    book.head(&prod);
+    dev.at(2).fails(&book);
+    assert_eq!(book.claim_of("a"), unknown(), "nothing was ever rendered");
+    dev.asks_for(&book, &["a"]);
+    known(&book);
+    dev.at(3).asks_for(&book, &["b"]);
+    known(&book); // A later render of what is not the head tells nothing any more.
+
+    let book = PeerBook::default();
+    book.enter([(&dev.0, None), (&prod.0, Some(prod.commit()))]);
+    assert_eq!(book.claim_of("a"), unknown());
+    dev.asks_for(&book, &["a"]);
+    known(&book);
+}
+
 /// The same commit may ask for something else under another definition.
 #[test]
 fn a_render_under_an_older_definition_does_not_tell_what_the_newest_asks_for() {
