@@ -249,6 +249,7 @@ impl Reconciler {
         if let Err(failure) = &ended {
             clock.lap(failure.stage);
         }
+        self.memory().note_lost(done.failures.iter().chain(ended.as_ref().err()));
         let failure = ended.err().or_else(|| Failure::first_of(std::mem::take(&mut done.failures)));
         let outcome = failure.map_or(Outcome::Deployed, Outcome::Failed);
         let settled = outcome == Outcome::Deployed && !done.stopped;

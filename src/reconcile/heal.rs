@@ -190,6 +190,7 @@ impl Reconciler {
             Ok(()) => held.apply(&restoring.gated, stop, &mut done).await,
             Err(failure) => done.failures.push(failure),
         }
+        self.memory().note_lost(&done.failures);
         done
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
@@ -18,7 +19,7 @@ use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::Baseline;
 use crate::model::marks::{self, Claim, Instance};
 use crate::model::secret::Redactor;
-use crate::model::{CommitId, Configuration, Desired, Digest, Manifest, ObjectKey, applyset};
+use crate::model::{CommitId, Configuration, Desired, Digest, Failure, Manifest, ObjectKey, applyset};
 use crate::plan::NamespaceState;
 use crate::render::{Cache, Definition, Tools};
 use crate::telemetry::{Pulse, Telemetry, Turns};
@@ -111,6 +112,8 @@ pub struct Reconciler {
 pub(super) struct Memory {
     /// What was applied, and what the API server made of it.
     pub(super) baselines: HashMap<ObjectKey, Baseline>,
+    /// When the API server's answer to a write was last lost: it may have been carried out.
+    pub(super) lost: Option<Instant>,
     /// The Jobs that were made: some of them go by themselves.
     pub(super) jobs: Jobs,
     /// What was deployed with this content before, and is not known to stand. Where drift is not put back, it stays as it is until git changes it.
@@ -144,6 +147,13 @@ impl Memory {
         for (key, baseline) in baselines {
             self.left.remove(key);
             self.baselines.insert(key.clone(), baseline.clone());
+        }
+    }
+
+    /// Writes ended so. Of what failed in passing nobody knows whether the API server carried it out after all.
+    pub(super) fn note_lost<'a>(&mut self, failures: impl IntoIterator<Item = &'a Failure>) {
+        if failures.into_iter().any(|failure| failure.transient) {
+            self.lost = Some(Instant::now());
         }
     }
 
@@ -210,12 +220,12 @@ impl Reconciler {
     /// is what drift is told from ([`Self::recall`]).
     pub fn forget(&self) -> Forgotten {
         let mut memory = self.memory();
-        let Memory { target, held, same, left, jobs, baselines, .. } = std::mem::take(&mut *memory);
+        let Memory { target, held, same, left, jobs, baselines, lost, .. } = std::mem::take(&mut *memory);
         target.iter().for_each(|target| self.forget_images(target));
         let mut written = left.clone();
         written.extend(baselines.iter().map(|(key, baseline)| (key.clone(), baseline.digest)));
         // What has run has run.
-        *memory = Memory { target, held, same, left: written, jobs, ..Memory::default() };
+        *memory = Memory { target, held, same, left: written, jobs, lost, ..Memory::default() };
         Forgotten { baselines, left }
     }
 

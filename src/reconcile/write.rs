@@ -21,6 +21,10 @@ const PRUNE_ROUNDS: u32 = 5;
 /// How long deletions wait for the watches, and for other environments to render.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// An API server that was asked for something has done it within this time, or never does: a minute by default (`--request-timeout`), and some for an answer
+/// that took long to be given up.
+const CARRIED_OUT_WITHIN: Duration = Duration::from_secs(90);
+
 fn applying(error: ClusterError) -> Failure {
     failure::of_stage(Stage::Apply, &error)
 }
@@ -43,7 +47,11 @@ impl Reconciler {
         let kinds = self.cluster.discovered.known().kinds;
         let unserved = reach.kinds.into_iter().filter(|kind| kinds.preferred(kind).is_none()).collect();
         let members = members.union(&Reach { kinds: unserved, ..Reach::default() });
-        let left = members.union(&reach_of(desired.objects.iter().map(|manifest| &manifest.key)));
+        let mut left = members.union(&reach_of(desired.objects.iter().map(|manifest| &manifest.key)));
+        // Nor is it known yet that there is nothing of what was written without an answer.
+        if self.memory().lost.is_some_and(|lost| lost.elapsed() < CARRIED_OUT_WITHIN) {
+            left = left.union(&self.shared.parents.reach(&self.name));
+        }
         if left == self.shared.parents.reach(&self.name) { Ok(()) } else { self.set_reach(&left).await }
     }
 

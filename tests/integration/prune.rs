@@ -264,3 +264,37 @@ spec:
     })
     .await;
 }
+
+/// Nobody knows what became of a write whose answer was lost: a later start must look where it went.
+#[tokio::test]
+async fn a_kind_stays_named_as_long_as_a_write_of_it_may_still_come() {
+    let scene = Scene::new("lost").await;
+    let first = scene.push(many(&["a.yaml"]));
+    let mut plumb = scene.run();
+    scene.deployed(first).await;
+    let named = async || {
+        let environment = scene.environment().await.unwrap();
+        environment.metadata.annotations.unwrap()["applyset.kubernetes.io/contains-group-kinds"].clone()
+    };
+    assert_eq!(named().await, "ConfigMap");
+    let name = scene.env.name("lost");
+    let webhook = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [{
+            "name": "lost.example.org", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]}],
+            "matchConditions": [{"name": "not-dry-run", "expression": "request.dryRun != true"}],
+        }],
+    });
+    scene.kubectl_ok(&["apply", "-f", "-"], &webhook.to_string()).await;
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}\n".to_owned();
+    let second = short(scene.push([("s.yaml", service)]));
+    plumb.wait_for_log(|line| line.contains(" failed ") && line.contains(&second), SOON).await;
+    let third = scene.push([("s.yaml", Change::Remove), ("a.yaml", config_map("a", &[("x", "2")]).into())]);
+    scene.deployed(third).await;
+    scene.kubectl_ok(&["delete", "validatingwebhookconfiguration", &name], "").await;
+    assert_eq!(named().await, "ConfigMap,Service");
+}
