@@ -39,7 +39,7 @@ pub(in crate::cli) fn spare_at_promotion(
     if others.is_empty() {
         return Ok(());
     }
-    let (branch, named) = (draft.branch(), others.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+    let (branch, named) = (draft.branch(), joined(&others));
     bail!(
         "branch {branch} is not {}'s alone: what would come to it changes {named} too. Nothing was written.\n\
          If that is meant, merge it by hand: git switch {branch} && git merge {}",
@@ -73,6 +73,10 @@ pub(super) fn spare(opened: &Opened, definition: &Definition, draft: &Draft, tar
     bail!(refusal(name, branch, target, &others, &undone, all.len()))
 }
 
+fn joined(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
 fn refusal(
     name: &String,
     branch: &str,
@@ -81,14 +85,14 @@ fn refusal(
     undone: &[Undone<'_>],
     count: usize,
 ) -> String {
-    let named = others.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let named = joined(others);
     let mut text = format!(
         "branch {branch} is not {name}'s alone: reverting all that came after {} would change {named} too. Nothing was written.\n",
         target.short()
     );
     let theirs = |undone: &&Undone<'_>| !undone.of.is_disjoint(others);
     for Undone { reverted, of } in undone.iter().filter(theirs) {
-        let of = of.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let of = joined(of);
         let _ = writeln!(text, "  {} {} ({of})", reverted.id.short(), reverted.subject); // A String takes everything.
     }
     if count > undone.len() {
