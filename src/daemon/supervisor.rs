@@ -150,6 +150,7 @@ impl Supervisor {
         self.told = trouble;
         let Some((commit, definitions)) = self.definitions.take() else { return };
         self.tell_peers(&definitions, heads);
+        self.look_away(&definitions);
         self.part(&definitions);
         if self.listed {
             self.remove_undefined(&definitions, store).await;

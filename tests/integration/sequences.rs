@@ -39,6 +39,8 @@ struct Sequence {
     rng: StdRng,
     scene: Scene,
     plumb: Plumb,
+    /// Those before it, oldest first: what they said last is printed too when the sequence fails.
+    ended: Vec<Plumb>,
     wanted: Wanted,
     pushed: Vec<Wanted>,
     /// The head can't be rendered.
@@ -107,6 +109,7 @@ impl Sequence {
             rng,
             scene,
             plumb,
+            ended: Vec::new(),
             wanted: Wanted::new(),
             pushed: Vec::new(),
             broken: false,
@@ -194,7 +197,7 @@ impl Sequence {
                 self.plumb.wait(CONVERGED).await;
             }
         }
-        self.plumb = self.scene.run();
+        self.ended.push(std::mem::replace(&mut self.plumb, self.scene.run()));
     }
 
     async fn step(&mut self) {

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::Supervisor;
+use crate::daemon::Defined;
 use crate::daemon::environment::jitter;
 use crate::model::CommitId;
 use crate::reconcile::Reconciler;
@@ -38,6 +39,12 @@ impl Supervisor {
         learning.spawn(learn(reconciler, store.clone(), head));
         let looked_on = LookedOn { definition: Arc::clone(definition), head, _learning: learning };
         self.looked_on.insert(definition.name.clone(), looked_on);
+    }
+
+    /// Those whose definition left git ask for nothing any more.
+    pub(super) fn look_away(&mut self, definitions: &Defined) {
+        let left = self.looked_on.extract_if(.., |name, _| !definitions.contains_key(name));
+        left.for_each(|(name, _)| self.shared.peers.leave(&name));
     }
 }
 

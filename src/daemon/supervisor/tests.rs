@@ -135,3 +135,23 @@ async fn every_environment_that_moves_is_unknown_at_once() {
     supervisor.tell_peers(&definitions, &heads(now));
     assert_eq!(known(), [false; 4]);
 }
+
+#[tokio::test]
+async fn an_environment_of_another_plumb_that_leaves_git_asks_for_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (commit, store) = (CommitId::new([1; 20]), repository(directory.path()));
+    let heads = Heads { branches: [("dev".to_owned(), commit)].into(), ..Heads::default() };
+    let mut supervisor = Supervisor::new(shared(), Settings { only: vec!["mine".to_owned()], ..Settings::default() });
+    let defined = [definition("left"), definition("stays")];
+    let mut definitions: Defined = defined.iter().map(|it| (it.name.clone(), Ok(Arc::clone(it)))).collect();
+    supervisor.tell_peers(&definitions, &heads);
+    let peers = supervisor.shared.peers.clone();
+    for definition in &defined {
+        supervisor.look_on(definition, &heads, &store);
+        peers.claims(definition, &Desired::only(commit, Vec::new()));
+    }
+    definitions.remove("left");
+    supervisor.look_away(&definitions);
+    assert_eq!(defined.each_ref().map(|it| peers.has_claims(&it.name)), [false, true]);
+    assert_eq!(supervisor.looked_on.keys().collect::<Vec<_>>(), ["stays"], "and nothing more is learned of it");
+}
