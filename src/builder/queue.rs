@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch as channel};
 
 use super::{BuildError, BuildOrder, Builder, Built, Context, Progress};
 
@@ -27,6 +27,29 @@ pub struct Wanted {
     pub order: BuildOrder,
     /// Gives the context. Called at most once, and only if the image is missing.
     pub context: Box<dyn FnOnce() -> Context + Send>,
+}
+
+/// Which of the images that were asked for are still needed: all of them, until somebody says less. Clones speak of the same question.
+#[derive(Debug, Clone, Default)]
+pub struct Needed(channel::Sender<Option<HashSet<String>>>);
+
+impl Needed {
+    /// None but these, from now on.
+    pub fn only(&self, references: HashSet<String>) {
+        self.0.send_replace(Some(references));
+    }
+
+    /// Whether this one is.
+    pub fn has(&self, reference: &str) -> bool {
+        self.0.borrow().as_ref().is_none_or(|needed| needed.contains(reference))
+    }
+
+    /// Waits until an image is not needed any more.
+    async fn ends(&self, reference: &str) {
+        let ended = |needed: &Option<HashSet<String>>| needed.as_ref().is_some_and(|only| !only.contains(reference));
+        // It can't fail: the sender is here.
+        let _ = self.0.subscribe().wait_for(ended).await;
+    }
 }
 
 /// An image that stands.
@@ -88,9 +111,15 @@ impl Queue {
         self.builder.as_ref()
     }
 
-    /// Has all of the images for an environment, in the order of the question. At the first failure the other builds are cancelled; so are all, if the future is
-    /// dropped. `tell` is given the log, with the reference that it is of.
-    pub async fn have<F>(&self, environment: &str, wanted: Vec<Wanted>, tell: F) -> Result<Vec<Had>, NotHad>
+    /// Has all of the images for an environment that are needed, in the order of the question. At the first failure the other builds are cancelled; so are all,
+    /// if the future is dropped, and each as soon as it is not needed any more. `tell` is given the log, with the reference that it is of.
+    pub async fn have<F>(
+        &self,
+        environment: &str,
+        wanted: Vec<Wanted>,
+        needed: Needed,
+        tell: F,
+    ) -> Result<Vec<Had>, NotHad>
     where
         F: Fn(&str, Progress) + Send + Sync,
     {
@@ -111,22 +140,37 @@ impl Queue {
         }
         let mut running = FuturesUnordered::new();
         loop {
+            // Whatever is based on an image needs it: with a base that is not needed, none of those is.
+            waiting.retain(|wanted| needed.has(&wanted.order.reference));
             let missing: HashSet<&String> =
                 references.iter().filter(|reference| !had.contains_key(*reference)).collect();
             let can_start = |wanted: &mut Wanted| !wanted.order.bases.values().any(|base| missing.contains(base));
             let ready: Vec<Wanted> = waiting.extract_if(.., can_start).collect();
-            running.extend(ready.into_iter().map(|wanted| self.build(environment, wanted, &tell)));
+            running.extend(ready.into_iter().map(|wanted| self.build_needed(environment, wanted, &needed, &tell)));
             match running.next().await {
-                Some(result) => {
-                    let done: Had = result?;
-                    had.insert(done.reference.clone(), done);
-                }
+                Some(result) => had.extend(result?.map(|done: Had| (done.reference.clone(), done))),
                 None => break,
             }
         }
         match waiting.into_iter().next() {
             Some(Wanted { order, .. }) => Err(NotHad { reference: order.reference, error: BuildError::BasesInACircle }),
             None => Ok(references.iter().filter_map(|reference| had.get(reference).cloned()).collect()),
+        }
+    }
+
+    /// `None`: it was cancelled, since it is not needed any more.
+    async fn build_needed(
+        &self,
+        environment: &str,
+        wanted: Wanted,
+        needed: &Needed,
+        tell: &(impl Fn(&str, Progress) + Send + Sync),
+    ) -> Result<Option<Had>, NotHad> {
+        let reference = wanted.order.reference.clone();
+        tokio::select! {
+            biased;
+            () = needed.ends(&reference) => Ok(None),
+            had = self.build(environment, wanted, tell) => had.map(Some),
         }
     }
 
@@ -144,9 +188,11 @@ impl Queue {
 
         // Semaphores that are never closed give a permit. Its own first: whoever waits behind its own builds holds no image that others wait for.
         let own = shared(&self.own, environment, || Semaphore::new(self.each));
+        let queued = own.available_permits() == 0;
         let _own = own.acquire().await;
         let turn = shared(&self.building, &reference, tokio::sync::Mutex::default);
-        let waited = turn.try_lock().is_err();
+        // Somebody else may have built it meanwhile.
+        let waited = queued || turn.try_lock().is_err();
         let _turn = turn.lock().await;
         if waited {
             let present = self.builder.present(std::slice::from_ref(&reference)).await.map_err(failed)?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Exit;
 use super::open::{self, Subject};
 use crate::builder::Builder;
+use crate::builder::queue::Needed;
 use crate::config::{ClusterArgs, RepositoryArgs};
 use crate::model::CommitId;
 use crate::model::images::Image;
@@ -90,7 +91,7 @@ async fn build_all(
 ) -> anyhow::Result<Exit> {
     let images = Images::new(builder);
     tokio::select! {
-        built = images.build(environment, store, commit, &declared) => {
+        built = images.build(environment, store, commit, &declared, Needed::default()) => {
             built?;
             Ok(Exit::Done)
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, watch as channel};
 
 use super::Reconciler;
-use crate::builder::queue::{EACH, Had, NotHad, PARALLEL, Queue, Wanted};
+use crate::builder::queue::{EACH, Had, Needed, NotHad, PARALLEL, Queue, Wanted};
 use crate::builder::{BuildError, BuildOrder, Builder, Context, PullPolicy, reference, rename};
 use crate::model::images::Image;
 use crate::model::{CommitId, Desired, Failure, Stage};
@@ -195,17 +195,18 @@ impl Images {
         Ok(references.into_iter().filter_map(digest).collect())
     }
 
-    /// Builds those of a commit's images that do not stand. Dropping the future cancels what nobody else waits for.
+    /// Builds those of a commit's images that do not stand, as long as they are needed. Dropping the future cancels what nobody else waits for.
     pub async fn build(
         &self,
         environment: &str,
         store: &Store,
         commit: CommitId,
         images: &[Image],
+        needed: Needed,
     ) -> Result<(), Failure> {
         let wanted = images.iter().map(|image| wanted(store, commit, image)).collect();
         let tell = |reference: &str, progress| log::build_progress(environment, reference, &progress);
-        let had = self.queue.have(environment, wanted, tell).await;
+        let had = self.queue.have(environment, wanted, needed, tell).await;
         let had = had.map_err(|NotHad { reference, error }| self.failure(Some(&reference), &error))?;
         self.answered();
         if had.iter().any(|image| image.built.is_some()) {
@@ -280,10 +281,10 @@ impl Reconciler {
         Ok(Some(lacking))
     }
 
-    /// Builds what is lacking. Dropping the future cancels what nobody else waits for.
-    pub async fn build(&self, store: &Store, lacking: &Lacking) -> Result<(), Failure> {
+    /// Builds what is lacking, as long as it is needed. Dropping the future cancels what nobody else waits for.
+    pub async fn build(&self, store: &Store, lacking: &Lacking, needed: Needed) -> Result<(), Failure> {
         let Some(images) = &self.shared.images else { return Err(no_builder(&lacking.images)) };
-        images.build(&self.name, store, lacking.commit, &lacking.images).await
+        images.build(&self.name, store, lacking.commit, &lacking.images, needed).await
     }
 
     /// The commit's images are in use from now on, whatever the status says yet.

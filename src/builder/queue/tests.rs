@@ -95,7 +95,7 @@ async fn what_stands_is_not_built_and_its_context_is_not_opened() {
     let mut stands = wanted("a:1", &[]);
     stands.context = Box::new(|| panic!("nobody reads this context"));
     let told = Mutex::new(Vec::new());
-    let had = queue.have("dev", vec![stands, wanted("b:1", &[])], |reference, line| {
+    let had = queue.have("dev", vec![stands, wanted("b:1", &[])], Needed::default(), |reference, line| {
         told.lock().unwrap().push((reference.to_owned(), line));
     });
     let had = had.await.unwrap();
@@ -110,7 +110,7 @@ async fn bases_are_built_first_whatever_the_order_of_the_question() {
     let recorder = Arc::new(Recorder::default());
     let queue = Queue::new(recorder.clone(), 8, 8);
     let wanted = vec![wanted("top:1", &["middle:1", "base:1"]), wanted("middle:1", &["base:1"]), wanted("base:1", &[])];
-    let had = queue.have("dev", wanted, silent).await.unwrap();
+    let had = queue.have("dev", wanted, Needed::default(), silent).await.unwrap();
     assert_eq!(recorder.begun(), ["base:1", "middle:1", "top:1"]);
     assert_eq!(had.iter().map(|had| had.reference.as_str()).collect::<Vec<_>>(), ["top:1", "middle:1", "base:1"]);
 }
@@ -122,7 +122,10 @@ async fn so_many_at_a_time_for_each_and_for_all_and_no_more() {
         let queue = Queue::new(recorder.clone(), 5, 2);
         let of = |environment: usize| (0..9).map(move |number| wanted(&format!("image{number}-{environment}:1"), &[]));
         let names: Vec<String> = (0..environments).map(|environment| environment.to_string()).collect();
-        let all = names.iter().enumerate().map(|(number, name)| queue.have(name, of(number).collect(), silent));
+        let all = names
+            .iter()
+            .enumerate()
+            .map(|(number, name)| queue.have(name, of(number).collect(), Needed::default(), silent));
         let had = futures::future::join_all(all).await;
         assert!(had.iter().all(|had| had.as_ref().unwrap().len() == 9));
         assert_eq!(recorder.most.load(Ordering::SeqCst), most);
@@ -139,10 +142,10 @@ async fn builds_that_hang_keep_no_other_environment_waiting() {
             tokio::task::yield_now().await;
         }
         // The second is one that the first environment waits to build, too.
-        queue.have("prod", vec![wanted("quick:1", &[]), wanted("shared:1", &[])], silent).await
+        queue.have("prod", vec![wanted("quick:1", &[]), wanted("shared:1", &[])], Needed::default(), silent).await
     };
     let had = tokio::select! {
-        _ = queue.have("dev", hanging.collect(), silent) => panic!("it hangs"),
+        _ = queue.have("dev", hanging.collect(), Needed::default(), silent) => panic!("it hangs"),
         had = tokio::time::timeout(Duration::from_secs(60), others) => had.expect("it does not wait"),
     };
     assert!(had.unwrap().iter().all(|had| had.built.is_some()));
@@ -154,7 +157,10 @@ async fn a_failure_cancels_the_others_and_names_its_image() {
     let gate = Some(Semaphore::new(0)); // The other one would never end.
     let recorder = Arc::new(Recorder { gate, broken: Some("broken:1"), ..Recorder::default() });
     let queue = Queue::new(recorder.clone(), 2, 2);
-    let error = queue.have("dev", vec![wanted("slow:1", &[]), wanted("broken:1", &[])], silent).await.unwrap_err();
+    let error = queue
+        .have("dev", vec![wanted("slow:1", &[]), wanted("broken:1", &[])], Needed::default(), silent)
+        .await
+        .unwrap_err();
     assert_eq!(error.reference, "broken:1");
     assert_eq!(recorder.begun(), ["slow:1", "broken:1"]);
     assert_eq!(recorder.running.load(Ordering::SeqCst), 0, "the slow one was cancelled");
@@ -165,8 +171,8 @@ async fn a_failure_cancels_the_others_and_names_its_image() {
 async fn the_same_image_is_built_once_for_two_who_ask_at_once() {
     let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(0)), ..Recorder::default() });
     let queue = Queue::new(recorder.clone(), 8, 8);
-    let (first, second) = tokio::join!(queue.have("dev", vec![wanted("a:1", &[])], silent), async {
-        let asked = queue.have("dev", vec![wanted("a:1", &[])], silent);
+    let (first, second) = tokio::join!(queue.have("dev", vec![wanted("a:1", &[])], Needed::default(), silent), async {
+        let asked = queue.have("dev", vec![wanted("a:1", &[])], Needed::default(), silent);
         tokio::join!(asked, async { recorder.gate.as_ref().unwrap().add_permits(1) }).0
     });
     let built = [first, second].map(|had| had.unwrap()[0].built.is_some());
@@ -180,7 +186,7 @@ async fn who_waits_for_a_build_that_is_cancelled_builds_it() {
     let queue = Arc::new(Queue::new(recorder.clone(), 8, 8));
     let ask = || {
         let queue = queue.clone();
-        tokio::spawn(async move { queue.have("dev", vec![wanted("a:1", &[])], silent).await })
+        tokio::spawn(async move { queue.have("dev", vec![wanted("a:1", &[])], Needed::default(), silent).await })
     };
     let (first, second) = (ask(), ask());
     while recorder.begun().is_empty() {
@@ -197,6 +203,52 @@ async fn images_that_need_each_other_are_an_error_and_no_hang() {
     let recorder = Arc::new(Recorder::default());
     let queue = Queue::new(recorder.clone(), 2, 2);
     let circle = vec![wanted("a:1", &["b:1"]), wanted("b:1", &["a:1"]), wanted("c:1", &[])];
-    let error = queue.have("dev", circle, silent).await.unwrap_err();
+    let error = queue.have("dev", circle, Needed::default(), silent).await.unwrap_err();
     assert!(matches!(error.error, BuildError::BasesInACircle), "{error}");
+}
+
+/// Waits for a state that comes without the clock.
+async fn until(state: impl Fn() -> bool) {
+    while !state() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_needed_any_more_is_cancelled_and_the_rest_goes_on() {
+    let gate = Some(Semaphore::new(0));
+    let recorder = Arc::new(Recorder { gate, hang: true, ..Recorder::default() });
+    let (queue, needed) = (Queue::new(recorder.clone(), 4, 2), Needed::default());
+    let older = [wanted("base:1", &[]), wanted("hangs:1", &[]), wanted("late:1", &[]), wanted("top:1", &["hangs:1"])];
+    let newer = async {
+        until(|| recorder.begun().len() == 2).await;
+        needed.only(HashSet::from(["base:1".to_owned()]));
+        let newer = queue.have("dev", vec![wanted("base:1", &[]), wanted("quick:1", &[])], Needed::default(), silent);
+        let opened = async {
+            until(|| recorder.running.load(Ordering::SeqCst) == 1).await;
+            recorder.gate.as_ref().unwrap().add_permits(9);
+        };
+        tokio::join!(newer, opened).0
+    };
+    let (older, newer) = tokio::join!(queue.have("dev", older.into(), needed.clone(), silent), newer);
+    let names = |had: Result<Vec<Had>, NotHad>| {
+        had.unwrap().into_iter().map(|had| (had.reference, had.built.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(names(older), [("base:1".to_owned(), true)]);
+    assert_eq!(names(newer), [("base:1".to_owned(), false), ("quick:1".to_owned(), true)]);
+    assert_eq!(recorder.begun(), ["base:1", "hangs:1", "quick:1"], "nothing is begun that is not needed, nor anew");
+}
+
+#[tokio::test]
+async fn what_was_built_while_its_turn_was_waited_for_is_not_built_again() {
+    let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(0)), ..Recorder::default() });
+    let queue = Queue::new(recorder.clone(), 4, 1);
+    let ask = || queue.have("dev", vec![wanted("a:1", &[])], Needed::default(), silent);
+    let opened = async {
+        until(|| !recorder.begun().is_empty()).await;
+        recorder.gate.as_ref().unwrap().add_permits(9);
+    };
+    let (first, second, ()) = tokio::join!(ask(), ask(), opened);
+    assert_eq!([first, second].map(|had| had.unwrap()[0].built.is_some()), [true, false]);
+    assert_eq!(recorder.begun(), ["a:1"]);
 }

@@ -217,7 +217,7 @@ async fn builds_are_told_and_what_stood_is_none() {
     let mut builds = images.builds();
     for (tag, built) in [("1", false), ("2", true), ("2", false)] {
         let wanted = desired(&[("web", tag)]);
-        images.build("dev", &store, wanted.commit, &wanted.images).await.unwrap();
+        images.build("dev", &store, wanted.commit, &wanted.images, Needed::default()).await.unwrap();
         assert_eq!(builds.has_changed().unwrap(), built, "{tag}");
         builds.mark_unchanged();
     }

@@ -5,6 +5,7 @@ mod docker;
 mod each;
 mod ignored;
 mod late;
+mod outdated;
 pub mod registry;
 mod trouble;
 
