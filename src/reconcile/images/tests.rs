@@ -279,3 +279,14 @@ async fn a_base_that_a_stage_is_called_as_goes_by_its_tag() {
         assert_eq!(sent.matches(&format!("FROM {key} AS")).count(), 1, "{dockerfile:?} {ignore:?}: {sent:?}");
     }
 }
+
+#[tokio::test]
+async fn an_image_bears_the_commit_that_it_is_built_from() {
+    let directory = tempfile::tempdir().unwrap();
+    git2::Repository::init_bare(directory.path()).unwrap();
+    let store = Store::open(directory.path(), &crate::source::Trust::default()).unwrap();
+    let desired = desired(&[("web", "1")]);
+    let order = wanted(&store, desired.commit, &desired.images[0]).order;
+    let revision = ("org.opencontainers.image.revision".to_owned(), desired.commit.to_string());
+    assert_eq!(order.labels, BTreeMap::from([revision]));
+}

@@ -234,6 +234,10 @@ async fn an_image_that_breaks_where_it_stands_is_built_again_and_one_that_was_no
     let line = listed.lines().find(|line| line.contains(&format!("/{web} "))).expect("the kubelet sees it");
     let manifest = ctr(&["content", "get", line.split_whitespace().nth(2).unwrap()]);
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let config: serde_json::Value =
+        serde_json::from_str(&ctr(&["content", "get", manifest["config"]["digest"].as_str().unwrap()])).unwrap();
+    let revision = &config["config"]["Labels"]["org.opencontainers.image.revision"];
+    assert_eq!(revision.as_str(), Some(&*first.to_string()), "the commit that it was built from");
     let own = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap();
     let before = plumb.log_len();
     ctr(&["content", "rm", own]);
