@@ -13,6 +13,8 @@ pub mod stand;
 mod trouble;
 
 use anyhow::ensure;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::Api;
 
 use crate::harness::eventually;
 use crate::scene::{SOON, config_map};
@@ -65,11 +67,20 @@ async fn what_changed_is_built_once_and_answers(stand: &Stand) {
 
 async fn drift_is_healed_with_pods(stand: &Stand) {
     let scene = &stand.scene;
+    let deployments: Api<Deployment> = Api::namespaced(scene.env.admin(), &scene.namespace);
+    let before = deployments.get("web").await.unwrap().metadata.generation.unwrap();
     scene.kubectl_ok(&["scale", "deployment/web", "--replicas=0", "-n", &scene.namespace], "").await;
     scene.kubectl_ok(&["delete", "configmap", "c", "-n", &scene.namespace], "").await;
     eventually(SOON, || async {
         ensure!(scene.data("c").await.as_deref() == Some("x=1"), "not made again yet");
-        ensure!(stand.pods("web").await.len() == 1, "no pod");
+        // Scaled, and put back: the pod that was there before may still be listed, and may have outlived both.
+        let web = deployments.get("web").await?;
+        let (replicas, generation) = (web.spec.and_then(|spec| spec.replicas), web.metadata.generation);
+        let healed = replicas == Some(1) && generation.is_some_and(|generation| generation >= before + 2);
+        ensure!(healed, "{replicas:?} replicas at {generation:?}, from {before}");
+        let pods = stand.pods("web").await;
+        let [pod] = &pods[..] else { anyhow::bail!("{} pods", pods.len()) };
+        ensure!(pod.metadata.deletion_timestamp.is_none(), "its pod is going");
         Ok(())
     })
     .await;
