@@ -13,7 +13,7 @@ use crate::cluster::parent::Parent;
 use crate::config::{ClusterArgs, RepositoryArgs};
 use crate::history::{Line, Logged, lines};
 use crate::model::environment::HistoryEntry;
-use crate::model::{CommitId, Environment};
+use crate::model::{CommitId, Environment, Stage};
 use crate::render::{Contents, yaml};
 use crate::source::{SourceError, Store, look};
 
@@ -203,8 +203,7 @@ fn table(lines: &[Line], wide: bool) -> String {
 
 /// How long each stage took, in their order.
 fn stages(line: &Line) -> String {
-    const ORDER: [&str; 8] = ["source", "definition", "render", "plan", "dry-run", "apply", "prune", "health"];
-    let place = |stage: &str| ORDER.iter().position(|known| *known == stage).unwrap_or(ORDER.len());
+    let place = |stage: &str| Stage::ALL.iter().position(|known| known.as_str() == stage).unwrap_or(Stage::ALL.len());
     let mut stages: Vec<(&String, &i64)> = line.took_ms.iter().collect();
     stages.sort_by_key(|(stage, _)| place(stage));
     stages.iter().map(|(stage, took)| format!("{stage}={}", duration(**took))).collect::<Vec<_>>().join(" ")
@@ -216,5 +215,28 @@ fn duration(milliseconds: i64) -> String {
         format!("{milliseconds}ms")
     } else {
         format!("{}.{}s", milliseconds / 1000, milliseconds % 1000 / 100)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stages_of_a_line_stand_in_the_order_in_which_a_commit_goes_through_them() {
+        assert_eq!(Stage::ALL.len(), Stage::Health as usize + 1, "a stage is missing");
+        assert!(Stage::ALL.is_sorted());
+        let told: Vec<&str> = Stage::ALL.iter().map(|stage| stage.as_str()).collect();
+        let took_ms: serde_json::Map<String, serde_json::Value> = told
+            .iter()
+            .map(|stage| ((*stage).to_owned(), 1.into()))
+            .chain([("unheard-of".to_owned(), 1.into())])
+            .collect();
+        let entry = serde_json::json!({"commit": "1", "outcome": "Deployed", "time": "t", "tookMs": took_ms});
+        let entry: HistoryEntry = serde_json::from_value(entry).unwrap();
+        let shown = lines(&[entry], &[], |_| None).iter().map(stages).collect::<String>();
+        let shown: Vec<&str> =
+            shown.split(' ').filter_map(|stage| stage.split_once('=')).map(|(stage, _)| stage).collect();
+        assert_eq!(shown, told.into_iter().chain(["unheard-of"]).collect::<Vec<_>>());
     }
 }

@@ -29,6 +29,19 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in their order.
+    pub const ALL: [Self; 9] = [
+        Self::Source,
+        Self::Definition,
+        Self::Render,
+        Self::Plan,
+        Self::DryRun,
+        Self::Build,
+        Self::Apply,
+        Self::Prune,
+        Self::Health,
+    ];
+
     /// The word used in logs, status and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
