@@ -60,7 +60,9 @@ pub fn next(
     // Nor is a rollout that failed undone by a restart, which finds everything as it left it.
     let wrote = deployment.applied > 0 || deployment.pruned > 0;
     let failed = |former: &HistoryEntry| former.commit == entry.commit && health::failed_at_health(former);
-    if deployment.outcome == Outcome::Deployed && !wrote && status.history.iter().any(failed) {
+    let newest = status.history.first().filter(|former| former.commit == entry.commit);
+    let stands = newest.is_some_and(|former| !replaces(deployment, &former.outcome));
+    if stands || (deployment.outcome == Outcome::Deployed && !wrote && status.history.iter().any(failed)) {
         return status;
     }
     status.history.retain(|former| former.commit != entry.commit || !replaces(deployment, &former.outcome));
@@ -100,7 +102,7 @@ fn is_of(entry: &HistoryEntry, short: &str) -> bool {
 }
 
 /// Whether an end takes the place of how the same commit ended before. A commit ends once, and trying it again replaces that; but coming back to one that was
-/// deployed, being overtaken on the way there, or suspending it, does not undo that.
+/// deployed, being overtaken on the way there, or suspending it, does not undo that: it gets an entry of its own only if another commit ended in between.
 pub fn replaces(deployment: &Deployment, former: &str) -> bool {
     let wrote_nothing = match deployment.outcome {
         Outcome::Unchanged | Outcome::Suspended => true,
@@ -329,7 +331,7 @@ pub(super) mod tests {
             let status = next(&deployed, deployment, None, None, None, at(2));
             status.history.into_iter().map(|entry| entry.outcome).collect()
         };
-        assert_eq!(outcomes(&nothing), ["SupersededBy", "Deployed"]);
+        assert_eq!(outcomes(&nothing), ["Deployed"]);
         assert_eq!(outcomes(&ended(1, overtaken)), ["SupersededBy"], "some of it was overwritten");
     }
 
@@ -340,12 +342,16 @@ pub(super) mod tests {
         let outcomes = |status: &EnvironmentStatus| -> Vec<String> {
             status.history.iter().map(|entry| entry.outcome.clone()).collect()
         };
-        assert_eq!(outcomes(&suspended), ["Suspended", "Deployed"]);
-        assert_eq!(
-            outcomes(&next(&suspended, &ended(1, Outcome::Suspended), None, None, None, at(3))),
-            outcomes(&suspended)
-        );
+        assert_eq!(suspended.history, deployed.history, "a commit ends once");
+        assert_eq!(suspended.conditions[0].reason, "Suspended");
         assert_eq!(outcomes(&next(&suspended, &ended(1, Outcome::Deployed), None, None, None, at(4))), ["Deployed"]);
+        let bad = Outcome::Failed(Failure::new(Stage::Render, "bad indentation"));
+        let other = next(&suspended, &ended(2, bad), None, None, None, at(5));
+        for outcome in [Outcome::Suspended, Outcome::Unchanged] {
+            let expected = [outcome.as_str(), "Failed", "Deployed"];
+            let back = next(&other, &ended(1, outcome.clone()), None, None, None, at(6));
+            assert_eq!(outcomes(&back), expected, "the head came back to it");
+        }
     }
 
     #[test]

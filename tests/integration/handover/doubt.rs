@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{Two, at_once};
 use crate::harness::{Plumb, eventually};
-use crate::scene::{SOON, config_map};
+use crate::scene::{SOON, condition, config_map};
 
 /// Environments `one`, whose objects are files, and `two`, which is a chart; and a helm that can be held up.
 struct Doubt {
@@ -168,8 +168,8 @@ async fn what_a_suspended_environment_asks_for_is_not_deleted_before_that_is_kno
     scene.define_other(&two.two, "two", "manifests", "suspend: true");
     eventually(SOON, || async {
         let status = scene.environment_of(&two.two).await.and_then(|environment| environment.status);
-        let last = status.and_then(|status| Some(status.history.first()?.outcome.clone()));
-        ensure!(last.as_deref() == Some("Suspended"), "it ended last as {last:?}");
+        let synced = status.and_then(|status| Some(condition(&status, "Synced")?.reason.clone()));
+        ensure!(synced.as_deref() == Some("Suspended"), "it says {synced:?}");
         Ok(())
     })
     .await;
