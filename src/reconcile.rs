@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::cluster::discovery::Known;
 use crate::cluster::execute::Done;
-use crate::cluster::gates::{Former, Gated};
+use crate::cluster::gates::Gated;
 use crate::cluster::standing::Strangers;
 use crate::drift::fingerprint::Found;
 use crate::model::marks::confirmed_prune;
@@ -190,7 +190,8 @@ impl Reconciler {
         self.watch_kinds(&desired, &known).await?;
         match self.look_and_plan(store, &desired, &known, Mode::Commit, confirmed).await? {
             (_, Planned::Ready(plan)) => {
-                Ok(Planned::Ready(self.dry_run(plan, &known, &Former::new(), Mode::Commit).await?.plan))
+                let former = self.former(store, commit, &known).await;
+                Ok(Planned::Ready(self.dry_run(plan, &known, &former, Mode::Commit).await?.plan))
             }
             (_, other) => Ok(other),
         }

@@ -19,7 +19,7 @@ use super::inventory::Inventory;
 use super::{failure, limiter};
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Baseline, Class, Effect, Found, effect};
-use crate::drift::ownership;
+use crate::drift::ownership::{self, Share};
 use crate::model::environment::ReplacePolicy;
 use crate::model::kinds::{KindInfo, Kinds, Lookup};
 use crate::model::live::ResourceVersion;
@@ -97,14 +97,14 @@ enum Answer {
     Same(Baseline),
     /// It would take it; whether anything would change only the content can tell.
     Unclear(Baseline),
-    /// It would take it, and others hold some of these fields that leave git.
-    Pinned(FieldSet),
+    /// It would take it, and others hold some of these fields that leave git: whose share is taken.
+    Pinned(FieldSet, Vec<Share>),
     /// It would take it as a replacement.
     Replace(Box<Step>),
 }
 
 impl Gate<'_> {
-    /// Dry-runs the plan's changes. The plan comes back with its replacements and pinned fields marked, or else the refusals, in the order of the plan.
+    /// Dry-runs the plan's changes. The plan comes back with its replacements and what is taken from others, or else the refusals, in the order of the plan.
     pub async fn pass(&self, mut plan: Plan) -> Result<Gated, Vec<Failure>> {
         let asked = plan.steps.iter().enumerate().filter(|(_, step)| self.asks(step));
         let (mut asked, mut asking, mut answers) = (asked, FuturesUnordered::new(), Vec::new());
@@ -144,7 +144,8 @@ impl Gate<'_> {
                     (step.action, step.reason) = (Action::Keep, Reason::Unchanged);
                     verified.push((step.key.clone(), baseline));
                 }
-                Ok(Answer::Pinned(lost)) => {
+                Ok(Answer::Pinned(lost, taken)) => {
+                    step.takes = taken;
                     if step.reason == Reason::NotVerified {
                         step.reason = Reason::Differs;
                         differing.push(Found {
@@ -228,7 +229,7 @@ impl Gate<'_> {
         // An entry that can't be read pins nothing that we could release.
         let Ok(released) = ownership::release_pins(owners, self.writer.manager, &lost) else { return Answer::Accepted };
         if released.entries.is_some() {
-            return Answer::Pinned(lost);
+            return Answer::Pinned(lost, released.taken);
         }
         if step.reason == Reason::NotVerified && step.leaves.is_empty() {
             let Some(baseline) = Baseline::of(manifest.digest, live, self.writer.manager) else {

@@ -130,6 +130,7 @@ mod tests {
             migrate: false,
             let_go: Vec::new(),
             leaves: FieldSet::default(),
+            takes: Vec::new(),
         }
     }
 

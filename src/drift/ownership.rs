@@ -214,16 +214,18 @@ pub fn would_lose(old_owned: &FieldSet, new_owned: &FieldSet) -> FieldSet {
 pub struct Released {
     /// The new `managedFields`; `None` if no entry had to change.
     pub entries: Option<Vec<ManagedFieldsEntry>>,
+    /// From whom fields are taken.
+    pub taken: Vec<Share>,
     /// Who keeps some of the fields, so that they stay: another applier, or one that writes through a subresource or another version.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<Share>,
 }
 
-/// A manager that means to own fields that leave git.
+/// Fields that leave git and that another manager owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct Share {
     /// The field manager.
     pub manager: String,
-    /// What it keeps.
+    /// What it owns of them.
     pub fields: FieldSet,
 }
 
@@ -235,13 +237,14 @@ pub struct Kept {
 /// is a controller's: both are left and named. So are entries of another apiVersion, whose paths may mean something else. It must be
 /// sent *before* the apply that drops the fields.
 pub fn release_pins(entries: &[ManagedFieldsEntry], manager: &str, lost: &FieldSet) -> Result<Released, FieldsError> {
-    let mut released = Released { entries: None, kept: Vec::new() };
+    let mut released = Released { entries: None, taken: Vec::new(), kept: Vec::new() };
     let Some(own) = entries.iter().find(|entry| is_apply_of(entry, manager)) else { return Ok(released) };
     let (mut ours, mut changed) = (fields(own)?, false);
     let mut after = Vec::with_capacity(entries.len());
     for entry in entries {
         let owned = fields(entry)?;
         let pinned = owned.intersection(lost);
+        let share = |fields| Share { manager: entry.manager.clone().unwrap_or_default(), fields };
         if std::ptr::eq(entry, own) || pinned.is_empty() {
             after.push(entry.clone());
         } else if (is_main(entry, UPDATE) || is_apply_of(entry, HANDOVER)) && entry.api_version == own.api_version {
@@ -251,8 +254,9 @@ pub fn release_pins(entries: &[ManagedFieldsEntry], manager: &str, lost: &FieldS
             if !rest.is_empty() {
                 after.push(ManagedFieldsEntry { fields_v1: Some(FieldsV1(rest.to_value())), ..entry.clone() });
             }
+            released.taken.push(share(pinned));
         } else {
-            released.kept.push(Kept { manager: entry.manager.clone().unwrap_or_default(), fields: pinned });
+            released.kept.push(share(pinned));
             after.push(entry.clone());
         }
     }

@@ -180,8 +180,8 @@ fn step(manifest: &Arc<Manifest>, action: Action, reason: Reason, live: Option<&
     let migrate = action.writes() && live.is_some_and(|live| live.client_side_applied);
     let precondition = live.filter(|_| action != Action::Hold).map(precondition);
     let (key, manifest) = (manifest.key.clone(), Some(Arc::clone(manifest)));
-    let (redefined, let_go, leaves) = (false, Vec::new(), FieldSet::default());
-    Step { key, action, reason, manifest, precondition, checkable, redefined, migrate, let_go, leaves }
+    let (redefined, let_go, leaves, takes) = (false, Vec::new(), FieldSet::default(), Vec::new());
+    Step { key, action, reason, manifest, precondition, checkable, redefined, migrate, let_go, leaves, takes }
 }
 
 /// The fields left to others that a write would drop: ours, and those of the environments that let the object go.

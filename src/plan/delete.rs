@@ -123,5 +123,6 @@ fn deletion(key: &ObjectKey, action: Action, reason: Reason, live: &Live) -> Ste
         migrate: false,
         let_go: Vec::new(),
         leaves: FieldSet::default(),
+        takes: Vec::new(),
     }
 }

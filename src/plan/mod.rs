@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use crate::drift::fields::FieldSet;
+use crate::drift::ownership::Share;
 use crate::model::live::ResourceVersion;
 use crate::model::{Failure, Manifest, ObjectKey, Origin, Stage};
 
@@ -186,6 +187,8 @@ pub struct Step {
     /// Fields that are left to others from now on and that we, or an environment of `let_go`, own: before the write somebody else must own them too, or
     /// they would fall back to their defaults.
     pub leaves: FieldSet,
+    /// Fields that leave git and are taken from others who own them too, by whom. None in a fresh plan: the API server's answer to the dry-run names them.
+    pub takes: Vec<Share>,
 }
 
 /// The steps, in the order of execution: writes by phase, then what is handed over, then deletions in reverse.

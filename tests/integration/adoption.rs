@@ -68,14 +68,23 @@ async fn a_field_that_leaves_git_leaves_the_cluster_whoever_wrote_it_too() {
         entry.is_some_and(|entry| entry.fields_v1.as_ref().unwrap().0["f:data"].get(field).is_some())
     };
     assert!(owns("kubectl-edit", "f:b") && owns(&format!("plumb-{}", scene.name), "f:b"), "not what is to be tested");
+    plumb.signal(Signal::STOP);
     let third = scene.push([("x.yaml", config_map("x", &[("a", "2"), ("c", "1"), ("d", "1")]))]);
+    let (_, plan) = scene.verb(&["plan", &scene.name]).await;
+    assert!(plan.contains(", takes data.b from kubectl-edit "), "{plan}");
+    plumb.signal(Signal::CONT);
     scene.deployed(third).await;
     assert_eq!(scene.data("x").await.as_deref(), Some("a=2 c=1 d=1"));
 
     // Changed and changed back, and dropped by the very next commit.
+    plumb.signal(Signal::STOP);
     write("kubectl-patch", json!({"c": "2"})).await;
     write("kubectl-patch", json!({"c": "1"})).await;
     let fourth = scene.push([("x.yaml", config_map("x", &[("a", "2"), ("d", "1")]))]);
+    // Our entry has it no more: only the commit that is deployed tells that it was git's.
+    let (_, plan) = scene.verb(&["plan", &scene.name]).await;
+    assert!(plan.contains(", takes data.c from kubectl-patch "), "{plan}");
+    plumb.signal(Signal::CONT);
     scene.deployed(fourth).await;
     assert_eq!(scene.data("x").await.as_deref(), Some("a=2 d=1"));
 }

@@ -180,6 +180,8 @@ fn pins_are_taken_out_of_updates_only() {
     assert_eq!(managers, [DEV, "kubectl-edit", "other-applier", "hpa", "old", "elsewhere"]);
     assert_eq!(after[0], entries[0], "our own entry is the next apply's business");
     assert_eq!(paths(&after[1]), ["spec.containers[name=app]", "spec.containers[name=app].image"]);
+    let taken: Vec<_> = released.taken.iter().map(|taken| (taken.manager.as_str(), taken.fields == lost)).collect();
+    assert_eq!(taken, [("kubectl-edit", true), ("only-this", false)]);
     let kept: Vec<_> = released.kept.iter().map(|kept| (kept.manager.as_str(), kept.fields == lost)).collect();
     assert_eq!(kept, [("other-applier", true), ("hpa", true), ("old", true)]);
     assert_eq!(release_pins(&after, DEV, &lost).unwrap().entries, None, "once");
@@ -189,7 +191,10 @@ fn pins_are_taken_out_of_updates_only() {
 fn without_our_entry_or_pins_nothing_is_released() {
     let pinned = [entry("kubectl-edit", UPDATE, json!({"f:data": {"f:a": {}}}))];
     let lost = set(json!({"f:data": {"f:a": {}}}));
-    assert_eq!(release_pins(&pinned, DEV, &lost).unwrap(), Released { entries: None, kept: Vec::new() });
+    assert_eq!(
+        release_pins(&pinned, DEV, &lost).unwrap(),
+        Released { entries: None, taken: Vec::new(), kept: Vec::new() }
+    );
     let ours = [
         entry(DEV, APPLY, json!({"f:data": {"f:a": {}}})),
         entry("kubectl-edit", UPDATE, json!({"f:data": {"f:b": {}}})),
