@@ -17,6 +17,7 @@ use crate::model::{CommitId, Configuration, Failure, Outcome};
 use crate::reconcile::{Mode, Reconciler, Refused, Shared, Verdict};
 use crate::render::Definition;
 use crate::report::drift::Noticed;
+use crate::report::notes::Notes;
 use crate::source::Store;
 use crate::telemetry::pulse;
 
@@ -103,6 +104,8 @@ pub(super) struct Task {
     resync_owed: bool,
     /// What could not be written to the status yet.
     untold: Untold,
+    /// What was told of a commit that passed.
+    notes: Notes,
     /// What was told of a branch that is gone.
     missing: Missing,
     /// The claim was held once in this life.
@@ -156,6 +159,7 @@ impl Task {
             resync_owed: false,
             broken_told: false,
             untold: Untold::default(),
+            notes: Notes::default(),
             missing: Missing::default(),
             started: false,
             status: None,
@@ -320,6 +324,7 @@ impl Task {
                 }
             }
         }
+        self.tell_clashes().await;
     }
 
     /// Takes a commit through the gates, strictly or object by object, and deploys it if it passes.
@@ -396,9 +401,13 @@ impl Task {
             }
             self.reconciler.gates(&store, commit, mode, confirmed).await
         };
-        tokio::select! {
-            verdict = verdict => Some(verdict),
-            _ = stop.wait_for(|stop| *stop) => None,
+        let verdict = tokio::select! {
+            verdict = verdict => verdict,
+            _ = stop.wait_for(|stop| *stop) => return None,
+        };
+        if let Ok(Verdict::Passed(prepared)) = &verdict {
+            self.tell_notes(prepared);
         }
+        Some(verdict)
     }
 }

@@ -55,7 +55,7 @@ impl Draft {
     /// What the render has to say of the definition.
     fn remark(&mut self, input: &Input<'_>) {
         let key = || ObjectKey::new(crate::model::environment::GROUP, "Environment", "", input.environment);
-        self.notes.extend(input.desired.remarks.iter().map(|text| Note { key: key(), text: text.clone() }));
+        self.notes.extend(input.desired.remarks.iter().map(|text| Note::new(key(), text.clone())));
     }
 
     /// A render without an object would delete everything: it must be meant.
@@ -81,7 +81,7 @@ impl Draft {
         }
         if input.members.values().any(|live| is_ours(live, input)) {
             let text = format!("environment {other} asks for the namespace that this environment is in");
-            return self.notes.push(Note { key, text });
+            return self.notes.push(Note::clash(key, text));
         }
         self.barred = true;
         self.refused.push(Refusal {
@@ -112,7 +112,7 @@ impl Draft {
             match place::of(manifest, &brought, input) {
                 Place::Refused(refusal) => self.refused.push(refusal),
                 Place::Hold(reason, why) => {
-                    self.notes.extend(why.map(|text| Note { key: manifest.key.clone(), text }));
+                    self.notes.extend(why.map(|text| Note::new(manifest.key.clone(), text)));
                     self.steps.push(step(manifest, Action::Hold, reason, None, false));
                 }
                 Place::There => self.decide(manifest, true, input),
@@ -211,7 +211,6 @@ fn decision(
     input: &Input<'_>,
     notes: &mut Vec<Note>,
 ) -> Decision {
-    let mut note = |text: String| notes.push(Note { key: manifest.key.clone(), text });
     let undecided = !matches!(standing, Standing::Terminating(_) | Standing::Ours(_));
     if let (Some(other), true) = (home_of(manifest, input), undecided && !matches!(claim, Claim::Environment(_))) {
         return Decision::Refused {
@@ -227,12 +226,12 @@ fn decision(
         (Standing::Terminating(_), _) => Decision::Step(Action::Hold, Reason::Terminating),
         (Standing::Ours(live), claim) => {
             if let Claim::Environment(other) = claim {
-                note(format!(
-                    "environment {other} asks for it too, and is refused as long as it is in {}",
-                    input.environment
-                ));
+                let ours = input.environment;
+                let text = format!("environment {other} asks for it too, and is refused as long as it is in {ours}");
+                notes.push(Note::clash(manifest.key.clone(), text));
             } else if let Some(other) = home_of(manifest, input) {
-                note(format!("it is environment {other}'s own namespace too: one of the two should let it go"));
+                let text = format!("it is environment {other}'s own namespace too: one of the two should let it go");
+                notes.push(Note::clash(manifest.key.clone(), text));
             }
             match let_go.first() {
                 // A take-over that was cut short.
@@ -263,7 +262,8 @@ fn decision(
         (Standing::Lost(_), _) => Decision::Step(Action::Update, Reason::Drifted),
         (Standing::Free(_), _) => Decision::Step(Action::Adopt, Reason::NotOurs),
         (Standing::Foreign(_, owner), _) if input.spec.adopt => {
-            note(format!("is taken over from {owner}, since this environment's definition says adopt: true"));
+            let text = format!("is taken over from {owner}, since this environment's definition says adopt: true");
+            notes.push(Note::new(manifest.key.clone(), text));
             Decision::Step(Action::Adopt, Reason::NotOurs)
         }
         (Standing::Foreign(_, owner), _) => Decision::Refused {

@@ -43,7 +43,7 @@ impl Draft {
                     self.waits.insert(wait);
                 }
                 Verdict::Spare(spare) => {
-                    self.notes.extend(spare.note().map(|text| Note { key: key.clone(), text }));
+                    self.notes.extend(spare.note().map(|text| Note::new(key.clone(), text)));
                 }
             }
         }

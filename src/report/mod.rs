@@ -6,6 +6,7 @@ pub mod crowd;
 pub mod drift;
 pub mod health;
 pub mod log;
+pub mod notes;
 pub mod removal;
 pub mod status;
 

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use rustix::process::Signal;
 
 use crate::harness::{Change, Plumb, eventually};
-use crate::scene::{SOON, Scene, config_map, file_of, part_of};
+use crate::scene::{SOON, Scene, condition, config_map, file_of, part_of};
 
 mod doubt;
 
@@ -84,6 +84,24 @@ async fn an_object_that_two_heads_claim_is_an_error_that_names_both() {
     assert!(entry.outcome == "Failed" && message.contains(&two.two), "{message}");
     assert_eq!(scene.data("own-one").await.as_deref(), Some("x=2"));
     two.owned_by(&two.two, "two=1").await;
+
+    // Whoever has it goes on, and is told of the other as long as that one asks.
+    let note = format!("environment {} asks for it too", two.one);
+    let synced = async || {
+        let status = scene.environment_of(&two.two).await.unwrap().status.unwrap();
+        condition(&status, "Synced").unwrap().clone()
+    };
+    for own in ["2", "3"] {
+        scene.deployed_in(&two.two, two.push("two", Some("1"), own)).await;
+        let synced = synced().await;
+        assert!(synced.status == "True" && synced.message.contains(&note), "{synced:?}");
+    }
+    let told = |line: &&String| line.contains("WARN") && line.contains(&note);
+    assert_eq!(plumb.log().iter().filter(told).count(), 1, "{:#?}", plumb.log());
+    scene.deployed_in(&two.one, two.push("one", None, "4")).await;
+    scene.deployed_in(&two.two, two.push("two", Some("1"), "4")).await;
+    let synced = synced().await;
+    assert!(synced.status == "True" && !synced.message.contains(&two.one), "{synced:?}");
 }
 
 /// Has plumb see what is pushed in `pushes` in one look.

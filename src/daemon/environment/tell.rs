@@ -10,7 +10,7 @@ use crate::cluster::events::{self, Regarding};
 use crate::cluster::parent::Parent;
 use crate::health::environment::Verdict;
 use crate::model::{CommitId, Deployment, Outcome, Stage};
-use crate::reconcile::Refused;
+use crate::reconcile::{Prepared, Refused};
 use crate::report;
 
 /// How long a status that could not be written waits for its next try.
@@ -108,6 +108,33 @@ impl Task {
         }
     }
 
+    /// A commit passed its gates.
+    pub(super) fn tell_notes(&mut self, prepared: &Prepared) {
+        let news = self.notes.passed(&prepared.gated.plan);
+        report::notes::log(&self.reconciler.name, prepared.desired.commit, &news);
+    }
+
+    /// Has the status name who else claims what this environment has, where that changed while the commit's end did not. One that can't be written is
+    /// written with the next end or resync.
+    pub(super) async fn tell_clashes(&mut self) {
+        let (shared, name) = (Arc::clone(&self.reconciler.shared), Arc::clone(&self.reconciler.name));
+        let Some(environment) = shared.parents.get(&name).filter(|_| self.untold.is_empty() && self.is_held()) else {
+            return;
+        };
+        let last = environment.status.clone().unwrap_or_default();
+        let status = self.notes.beside(&last, chrono::Utc::now());
+        if status == last {
+            return;
+        }
+        match (Parent { caller: &self.reconciler.cluster.caller, name: &name }).apply_status(&status).await {
+            Ok(written) => {
+                shared.parents.wrote(written);
+                self.status = Some(status);
+            }
+            Err(error) => debug!(environment = %name, %error, "the status could not be written"),
+        }
+    }
+
     async fn tell_cluster(&mut self, deployment: Deployment) {
         self.untold.push(deployment, chrono::Utc::now());
         self.write_untold().await;
@@ -154,6 +181,7 @@ impl Task {
         for (deployment, time) in self.untold.iter() {
             status = report::status::next(&status, deployment, target.as_ref(), word.as_ref(), generation, *time);
         }
+        let status = self.notes.beside(&status, chrono::Utc::now());
         let drift = self.drift_standing();
         let status = report::status::drifted(&status, &drift, generation, chrono::Utc::now());
         match parent.apply_status(&status).await {

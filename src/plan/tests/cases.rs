@@ -197,7 +197,8 @@ fn two_heads_that_ask_at_once_are_both_named() {
     // The one that has it keeps it: the other's push costs it nothing.
     let world = world.with(&a, owned_by("dev", "1"));
     assert_eq!(world.action(&a), Action::Update);
-    assert!(world.ready().notes[0].text.contains("staging"));
+    let notes = world.ready().notes;
+    assert!(notes[0].text.contains("staging") && notes[0].clash);
 }
 
 #[test]

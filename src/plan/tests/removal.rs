@@ -148,7 +148,8 @@ fn a_namespace_that_is_anothers_own_is_refused_and_names_both() {
     // Whoever has it keeps it.
     world.cluster.insert(home.clone(), owned_by("dev", "1"));
     assert_eq!(world.action(&home), Action::Update);
-    assert!(world.ready().notes[0].text.contains("environment prod's own namespace too"));
+    let notes = world.ready().notes;
+    assert!(notes[0].text.contains("environment prod's own namespace too") && notes[0].clash);
 }
 
 #[test]
@@ -167,7 +168,8 @@ fn an_environment_does_not_begin_in_a_namespace_that_another_asks_for() {
     world.object_by_object = false;
     world.cluster.insert(a.clone(), owned_by("dev", "1"));
     assert_eq!(world.action(&a), Action::Update);
-    assert!(world.ready().notes[0].text.contains("environment infra asks for the namespace"));
+    let notes = world.ready().notes;
+    assert!(notes[0].text.contains("environment infra asks for the namespace") && notes[0].clash);
     world.cluster.clear();
     world.objects.clear();
     world.spec.allow.empty = true;

@@ -359,3 +359,42 @@ async fn without_a_builder_images_are_refused_and_nothing_is_applied() {
     assert!(message.contains("web") && message.contains("--builder"), "{message}");
     assert_eq!(scene.data("c").await, None);
 }
+
+#[tokio::test]
+async fn what_is_odd_about_images_is_told_once_when_a_commit_passes() {
+    let scene = Scene::with("oddimages", "resync: 1s").await;
+    let Some(audit) = scene.env.audit() else { return };
+    let own_tag = deployment("web").replace("image: web", "image: 'web:1'");
+    scene.env.repository().commit(
+        "dev",
+        [
+            ("plumb.yaml", PLUMB_YAML.to_owned()),
+            ("apps/web/Dockerfile", dockerfile("")),
+            ("apps/api/Dockerfile", dockerfile("")),
+            ("manifests/web.yaml", own_tag),
+        ],
+    );
+    let first = scene.push([("c.yaml", config_map("c", &[("x", "1")]))]);
+    let plumb = scene.run();
+    scene.deployed(first).await;
+    let second = scene.push([("c.yaml", config_map("c", &[("x", "2")]))]);
+    scene.deployed(second).await;
+    // A resync, which asks about an object that nothing has touched.
+    let mark = audit.mark().await;
+    eventually(SOON, || async {
+        let asked = audit.since(mark).await.only(|event| &*event.object_ref.name == "web");
+        ensure!(!asked.is_empty(), "not yet");
+        Ok(())
+    })
+    .await;
+    let log = plumb.log();
+    let told = |text: &str| log.iter().filter(|line| line.contains("WARN") && line.contains(text)).count();
+    for text in [
+        "no container of this environment uses the image \"web\"",
+        "no container of this environment uses the image \"api\"",
+        "uses \"web:1\", which says itself which image it means",
+        "apps/web/Dockerfile: the base image \"hello-base:1\" has no digest",
+    ] {
+        assert_eq!(told(text), 1, "{text}: {log:#?}");
+    }
+}
