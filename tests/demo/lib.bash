@@ -71,10 +71,10 @@ export GIT_AUTHOR_NAME=Ada GIT_AUTHOR_EMAIL=ada@example.org GIT_COMMITTER_NAME=A
 # make_repository PATH...: /srv/repo.git on a server, and the clone /srv/todo with these paths of this repository, not pushed yet.
 make_repository() {
   git init --quiet --bare --initial-branch=main "$work/repo.git"
+  # For `plumb rollback` in another terminal.
+  git -C "$work/repo.git" config user.name "$GIT_AUTHOR_NAME" && git -C "$work/repo.git" config user.email "$GIT_AUTHOR_EMAIL"
   git init --quiet --initial-branch=main "$work/todo"
   (cd "$root" && git ls-files -z --cached --others --exclude-standard -- "$@" | xargs -0 cp --parents --target-directory "$work/todo")
   cd "$work/todo" || exit
-  # One environment is enough to look at.
-  rm -r environments/staging environments/prod
   git add --all && git commit --quiet --message "The Todo Chatbot" && git remote add origin "$work/repo.git"
 }

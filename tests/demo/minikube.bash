@@ -7,19 +7,17 @@ installed=
 
 # Sets what `start_cluster` of node.bash sets.
 start_cluster() {
-  profile=$(kubectl config current-context) || exit
-  minikube status --profile "$profile" >/dev/null || {
-    echo "kubectl's context \"$profile\" is no Minikube that runs: minikube start --container-runtime=containerd" >&2
-    exit 1
-  }
+  [ -z "${MINIKUBE:-}" ] || ln -s "$(realpath "$(command -v "$MINIKUBE")")" "$work/minikube"
+  export PATH="$work:$PATH" tools=$target
+  profile=$(tests/demo/minikube-profile)
   # Whoever has a plumb there, or the namespaces, would find them changed, and gone at the end.
   local there
-  there=$(kubectl get customresourcedefinition/environments.plumb.dev namespace/{plumb,plumb-builder,todo-dev,todo-database} --ignore-not-found --output name)
-  [ -z "$there" ] || { printf 'on this Minikube the demo has no place beside what is there; take another profile:\n%s\n' "$there" >&2 && exit 1; }
+  there=$(kubectl get customresourcedefinition/environments.plumb.dev namespace/{plumb,plumb-builder,todo-dev,todo-staging,todo-database} --ignore-not-found --output name)
+  [ -z "$there" ] || { printf 'on this Minikube the demo has no place beside what is there; take another profile, or DEMO_CLUSTER=node or control-plane:\n%s\n' "$there" >&2 && exit 1; }
   # kubectl is there already; of Kubernetes nothing is built.
   local bin
   bin=$(tests/cluster/build helm)
-  ln -s "$bin/helm" "$work/helm" && export PATH="$work:$PATH"
+  ln -s "$bin/helm" "$work/helm"
 
   local version
   version=$(sed -n 's/^ *newTag: //p' "$root/deploy/kustomization.yaml")
@@ -43,6 +41,7 @@ start_cluster() {
   run "kubectl apply -f tests/demo/postgres.yaml"
   run "kubectl rollout status --namespace plumb-builder deployment/plumb-builder --timeout 120s"
   run "kubectl rollout status --namespace todo-database deployment/postgres --timeout 300s"
+  kubectl exec --namespace todo-database deployment/postgres -- createdb --username=todo todo_staging
 
   (umask 077 && kubectl create token plumb --namespace plumb --audience plumb-builder --duration 4h >"$work/token")
   : >"$work/forward.out"
@@ -55,13 +54,29 @@ start_cluster() {
   done
   builder="--builder http://127.0.0.1:$port --builder-token-file $work/token"
   address=$(minikube ip --profile "$profile") database=postgres.todo-database
+  start_model
+}
+
+# Sets `model`. Pods reach this machine by what Minikube calls host.minikube.internal, if that is this machine, and no firewall is between.
+start_model() {
+  local host
+  model=
+  host=$(minikube ssh --profile "$profile" -- "sed -n 's/[[:space:]]*host.minikube.internal.*//p' /etc/hosts" 2>/dev/null | tr -d '\r' | head -n 1) || true
+  [[ $host =~ ^[0-9.]+$ && " $(hostname -I 2>/dev/null) " == *" $host "* ]] || return 0
+  if (: <"/dev/tcp/$host/8002") 2>/dev/null; then return 0; fi # somebody else's
+  echo "building the scripted model (the first time takes some minutes)"
+  beside model tests/demo/model "$host:8002" "$model_key"
+  # Any answer will do; without one, pods would wait for one too.
+  if minikube ssh --profile "$profile" -- "curl --silent --output /dev/null --max-time 5 http://$host:8002/" >/dev/null 2>&1; then
+    model=http://$host:8002/v1
+  fi
 }
 
 end_cluster() {
   [ -n "$installed" ] || return 0
   [ -z "${forward:-}" ] || kill "$forward" 2>/dev/null || true
   echo "removing what the demo made; the images stay on the Minikube"
-  kubectl delete namespace todo-dev todo-database --ignore-not-found >/dev/null || true
+  kubectl delete namespace todo-dev todo-staging todo-database --ignore-not-found >/dev/null || true
   kubectl delete -k "$work/install" --ignore-not-found >/dev/null || true
 }
 
