@@ -62,18 +62,17 @@ apps: ## tests of the Todo Chatbot's programs, with a PostgreSQL of their own
 chart: ## the Todo Chatbot's chart: helm lint, every switch, the API server's strict dry-run
 	tests/cluster/with tests/chart/check
 
-integration: ## tests of the program against a real kube-apiserver and etcd (or PLUMB_TEST_KUBECONFIG), as root on a node
+integration: ## tests of the program against a real kube-apiserver and etcd (or PLUMB_TEST_KUBECONFIG), as root on a node, and of the demo
 	@if reason=$$(tests/cluster/node possible --docker); then ignored=--include-ignored; \
 	else echo "the tests that are reported as ignored are SKIPPED: $$reason"; fi; set -x; \
 	cargo test --locked --test integration -- $$ignored --skip pod::own_image::
+	PROFILE=dev tests/demo/check
 
 test-nightly: ## 200 random sequences of commits, edits, restarts and outages (PLUMB_SEED repeats one); plumb's image from its Dockerfile, as root
 	PLUMB_SEQUENCES=200 cargo test --locked --test integration -- sequences:: --nocapture
 	@if reason=$$(tests/cluster/node possible --internet); then set -x; \
 	cargo test --locked --test integration -- pod::own_image:: --include-ignored; \
 	else echo "plumb's own image is SKIPPED: $$reason"; fi
-	@if reason=$$(tests/cluster/node possible --internet --dns); then set -x; DEMO_CLUSTER=node tests/demo/demo </dev/null; \
-	else echo "the demo with pods is SKIPPED: $$reason"; fi
 
 readme: ## the commands of README.md
 	@if [ -x tests/readme/check ]; then tests/readme/check; else echo "README.md has no commands to test yet"; fi
@@ -81,7 +80,7 @@ readme: ## the commands of README.md
 bench: ## measure; writes target/bench/report.json
 	cargo bench --locked --bench plumb
 
-demo: ## build plumb and a local cluster, push commits to a scratch repository, show them deployed; as root with real pods
+demo: ## the Todo Chatbot deployed, used, broken, healed, rolled back, promoted: on the running Minikube, or a local cluster (root: with pods)
 	@tests/demo/demo
 
 cluster-up: ## start a local Kubernetes control plane; prints the KUBECONFIG to use

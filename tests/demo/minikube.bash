@@ -41,7 +41,7 @@ start_cluster() {
   run "kubectl apply -f tests/demo/postgres.yaml"
   run "kubectl rollout status --namespace plumb-builder deployment/plumb-builder --timeout 120s"
   run "kubectl rollout status --namespace todo-database deployment/postgres --timeout 300s"
-  kubectl exec --namespace todo-database deployment/postgres -- createdb --username=todo todo_staging
+  kubectl exec --namespace todo-database deployment/postgres -- psql --quiet --username=todo --dbname=todo_dev --command='CREATE DATABASE todo_staging'
 
   (umask 077 && kubectl create token plumb --namespace plumb --audience plumb-builder --duration 4h >"$work/token")
   : >"$work/forward.out"
