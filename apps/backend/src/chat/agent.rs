@@ -119,6 +119,10 @@ impl Agent {
             if completion.calls.is_empty() {
                 return Ok(answer.words);
             }
+            // It was told to call none: what it calls all the same is not done.
+            if round == ROUNDS {
+                break;
+            }
             // What it says beside calling tools is a paragraph of its own.
             answer.gap = !answer.words.is_empty();
             messages.push(json!({

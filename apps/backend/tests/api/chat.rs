@@ -192,7 +192,15 @@ async fn what_is_no_answer_is_told_as_an_error_and_not_stored() {
         ("filtered", "model_confused"),
         ("call forever", "model_confused"),
     ] {
+        let asked_before = scene.model.requests().len();
         let (events, _) = say(&user, None, message).await;
+        // Each is one request and calls nothing, but the one that goes on: the last of its nine requests allows no call, and gets none.
+        let (requests, calls) = if message == "call forever" { (9, 8) } else { (1, 0) };
+        let asked = scene.model.requests().split_off(asked_before);
+        assert_eq!((asked.len(), tools(&events).len()), (requests, calls), "{message}");
+        let may_call = |asked: &Value| asked["tool_choice"] != "none";
+        assert_eq!(asked.iter().filter(|asked| may_call(asked)).count(), requests.min(8), "{message}");
+        assert_eq!(may_call(asked.last().unwrap()), message != "call forever");
         let id = conversation(&events);
         let (name, error) = events.last().unwrap();
         assert_eq!((name.as_str(), error["code"].as_str()), ("error", Some(code)), "{message}");
