@@ -18,6 +18,21 @@ async fn whoever_is_not_signed_in_is_asked_to() {
 }
 
 #[tokio::test]
+async fn a_page_lets_any_password_be_typed_that_the_backend_takes() {
+    let scene = Scene::start().await;
+    let backend = include_str!("../../../backend/src/auth/routes.rs");
+    let bounds = "8 to 200 characters.";
+    assert!(backend.contains(&format!("The password must have {bounds}")));
+    scene.get("/signup").await.has(bounds);
+    for path in ["/signup", "/signin"] {
+        let page = scene.get(path).await;
+        let field = page.text.lines().find(|line| line.contains("type=\"password\"")).unwrap();
+        // A browser would cut what is longer without a word, and counts UTF-16 units: an emoji is two of them.
+        assert!(!field.contains("maxlength"), "{field}");
+    }
+}
+
+#[tokio::test]
 async fn signing_up_gives_a_cookie_that_no_script_and_no_other_site_can_use() {
     let mut scene = Scene::start().await;
     let cookie = scene.sign_up(EMAIL).await.header("set-cookie").to_owned();
