@@ -75,7 +75,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, DatabaseErr
         if !passes(&error) || started.elapsed() + pause > PATIENCE {
             return Err(DatabaseError::Connect(error));
         }
-        tracing::warn!(%error, retry_in_ms = pause.as_millis(), "waiting for the database");
+        tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "waiting for the database");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

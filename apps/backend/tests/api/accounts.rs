@@ -3,16 +3,24 @@
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 
-use crate::harness::Backend;
+use crate::harness::{Backend, migrate};
+use crate::postgres;
 
 #[tokio::test]
 async fn who_signs_up_can_sign_in_and_is_known() {
-    let backend = Backend::start(&[]);
+    let database = postgres::database();
+    assert!(migrate(&database).0.success());
+    let backend = Backend::on(database.clone(), &[]);
     let account = json!({"email": " Ada@Example.org", "password": "correct horse", "name": "Ada"});
     let (status, up) = backend.post("/api/auth/signup", account.clone()).await;
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!((&up["user"]["email"], &up["user"]["name"]), (&json!("ada@example.org"), &json!("Ada")));
+    let mut connection = PgConnection::connect(&database).await.unwrap();
+    let (hash,): (String,) =
+        sqlx::query_as("SELECT password_hash FROM users").fetch_one(&mut connection).await.unwrap();
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
 
     let (status, taken) = backend.post("/api/auth/signup", account).await;
     assert_eq!((status, &taken["error"]["code"]), (StatusCode::CONFLICT, &json!("email_taken")));
@@ -109,6 +117,10 @@ async fn accounts_that_cannot_be_are_refused_with_a_reason() {
         );
         assert!(answer["error"]["message"].is_string());
     }
+    // Of characters, not of what a browser counts: each of these is two there.
+    let longest = json!({"email": "ada@example.org", "password": "\u{1f600}".repeat(200)});
+    assert_eq!(backend.post("/api/auth/signup", longest.clone()).await.0, StatusCode::CREATED);
+    assert_eq!(backend.post("/api/auth/signin", longest).await.0, StatusCode::OK);
     let unreadable =
         backend.request(Method::POST, "/api/auth/signup").body("{").header("content-type", "application/json");
     assert_eq!(unreadable.send().await.unwrap().status(), StatusCode::BAD_REQUEST);

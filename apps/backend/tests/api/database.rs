@@ -57,10 +57,12 @@ async fn a_migration_that_fails_leaves_nothing_and_says_why() {
 }
 
 #[test]
-fn a_migration_waits_for_a_database_that_is_away() {
+fn a_migration_waits_longer_and_longer_for_a_database_that_is_away() {
     let mut server = Postgres::prepare();
     let process = Process::start(&["migrate"], &[("DATABASE_URL", &server.url("postgres"))]);
-    process.line("waiting for the database");
+    let pause = |nth| process.nth_line("waiting for the database", nth)["retry_in_ms"].as_u64().unwrap();
+    let (first, second) = (pause(0), pause(1));
+    assert!(first < second, "{first} ms, then {second} ms");
     server.start();
     let (status, log) = process.end();
     assert!(status.success(), "{log}");

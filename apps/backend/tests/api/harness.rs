@@ -66,7 +66,12 @@ impl Process {
 
     /// Waits for a line with this message.
     pub fn line(&self, message: &str) -> Value {
-        let found = |log: &Log| log.lines.iter().find(|line| line["message"] == message).cloned();
+        self.nth_line(message, 0)
+    }
+
+    /// Waits until there is one more line with this message than so many.
+    pub fn nth_line(&self, message: &str, before: usize) -> Value {
+        let found = |log: &Log| log.lines.iter().filter(|line| line["message"] == message).nth(before).cloned();
         let log = self.log.0.lock().unwrap();
         let (log, _) = self.log.1.wait_timeout_while(log, LONG, |log| found(log).is_none() && !log.ended).unwrap();
         found(&log).unwrap_or_else(|| panic!("{message:?} was not said, but {:#?}", log.lines))
