@@ -24,7 +24,9 @@ pub fn comes_up_is_used_and_leaves_nothing(images: &[String], archives: &[PathBu
     let compose = |arguments: &[&str]| {
         let file = Path::new(ROOT).join("compose.yaml");
         let mut command = compose();
-        command.env("DOCKER_HOST", &host).arg("--file").arg(file).args(["--project-name", "todo"]).args(arguments);
+        // No key of whoever runs this, from neither their environment nor their `.env`.
+        command.env("DOCKER_HOST", &host).env("OPENAI_API_KEY", "");
+        command.arg("--file").arg(file).args(["--project-name", "todo"]).args(arguments);
         done(&mut command)
     };
     compose(&["up", "--no-build", "--detach"]);
@@ -34,7 +36,7 @@ pub fn comes_up_is_used_and_leaves_nothing(images: &[String], archives: &[PathBu
     let jar = jar.path().display().to_string();
     let curl = |arguments: &[&str]| {
         let mut command = Command::new("nsenter");
-        command.args(["--net", "--target", init.trim(), "--", "curl", "--silent", "--show-error", "--fail"]);
+        command.args(["--net", "--target", init.trim(), "--", "curl", "--silent", "--show-error"]);
         // The frontend's container has started; that it listens takes some milliseconds more.
         command.args([
             "--max-time",
@@ -49,12 +51,17 @@ pub fn comes_up_is_used_and_leaves_nothing(images: &[String], archives: &[PathBu
         ]);
         done(command.args(arguments))
     };
-    assert!(curl(&[&format!("{PAGES}/signup")]).contains("password"));
+    let get = |arguments: &[&str]| curl(&[&["--fail"], arguments].concat());
+    assert!(get(&[&format!("{PAGES}/signup")]).contains("password"));
     let account = ["--data", "name=Ada", "--data", "email=ada@example.org", "--data", "password=long enough"];
-    curl(&[&account[..], &[&format!("{PAGES}/signup")]].concat());
-    curl(&["--data", "title=water the plants", &format!("{PAGES}/tasks")]);
-    let tasks = curl(&[PAGES]);
+    get(&[&account[..], &[&format!("{PAGES}/signup")]].concat());
+    get(&["--data", "title=water the plants", &format!("{PAGES}/tasks")]);
+    let tasks = get(&[PAGES]);
     assert!(tasks.contains("water the plants"), "{tasks}");
+    // Without a key there is no chat: that is said, and is no success.
+    let status = ["--retry", "0", "--write-out", "\n%{http_code}"];
+    let chat = curl(&[&status[..], &["--data", "message=hello", &format!("{PAGES}/chat")]].concat());
+    assert!(chat.contains("The chat is not set up on this server") && chat.ends_with("\n503"), "{chat}");
 
     compose(&["down", "--volumes"]);
     for left in [

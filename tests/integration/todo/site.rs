@@ -158,8 +158,11 @@ impl Site {
         install_crd(&env).await;
         env.repository().commit("main", files());
         let staging = std::fs::read_to_string(Path::new(ROOT).join(STAGING)).expect("a file");
-        let staging =
-            format!("{staging}\ndatabase: {{caSecret: database-ca}}\nconfig: {{OPENAI_BASE_URL: '{}'}}\n", model_url());
+        // The other way to have the MCP server: a sidecar of the backend's.
+        let staging = format!(
+            "{staging}\nmcp: {{insideBackend: true}}\ndatabase: {{caSecret: database-ca}}\nconfig: {{OPENAI_BASE_URL: '{}'}}\n",
+            model_url()
+        );
         let older = env.repository().commit("main", [(STAGING, format!("{staging}\nfrontend: {{replicas: 1}}\n"))]);
         env.repository().commit("main", [(STAGING, staging), (DEFINITION, definition("90s"))]);
         let first = env.repository().commit("dev", [(VALUES, values())]);
