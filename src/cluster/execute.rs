@@ -329,3 +329,6 @@ fn served<'a>(kinds: &'a Kinds, manifest: &Manifest) -> Result<&'a KindInfo, Clu
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

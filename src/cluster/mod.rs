@@ -21,6 +21,8 @@ pub mod inventory;
 pub mod limiter;
 pub mod parent;
 pub mod review;
+#[cfg(test)]
+mod scripted;
 pub mod standing;
 mod watch;
 
