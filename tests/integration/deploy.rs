@@ -1,23 +1,36 @@
-//! `deploy/`: what it holds is accepted, and its rights are enough for all that plumb does.
+//! `deploy/`: what it holds is accepted, and its rights are enough for all that plumb does, and no more.
 
+mod least;
+
+use std::collections::BTreeSet;
 use std::process::Command;
 
+use anyhow::ensure;
 use k8s_openapi::api::apps::v1::Deployment;
 use plumb::build::ignore::{Ignore, Verdict};
+use plumb::cluster::{Cluster, aggregated, images};
 use serde::Deserialize as _;
 
-use crate::harness::{AuditLog, Change, Plumb, client};
+use crate::harness::{AuditLog, Change, Plumb, client, eventually};
 use crate::pod::stand::run;
 use crate::scene::{SOON, Scene, config_map, file_of};
+use least::{Right, bindings, granted, listed, right, used};
 
 /// A file of `deploy/`.
 fn file(name: &str) -> String {
     std::fs::read_to_string(format!("{}/deploy/{name}", env!("CARGO_MANIFEST_DIR"))).expect("a file of deploy/")
 }
 
+/// What the scene below does not use.
+fn not_exercised() -> [Right; 1] {
+    // No node, so no container, so no log: `pod::trouble` reads one with the rights of `deploy/`.
+    [right("", "pods/log", "get")]
+}
+
 #[tokio::test]
-async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does() {
-    let scene = Scene::with("rights", "deletionPolicy: delete").await;
+async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does_and_all_are_used() {
+    // The workload's pods never come: out of time, plumb looks into why.
+    let scene = Scene::with("rights", "deletionPolicy: delete\ntimeout: 1s").await;
     if scene.env.audit().is_none() {
         return;
     }
@@ -39,12 +52,15 @@ async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does() {
         ("b.yaml", config_map("b", &[("x", "1")])),
         ("s.yaml", secret.to_owned()),
         ("web.yaml", WEB.to_owned()),
+        ("more.yaml", MORE.to_owned()),
     ]);
     let repository = scene.env.repository().path();
     let mut plumb = Plumb::spawn(&kubeconfig, ["run", "--repo", &repository.to_string_lossy(), "--instance", "pod"]);
-    scene.deployed(first).await;
+    let entry = scene.ended(first).await;
+    assert!(entry.stage.as_deref().is_none_or(|stage| stage == "health"), "{entry:?}");
+    scene.condition("Healthy", |healthy| healthy.reason == "TimedOut").await;
     let second = scene.push([("b.yaml", Change::Remove)]);
-    assert_eq!(scene.deployed(second).await.pruned, 1);
+    assert_eq!(scene.ended(second).await.pruned, 1);
 
     let patch = r#"{"data":{"x":"by hand"}}"#;
     scene.kubectl_ok(&["patch", "configmap", "a", "-n", &scene.namespace, "--patch", patch], "").await;
@@ -61,9 +77,33 @@ async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does() {
     plumb.wait_for_log(|line| line.contains("removed: it has no objects"), SOON).await;
     assert!(plumb.terminate(SOON).await.success());
 
-    let seen = audit.since_with_watches(mark).await;
+    // What takes images that were built, or a removed environment with a kind that is not served, plumb's code asks here without them.
+    let cluster = Cluster::connect(Some(kubeconfig.as_path()), None).await.unwrap();
+    images::named(&cluster.caller).await.unwrap();
+    aggregated::groups(&cluster.caller).await.unwrap();
+
+    let granted = granted(&["plumb", "plumb-deployer"]);
+    // That a watch has ended is logged when the API server comes to it.
+    let seen = eventually(SOON, || async {
+        let seen = audit.since_with_watches(mark).await;
+        let unused = listed(granted.difference(&used(&seen)).filter(|right| right.verb == "watch"));
+        ensure!(unused.is_empty(), "deploy/ grants what nothing here needs: {unused}");
+        Ok(seen)
+    })
+    .await;
     let refused = seen.only(|event| event.code() == 403);
     assert!(refused.is_empty() && !seen.writes().is_empty(), "{refused:#?}");
+    let needed: BTreeSet<_> = used(&seen).into_iter().chain(not_exercised()).collect();
+    let unused = listed(granted.difference(&needed));
+    assert!(unused.is_empty(), "deploy/ grants what nothing here needs: {unused}");
+}
+
+/// What the scene above looks at is all that the service accounts of `deploy/` have.
+#[test]
+fn the_service_accounts_of_deploy_have_these_roles_alone() {
+    let all = ["plumb-builder: plumb-builder/plumb-builder", "plumb-deployer: plumb/plumb", "plumb: plumb/plumb"];
+    assert_eq!(bindings(), all.map(str::to_owned).into());
+    assert_eq!(granted(&["plumb-builder"]), [right("authentication.k8s.io", "tokenreviews", "create")].into());
 }
 
 #[tokio::test]
@@ -186,4 +226,76 @@ metadata: {name: web}
 spec:
   scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
   maxReplicas: 3
+";
+
+/// One of each of the other kinds that the deployer may write. None has a pod.
+const MORE: &str = "apiVersion: v1
+kind: ServiceAccount
+metadata: {name: more}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: more}
+spec: {accessModes: [ReadWriteOnce], storageClassName: none, resources: {requests: {storage: 1Mi}}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: more}
+spec:
+  replicas: 0
+  serviceName: web
+  selector: {matchLabels: {app: more}}
+  template:
+    metadata: {labels: {app: more}}
+    spec:
+      containers: [{name: more, image: more:1}]
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: more}
+spec:
+  selector: {matchLabels: {app: each}}
+  template:
+    metadata: {labels: {app: each}}
+    spec:
+      containers: [{name: more, image: more:1}]
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: more}
+spec:
+  suspend: true
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: more, image: more:1}]
+---
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: more}
+spec:
+  suspend: true
+  schedule: 0 0 * * *
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers: [{name: more, image: more:1}]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: more}
+spec:
+  defaultBackend: {service: {name: web, port: {number: 80}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: more}
+spec: {podSelector: {}}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: more}
+spec: {maxUnavailable: 1, selector: {matchLabels: {app: web}}}
 ";
