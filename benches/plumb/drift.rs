@@ -16,7 +16,7 @@ use crate::figures::{Figures, listed, median, milliseconds, percentile};
 use crate::harness::{Plumb, eventually};
 use crate::requests::{MEMBERS, Writes, seconds};
 use crate::scale::Scale;
-use crate::world::{LIMIT, World, bodies, cluster, files, object_name};
+use crate::world::{LIMIT, World, bodies, cluster, files, object_name, ready};
 
 pub const FIGURES: &[&str] = &[
     "drift_revert_ms_p50",
@@ -25,6 +25,7 @@ pub const FIGURES: &[&str] = &[
     "heal_1000_ratio",
     "heal_1000_s",
     "restart_s",
+    "restart_synced_s",
     "restart_changes",
 ];
 
@@ -219,19 +220,22 @@ async fn restart(scale: &Scale, world: &World, name: &str, mut plumb: Plumb, fig
     let mark = world.audit().mark().await;
     let began = Instant::now();
     let mut plumb = world.run();
-    plumb.wait_for_log(|line| line.contains(" deployed ") || line.contains(" unchanged "), LIMIT).await;
+    ready(&mut plumb).await;
     let took = began.elapsed().as_secs_f64();
+    plumb.wait_for_log(|line| line.contains(" deployed ") || line.contains(" unchanged "), LIMIT).await;
+    let synced = began.elapsed().as_secs_f64();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let audit = world.audit().since(mark).await;
     let after = versions(world, name).await;
     let changed = after.iter().filter(|(object, version)| before.get(*object) != Some(*version)).count();
     let (asked, written) = (audit.of(MEMBERS).dry_runs().len(), audit.of(MEMBERS).writes().len());
     println!(
-        "  restart beside {} objects: {took:.2} s, {asked} dry-runs, {written} writes, {changed} objects changed",
+        "  restart beside {} objects: ready after {took:.2} s, compared after {synced:.2} s; {asked} dry-runs, {written} writes, {changed} objects changed",
         scale.objects
     );
     plumb.terminate(LIMIT).await;
     figures.record("restart_s", took);
+    figures.record("restart_synced_s", synced);
     figures.record("restart_changes", (written + changed) as f64);
 }
 

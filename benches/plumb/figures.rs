@@ -32,6 +32,8 @@ impl Goal {
             "rss_mib_500mb_context" => Self::AtMost(64.0),
             "rss_mib_2000" => Self::AtMost(40.0),
             "rss_mib_10000" => Self::AtMost(80.0),
+            "bytes_per_object" => Self::AtMost(4096.0),
+            "bytes_per_workload" => Self::AtMost(8192.0),
             _ => return None,
         })
     }

@@ -85,6 +85,9 @@ async fn main() -> ExitCode {
     if wanted(memory::FIGURES) {
         memory::run(&scale, &mut figures).await;
     }
+    if wanted(memory::WORKLOAD_FIGURES) {
+        memory::workloads(&scale, &mut figures).await;
+    }
     if wanted(first_sync::MANY_FIGURES) {
         first_sync::many_environments(&scale, &mut figures).await;
     }

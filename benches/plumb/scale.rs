@@ -9,6 +9,8 @@ pub struct Scale {
     pub objects: usize,
     /// Objects of the environment whose memory is measured.
     pub most_objects: usize,
+    /// Deployments of the environment whose memory is measured.
+    pub workloads: usize,
     /// Pairs behind a ratio.
     pub pairs: usize,
     /// Commits behind a percentile.
@@ -37,6 +39,7 @@ impl Scale {
     pub const FULL: Self = Self {
         objects: 2_000,
         most_objects: 10_000,
+        workloads: 2_000,
         pairs: 5,
         commits: 100,
         drifts: 200,
@@ -54,6 +57,7 @@ impl Scale {
     pub const QUICK: Self = Self {
         objects: 50,
         most_objects: 100,
+        workloads: 20,
         pairs: 1,
         commits: 3,
         drifts: 5,

@@ -11,6 +11,8 @@ use kube::CustomResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use plumb::model::{Environment, applyset};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::bare::Body;
 use crate::harness::{AuditLog, Cluster, ControlPlane, Plumb, ScratchRepository, TestEnv, eventually};
@@ -89,10 +91,11 @@ impl World {
         self.repository().commit("main", names.into_iter().map(definition));
     }
 
-    /// Starts `plumb run`.
+    /// Starts `plumb run`, answering probes and scrapes as in its pod.
     pub fn run(&self) -> Plumb {
         let repository = self.repository().path();
-        Plumb::spawn(self.env.kubeconfig(), ["run".as_ref(), "--repo".as_ref(), repository.as_os_str()])
+        let args = ["run".as_ref(), "--repo".as_ref(), repository.as_os_str()];
+        Plumb::spawn(self.env.kubeconfig(), args.into_iter().chain(["--listen", "127.0.0.1:0"].map(AsRef::as_ref)))
     }
 
     /// Starts `plumb run` and waits until all these environments, whose branches are still missing, are taken up.
@@ -150,6 +153,26 @@ impl World {
         };
         stream::iter(ours).map(delete).buffer_unordered(16).collect::<()>().await;
     }
+}
+
+/// Waits until `/readyz` says yes. It is asked often: how long this takes is a figure.
+pub async fn ready(plumb: &mut Plumb) {
+    let line = plumb.wait_for_log(|line| line.contains("answering /livez"), LIMIT).await;
+    let address = line.split("address=").nth(1).expect("the address").trim();
+    let yes = async {
+        while !is_ready(address).await.expect("plumb answers") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, yes).await.expect("plumb becomes ready");
+}
+
+async fn is_ready(address: &str) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: plumb\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.starts_with("HTTP/1.1 200"))
 }
 
 const PREFIX: &str = "settings-";
