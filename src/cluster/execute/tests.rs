@@ -50,6 +50,7 @@ async fn write(cluster: &Cluster, manifest: Manifest, over: Option<&str>) -> Res
         migrate: false,
         let_go: Vec::new(),
         leaves: FieldSet::default(),
+        takes: Vec::new(),
     };
     executor.write_one(&step, &manifest, &Kinds::builtin(), None).await
 }
