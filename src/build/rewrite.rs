@@ -52,7 +52,7 @@ pub struct Rewrite {
 pub struct Found {
     /// Whether anything in it was changed.
     pub changed: bool,
-    /// The declared names that it uses.
+    /// The declared names whose built images it uses.
     pub used: BTreeSet<String>,
     /// Images of declared names that say themselves which one they mean, and were left alone.
     pub explicit: BTreeSet<String>,
@@ -150,12 +150,13 @@ impl Rewrite {
             }
             return;
         }
-        found.used.insert(name.clone());
-        if image.trim() == built {
+        let stands = image.trim() == built;
+        if !stands && !reference.is_open() {
+            found.explicit.insert(image.clone());
             return;
         }
-        if !reference.is_open() {
-            found.explicit.insert(image.clone());
+        found.used.insert(name.clone());
+        if stands {
             return;
         }
         built.clone_into(image);
@@ -261,11 +262,11 @@ mod tests {
         let used = used(&["todo-backend"]);
         let (object, found) = rewritten(git.clone(), Some("Never"));
         let built = of(json!({"reference": "todo-backend:0a1b", "pullPolicy": "Never"}));
-        assert_eq!((object, found), (built, Found { changed: true, used: used.clone(), ..Found::default() }));
+        assert_eq!((object, found), (built, Found { changed: true, used, ..Found::default() }));
         assert_eq!(rewritten(git, None).0, of(json!({"reference": "todo-backend:0a1b", "pullPolicy": "Always"})));
         let (_, found) = rewritten(of(json!({"reference": "todo-backend:1.2"})), Some("Never"));
         let explicit = BTreeSet::from(["todo-backend:1.2".to_owned()]);
-        assert_eq!(found, Found { changed: false, used, explicit });
+        assert_eq!(found, Found { explicit, ..Found::default() });
 
         let web = |image: &str| of(json!({"reference": image}));
         let mut object = web("localhost:5000/web:2c3d");
@@ -329,7 +330,7 @@ mod tests {
         let (same, found) = rewritten(object.clone(), Some("Never"));
         assert_eq!(same, object);
         let explicit = used(&["todo-backend:1.2", "todo-backend@sha256:00"]);
-        assert_eq!(found, Found { changed: false, used: used(&["todo-backend"]), explicit });
+        assert_eq!(found, Found { explicit, ..Found::default() }, "nothing is built for it");
     }
 
     #[test]
