@@ -71,7 +71,7 @@ integration: ## tests of the program against a real kube-apiserver and etcd (or 
 test-nightly: ## 200 random sequences of commits, edits, restarts and outages (PLUMB_SEED repeats one); as root plumb's image from its Dockerfile, the Todo Chatbot's figures
 	PLUMB_SEQUENCES=200 cargo test --locked --test integration -- sequences:: --nocapture
 	@if reason=$$(tests/cluster/node possible --internet); then set -x; \
-	cargo test --locked --test integration -- pod::own_image:: --include-ignored; \
+	cargo test --locked --test integration -- pod::own_image:: --include-ignored --nocapture; \
 	else echo "plumb's own image is SKIPPED: $$reason"; fi
 	@if reason=$$(tests/cluster/node possible --internet --docker); then set -x; \
 	PLUMB_LOAD=200 PLUMB_LOAD_SECONDS=60 cargo test --locked --test integration -- todo::pushed --include-ignored --nocapture; \
