@@ -278,8 +278,9 @@ impl View<'_> {
         self.peers.iter().filter(|(name, _)| ***name != *self.environment)
     }
 
+    /// Of several the first by name, so that the same one is told whenever it is asked.
     fn find(&self, is: impl Fn(&Peer) -> bool) -> Option<Arc<str>> {
-        self.others().find(|(_, peer)| is(peer)).map(|(name, _)| Arc::clone(name))
+        self.others().filter(|(_, peer)| is(peer)).map(|(name, _)| name).min().map(Arc::clone)
     }
 }
 

@@ -94,7 +94,12 @@ pub(super) fn apply(
     let references = found.images.iter().map(|image| (&*image.source.name, image.reference()));
     let Containers { objects, used, explicit } = rewrite(objects, &Rewrite::new(references, pull_policy))?;
     let bases: BTreeSet<&String> = found.images.iter().flat_map(|image| image.bases.values()).collect();
-    let is_idle = |image: &&Image| !used.contains(&image.source.name) && !bases.contains(&image.reference());
+    let named: BTreeSet<_> =
+        explicit.iter().map(|(_, image)| canonical(Reference::of(image.trim()).repository).into_owned()).collect();
+    let is_idle = |image: &&Image| {
+        let name = &image.source.name;
+        !used.contains(name) && !bases.contains(&image.reference()) && !named.contains(&*canonical(name))
+    };
     let idle = found.images.iter().filter(is_idle).map(|image| &image.source.name);
     let mut remarks: Vec<String> = idle
         .map(|name| format!("{PLUMB_FILE}: no container of this environment uses the image {name:?}, and no other image is based on it"))

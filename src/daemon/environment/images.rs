@@ -121,7 +121,7 @@ impl Task {
     pub(super) async fn take_built(&mut self) {
         if self.reconciler.definition.spec.suspend {
             // It may have ended just as the environment was suspended: once that is over, its head goes through the gates anew.
-            self.builds.ended.clear();
+            self.builds.cancel();
         }
         for (commit, mode, took, built) in std::mem::take(&mut self.builds.ended) {
             self.builds.running.retain(|running| running.commit != commit);

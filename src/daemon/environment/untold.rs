@@ -20,7 +20,7 @@ impl Untold {
     /// A commit ended at this time. As many are kept as the status keeps, and a commit that ended again is kept as it is there: once.
     pub(super) fn push(&mut self, deployment: Deployment, time: DateTime<Utc>) {
         self.ended.retain(|(former, _)| {
-            former.commit != deployment.commit || !status::replaces(&deployment, former.outcome.as_str())
+            former.commit != deployment.commit || !status::replaces(&deployment, (&former.outcome).into())
         });
         self.ended.push_back((deployment, time));
         if self.ended.len() > status::HISTORY {

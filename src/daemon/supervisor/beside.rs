@@ -21,7 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// An environment of another plumb, as it was looked at last.
 pub(super) struct LookedOn {
     definition: Arc<Definition>,
-    head: CommitId,
+    /// `None`: there is no such branch yet.
+    head: Option<CommitId>,
     /// Learns what that asks for; dropped, it ends.
     _learning: JoinSet<()>,
 }
@@ -29,22 +30,24 @@ pub(super) struct LookedOn {
 impl Supervisor {
     /// Learns what an environment asks for that this plumb does not keep. The others have been told that it is not known.
     pub(super) fn look_on(&mut self, definition: &Arc<Definition>, heads: &Heads, store: &Store) {
-        let Some(head) = heads.branches.get(&definition.spec.branch).copied() else { return };
+        let head = heads.branches.get(&definition.spec.branch).copied();
         let known = self.looked_on.get(&definition.name);
-        if known.is_some_and(|known| known.definition == *definition && known.head == head) {
+        if known.is_some_and(|known| head.is_none() || known.definition == *definition && known.head == head) {
             return;
         }
-        let reconciler = Reconciler::new(Arc::clone(&self.shared), Arc::clone(definition));
         let mut learning = JoinSet::new();
-        learning.spawn(learn(reconciler, store.clone(), head));
+        if let Some(head) = head {
+            let reconciler = Reconciler::new(Arc::clone(&self.shared), Arc::clone(definition));
+            learning.spawn(learn(reconciler, store.clone(), head));
+        }
         let looked_on = LookedOn { definition: Arc::clone(definition), head, _learning: learning };
         self.looked_on.insert(definition.name.clone(), looked_on);
     }
 
-    /// Those whose definition left git ask for nothing any more.
+    /// Those whose definition left git ask for nothing any more, and the others may take over what they have.
     pub(super) fn look_away(&mut self, definitions: &Defined) {
         let left = self.looked_on.extract_if(.., |name, _| !definitions.contains_key(name));
-        left.for_each(|(name, _)| self.shared.peers.leave(&name));
+        left.for_each(|(name, left)| self.shared.peers.removed(&name, &left.definition.spec));
     }
 }
 

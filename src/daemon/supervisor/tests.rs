@@ -142,16 +142,25 @@ async fn an_environment_of_another_plumb_that_leaves_git_asks_for_nothing() {
     let (commit, store) = (CommitId::new([1; 20]), repository(directory.path()));
     let heads = Heads { branches: [("dev".to_owned(), commit)].into(), ..Heads::default() };
     let mut supervisor = Supervisor::new(shared(), Settings { only: vec!["mine".to_owned()], ..Settings::default() });
-    let defined = [definition("left"), definition("stays")];
+    let mut unborn = (*definition("unborn")).clone();
+    unborn.spec.branch = "not-pushed-yet".to_owned();
+    let defined = [definition("left"), definition("stays"), Arc::new(unborn)];
     let mut definitions: Defined = defined.iter().map(|it| (it.name.clone(), Ok(Arc::clone(it)))).collect();
     supervisor.tell_peers(&definitions, &heads);
     let peers = supervisor.shared.peers.clone();
+    let known = || defined.each_ref().map(|it| peers.seen_from("mine").has_rendered(&it.name));
     for definition in &defined {
         supervisor.look_on(definition, &heads, &store);
-        peers.claims(definition, &Desired::only(commit, Vec::new()));
     }
-    definitions.remove("left");
+    assert_eq!(known(), [false; 3]);
+    definitions.retain(|name, _| name == "stays");
     supervisor.look_away(&definitions);
-    assert_eq!(defined.each_ref().map(|it| peers.has_claims(&it.name)), [false, true]);
+    assert_eq!(known(), [true, false, true], "it is known that they ask for nothing");
+    let part_of = crate::model::applyset::id("left");
+    assert_eq!(
+        peers.seen_from("mine").environment_of(&part_of).as_deref(),
+        Some("left"),
+        "its objects may be taken over"
+    );
     assert_eq!(supervisor.looked_on.keys().collect::<Vec<_>>(), ["stays"], "and nothing more is learned of it");
 }

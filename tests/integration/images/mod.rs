@@ -390,7 +390,6 @@ async fn what_is_odd_about_images_is_told_once_when_a_commit_passes() {
     let log = plumb.log();
     let told = |text: &str| log.iter().filter(|line| line.contains("WARN") && line.contains(text)).count();
     for text in [
-        "no container of this environment uses the image \"web\"",
         "no container of this environment uses the image \"api\"",
         "uses \"web:1\", which says itself which image it means",
         "apps/web/Dockerfile: the base image \"hello-base:1\" has no digest",

@@ -46,7 +46,7 @@ impl Stand {
     /// The same, with plumb's image as a person builds it: all stages of the Dockerfile, which takes minutes.
     pub async fn with_its_own_image(name: &str) -> Self {
         let node = Node::start(&["--dns", "--internet"]);
-        println!("{}", run(Command::new(Path::new(ROOT).join("tests/cluster/plumb-image")).arg(node.directory())));
+        eprintln!("{}", run(Command::new(Path::new(ROOT).join("tests/cluster/plumb-image")).arg(node.directory())));
         let stand = Self::on(node, name, false).await;
         stand.install(&Path::new(ROOT).join("deploy")).await;
         stand
