@@ -26,17 +26,31 @@ run() {
   { bash -c "$*" 2>&1 || { echo "(exit $?)"; return 1; }; } | shown
 }
 
+# show LINE: of plumb's log, of which `seen` lines are shown.
+seen=0
+show() {
+  seen=$((seen + 1))
+  cut -d' ' -f2- <<<"$1" | sed 's/^ */  plumb| /' | shown
+}
+
+# until_enter: prints what plumb logs, as it comes, until Enter is pressed or the input ends. Nothing runs beside it that would have to be
+# killed: a signal right after the fork finds the child with this script's traps, and it does what they say.
+until_enter() {
+  local line status=0
+  until read -r -t 0.2 _ || { status=$? && [ "$status" -le 128 ]; }; do
+    while IFS= read -r line; do show "$line"; done < <(tail -n +$((seen + 1)) "$work/plumb.log")
+  done
+}
+
 # until_log WORD [SECONDS]: prints what plumb logs from here on, as it comes, up to a line that has the word. Fails if none comes, at once
 # if plumb has ended, or if a commit has failed for good, unless that is waited for.
-seen=0
 until_log() {
   local word=$1 limit=$((SECONDS + ${2:-180})) line ended
   while true; do
     ended='' # asked before the log is read, which then has its last lines
     kill -0 "$daemon" 2>/dev/null || ended=yes
     while IFS= read -r line; do
-      seen=$((seen + 1))
-      cut -d' ' -f2- <<<"$line" | sed 's/^ */  plumb| /' | shown
+      show "$line"
       if grep -q "$word" <<<"$line"; then return; fi
       if [[ $line == *'ERROR failed '* && $line != *' retry=true '* ]]; then no_log "$word" 'a commit has failed'; fi
     done < <(tail -n +$((seen + 1)) "$work/plumb.log")
