@@ -50,7 +50,9 @@ impl Output {
             Self::Registry { insecure } => {
                 ("image", vec![name, ("push", "true".into()), ("registry.insecure", insecure.to_string())])
             }
-            Self::Docker => ("moby", vec![name]),
+            // The image is as old as its content, by the build's argument; its name is as old as it is. Docker since 29 has the name's age from here, and
+            // otherwise nobody could know when it is old enough to go.
+            Self::Docker => ("moby", vec![name, ("source-date-epoch", String::new())]),
         };
         let attrs = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Exporter { r#type: exporter.to_owned(), attrs }
@@ -108,14 +110,12 @@ fn attributes(order: &BuildOrder, context: &str, how: &How) -> HashMap<String, S
         ("filename".to_owned(), order.dockerfile.clone()),
         // What the node has is taken; the rest is pulled. The tag of a build says nothing of what a registry answers today.
         ("image-resolve-mode".to_owned(), "local".to_owned()),
+        // The same content makes the same image, whenever it is built.
+        ("build-arg:SOURCE_DATE_EPOCH".to_owned(), "0".to_owned()),
     ]);
     // Otherwise it is looked for in the context.
     let beside = super::dockerfile::Beside::of(order);
     attributes.extend(beside.map(|dockerfile| ("dockerfilekey".to_owned(), dockerfile.name())));
-    // The same content makes the same image, whenever it is built. Docker since 29 would tell of such an image that it came into its store in 1970:
-    // nobody could know when it is old.
-    let constant = !matches!(how.output, Output::Docker);
-    attributes.extend(constant.then(|| ("build-arg:SOURCE_DATE_EPOCH".to_owned(), "0".to_owned())));
     attributes.extend((!how.cache).then(|| ("no-cache".to_owned(), String::new())));
     attributes.extend(order.target.clone().map(|target| ("target".to_owned(), target)));
     attributes.extend(order.platform.clone().map(|platform| ("platform".to_owned(), platform)));
@@ -183,8 +183,9 @@ mod tests {
         );
 
         let how = How { output: Output::Docker, ..how };
-        let attributes = super::request(&order, "session", "http://buildkit-session/x", &how).frontend_attrs;
-        assert!(!attributes.contains_key("build-arg:SOURCE_DATE_EPOCH"), "{attributes:?}");
+        let request = super::request(&order, "session", "http://buildkit-session/x", &how);
+        assert_eq!(request.frontend_attrs["build-arg:SOURCE_DATE_EPOCH"], "0");
+        assert_eq!(request.exporters[0].attrs["source-date-epoch"], "", "not the name's age");
 
         let ignored = BuildOrder { ignored_dockerfile: Some("FROM scratch\n".to_owned()), ..order };
         let attributes = super::request(&ignored, "session", "http://buildkit-session/x", &how).frontend_attrs;

@@ -58,10 +58,26 @@ async fn an_image_stands_until_it_is_removed(by: By) {
     assert_eq!(image.labels[LABEL], name);
     assert_eq!(image.labels["answer"], "42");
     assert!(image.created > 1_700_000_000, "{}", image.created);
+    let cli = |args: &[&str]| by.daemons().docker_cli(args);
+    let inspect = |format: &str| cli(&["image", "inspect", "--format", format, &name]);
+    let (id, age) = (inspect("{{.Id}}"), inspect("{{.Created}}"));
     for _ in 0..2 {
         builder.remove(&name).await.expect("a name that is gone is no error");
         assert_eq!(builder.present(&asked).await.unwrap(), [false]);
     }
+    if by == By::Newest {
+        assert!(age.starts_with("1970-01-01"), "{age}");
+        cli(&["builder", "prune", "--all", "--force"]);
+        build(&builder, &order, context(&files)).await.0.unwrap();
+        assert_eq!(inspect("{{.Id}}"), id, "the same content makes the same image");
+        builder.remove(&name).await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root: make integration"]
+async fn an_image_stands_until_it_is_removed_by_the_newest() {
+    an_image_stands_until_it_is_removed(By::Newest).await;
 }
 
 #[tokio::test]
