@@ -328,8 +328,9 @@ pub fn others(entries: &[ManagedFieldsEntry], manager: &str) -> Result<FieldSet,
 
 /// What others added inside of our object: the fields that they own beside plumb's, and not the parts of the object that git says nothing of at all.
 ///
-/// Not among them is what has its place in objects of others: `status` and what was written through a subresource, what Kubernetes itself writes, annotations,
-/// finalizers and owners, in which controllers and kubectl leave their marks, and certificates of webhooks. Nor is it what plumb keeps on others' behalf.
+/// Not among them is what has its place in objects of others: `status` and what was written through a subresource, what Kubernetes itself writes, annotations
+/// and owners, in which controllers and kubectl leave their marks, certificates of webhooks, and finalizers where git has none. Nor is it what plumb keeps on
+/// others' behalf.
 pub fn foreign(entries: &[ManagedFieldsEntry]) -> Result<FieldSet, FieldsError> {
     let (mut ours, mut others) = (FieldSet::default(), FieldSet::default());
     if !entries.iter().any(is_foreign) {

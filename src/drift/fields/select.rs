@@ -7,7 +7,9 @@ use crate::model::FieldPath;
 use crate::model::field_path::PathStep;
 
 /// Fields in which controllers leave marks in objects of others.
-const MARKS: [&str; 4] = ["annotations", "finalizers", "ownerReferences", "caBundle"];
+const MARKS: [&str; 3] = ["annotations", "ownerReferences", "caBundle"];
+/// Another, unless git has a list of its own there.
+const FINALIZERS: &str = "finalizers";
 
 impl FieldSet {
     /// The paths that one of these field paths names, or that are below one.
@@ -42,7 +44,7 @@ impl FieldSet {
         })
     }
 
-    /// The paths that are additions to what `ours` has: outside of it, but not in a part of the object in which it has nothing; no `status`, and none of [`MARKS`].
+    /// The paths that are additions to what `ours` has: outside of it, but not in a part of the object in which it has nothing; no `status`, and no marks ([`MARKS`], [`FINALIZERS`]).
     pub fn added_to(&self, ours: &Self) -> Self {
         self.select(|part, node| match ours.children.get(part) {
             Some(ours) if !matches!(part, Element::Field(name) if **name == *"status") => {
@@ -55,6 +57,7 @@ impl FieldSet {
     fn beyond(&self, ours: &Self) -> Self {
         self.select(|element, node| match (element, ours.children.get(element)) {
             (Element::Field(name), _) if MARKS.contains(&&**name) => Node::default(),
+            (Element::Field(name), None) if **name == *FINALIZERS => Node::default(),
             // What holds something of ours is no addition.
             (_, Some(ours)) => Node { member: false, below: node.below.beyond(&ours.below) },
             (_, None) => Node { member: node.member, below: node.below.beyond(&Self::default()) },

@@ -134,6 +134,35 @@ async fn what_others_add_is_taken_out_where_the_definition_says_so() {
     assert!(writes.is_empty(), "{writes:#?}");
 }
 
+/// Controllers hold objects of others by finalizers; where git lists some of its own, another one is an addition to that list.
+#[tokio::test]
+async fn a_finalizer_beside_those_of_git_is_an_addition() {
+    let held =
+        config_map("held", &[("x", "1")]).replace("{name: held}", "{name: held, finalizers: [example.org/ours]}");
+    let files = [("held.yaml", held), ("free.yaml", config_map("free", &[("x", "1")]))];
+    let Some(stand) = Stand::new("d-finalizer", "", files).await else { return };
+    stand.fence().await;
+    let patch = r#"-p=[{"op":"add","path":"/metadata/finalizers/-","value":"example.org/theirs"}]"#;
+    stand.kubectl(&["patch", "cm", "held", "--type=json", patch]).await;
+    let mark = r#"-p={"metadata":{"finalizers":["example.org/mark"]}}"#;
+    stand.kubectl(&["patch", "cm", "free", "--type=merge", mark]).await;
+    let field = ("field", "metadata.finalizers[=example.org/theirs]");
+    let told = stand.drift_with("ConfigMap/held", &[field]).await;
+    told.says(&[FOREIGN, ("action", "none, foreignAdditions is report"), ("manager", "kubectl-patch")]);
+    stand.fence().await;
+    assert!(stand.drifts("ConfigMap/free").is_empty(), "{:#?}", stand.drifts("ConfigMap/free"));
+    stand.status(|status| status.drift == Some(1)).await;
+
+    stand.scene.define("foreignAdditions: revert");
+    stand.becomes("cm", "held", "/metadata/finalizers", &json!(["example.org/ours"])).await;
+    stand.status(|status| status.drift == Some(0)).await;
+    let let_go = r#"-p={"metadata":{"finalizers":null}}"#;
+    drop(stand.plumb);
+    for name in ["held", "free"] {
+        kubectl(&stand.scene, &["patch", "cm", name, "--type=merge", let_go], "").await;
+    }
+}
+
 /// Under an empty struct of ours lies what git leaves to its defaults: what somebody sets there is an addition too.
 #[tokio::test]
 async fn what_is_set_under_an_empty_field_of_ours_is_an_addition() {
