@@ -16,7 +16,7 @@ use crate::cluster::standing::Strangers;
 use crate::drift::fingerprint::Found;
 use crate::model::marks::confirmed_prune;
 use crate::model::{CommitId, Deployment, Desired, Failure, Outcome, Stage};
-use crate::plan::{Planned, Reason};
+use crate::plan::{Clash, Planned, Reason};
 use crate::source::Store;
 
 pub mod additions;
@@ -216,6 +216,14 @@ impl Reconciler {
     fn tells(&self, commit: CommitId, mode: Mode) -> bool {
         let peers = &self.shared.peers;
         mode == Mode::Commit || peers.wants(&self.definition, commit) || !peers.has_claims(&self.name)
+    }
+
+    /// Who else claims what this environment has, and the commit that it has it of. `None`: nothing was deployed in this life.
+    pub fn clashes(&self) -> Option<(CommitId, Vec<Clash>)> {
+        let memory = self.memory();
+        let target = memory.target.as_ref()?;
+        let has = target.objects.iter().map(|manifest| &manifest.key).filter(|key| memory.baselines.contains_key(*key));
+        Some((target.commit, self.shared.peers.seen_from(&self.name).clashes(has)))
     }
 
     /// Renders a commit for what it claims alone: a verb that plans one environment must know what the others ask for.

@@ -47,7 +47,7 @@ pub(super) async fn run(repository: RepositoryArgs, args: Args) -> anyhow::Resul
     let asking = rendered.iter().filter_map(|(name, desired)| Some(((*name).clone(), (spec(name)?, desired))));
     let clashes = clashes(&asking.collect());
     for (clash, name) in clashes.iter().flat_map(|clash| [(clash, &clash.one), (clash, &clash.other)]) {
-        wrong.entry(name).or_default().push(clash.words(name));
+        wrong.entry(name).or_default().push(format!("{}: {}", clash.object, clash.words(name)));
     }
     let mut text = String::new();
     for name in chosen {

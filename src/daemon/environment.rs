@@ -92,6 +92,8 @@ pub(super) struct Task {
     course: Course,
     /// How often the others had changed what they ask for when a plan was last begun.
     planned_beside: u64,
+    /// The same when it was last looked who else claims what this environment has; `None`: that may have changed.
+    looked_beside: Option<u64>,
     /// How the last commit ended, so that the same is not told twice.
     told: Option<(CommitId, Outcome)>,
     /// That the newest definition is not valid was told since.
@@ -153,6 +155,7 @@ impl Task {
             builds: Builds::default(),
             course,
             planned_beside: 0,
+            looked_beside: None,
             told: None,
             open: Vec::new(),
             waited: false,
@@ -186,6 +189,7 @@ impl Task {
             self.tell_untold().await;
             self.take_built().await;
             self.tell_missing().await;
+            self.tell_clashes().await;
             let job = self.next();
             self.tell_overtaken().await;
             match job {
@@ -299,6 +303,7 @@ impl Task {
     }
 
     async fn carry_out(&mut self, job: Job) {
+        self.looked_beside.take_if(|_| job != Job::Heal);
         match job {
             Job::Commit(commit) => self.bring(commit, Mode::Commit).await,
             Job::Restore(commit) => self.bring(commit, Mode::Restore).await,
@@ -324,7 +329,6 @@ impl Task {
                 }
             }
         }
-        self.tell_clashes().await;
     }
 
     /// Takes a commit through the gates, strictly or object by object, and deploys it if it passes.

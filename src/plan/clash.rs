@@ -1,4 +1,4 @@
-//! What two environments claim at once, as far as their renders alone show it: for people who look before they push.
+//! What two environments claim at once, as far as their renders alone show it: for people who look before they push, and for whoever has it already.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ pub struct Clash {
 }
 
 impl Clash {
-    /// What is to be told of it to one of the two.
+    /// What is to be told of it to one of the two, but for the object.
     pub fn words(&self, to: &str) -> String {
-        let Self { one, other, object, .. } = self;
+        let Self { one, other, .. } = self;
         let peer = if to == one { other } else { one };
         match (self.home, to == one) {
-            (false, _) => format!("{object}: {peer} asks for it too; remove it from one of the two"),
-            (true, true) => format!("{object}: it is {peer}'s own namespace; remove it here"),
-            (true, false) => format!("{object}: it is the environment's own namespace, and {peer} asks for it"),
+            (false, _) => format!("environment {peer} asks for it too; remove it from one of the two"),
+            (true, true) => format!("it is environment {peer}'s own namespace; remove it here"),
+            (true, false) => format!("it is {to}'s own namespace, and environment {peer} asks for it"),
         }
     }
 }
@@ -80,18 +80,20 @@ mod tests {
         ]
         .into();
         let clashes = clashes(&all);
-        let told: Vec<[String; 2]> =
-            clashes.iter().map(|clash| [&clash.one, &clash.other].map(|to| clash.words(to))).collect();
+        let told: Vec<[String; 2]> = clashes
+            .iter()
+            .map(|clash| [&clash.one, &clash.other].map(|to| format!("{}: {}", clash.object, clash.words(to))))
+            .collect();
         assert_eq!(
             told,
             [
                 [
-                    "ConfigMap/todo/b: qa asks for it too; remove it from one of the two",
-                    "ConfigMap/todo/b: dev asks for it too; remove it from one of the two"
+                    "ConfigMap/todo/b: environment qa asks for it too; remove it from one of the two",
+                    "ConfigMap/todo/b: environment dev asks for it too; remove it from one of the two"
                 ],
                 [
-                    "Namespace/home: it is prod's own namespace; remove it here",
-                    "Namespace/home: it is the environment's own namespace, and qa asks for it"
+                    "Namespace/home: it is environment prod's own namespace; remove it here",
+                    "Namespace/home: it is prod's own namespace, and environment qa asks for it"
                 ],
             ]
         );

@@ -70,7 +70,7 @@ impl Draft {
         }
     }
 
-    /// An environment that another one takes the namespace from is not begun; one that has objects there goes on, and the other is refused.
+    /// No commit of an environment is taken that another one takes the namespace from, as none of the other's is. What it has there is restored.
     fn refuse_taken_home(&mut self, input: &Input<'_>) {
         let key = ObjectKey::new("", "Namespace", "", &input.spec.namespace);
         let asked = || input.desired.objects.iter().any(|manifest| manifest.key == key);
@@ -79,9 +79,8 @@ impl Draft {
         if input.removal.is_some() || input.desired.objects.is_empty() || asked() {
             return;
         }
-        if input.members.values().any(|live| is_ours(live, input)) {
-            let text = format!("environment {other} asks for the namespace that this environment is in");
-            return self.notes.push(Note::clash(key, text));
+        if input.object_by_object && input.members.values().any(|live| is_ours(live, input)) {
+            return;
         }
         self.barred = true;
         self.refused.push(Refusal {
@@ -211,8 +210,13 @@ fn decision(
     input: &Input<'_>,
     notes: &mut Vec<Note>,
 ) -> Decision {
-    let undecided = !matches!(standing, Standing::Terminating(_) | Standing::Ours(_));
-    if let (Some(other), true) = (home_of(manifest, input), undecided && !matches!(claim, Claim::Environment(_))) {
+    // A commit is refused for it; what was deployed before stays what it is.
+    let kept = match standing {
+        Standing::Terminating(_) => true,
+        Standing::Ours(_) => input.object_by_object,
+        _ => false,
+    };
+    if let (Some(other), false) = (home_of(manifest, input), kept || matches!(claim, Claim::Environment(_))) {
         return Decision::Refused {
             reason: format!(
                 "environments {} and {other} both claim this namespace: it is {other}'s own",
@@ -224,21 +228,12 @@ fn decision(
     match (standing, claim) {
         (Standing::Terminating(_), _) if (input.has_run)(manifest) => Decision::Step(Action::Keep, Reason::Ran),
         (Standing::Terminating(_), _) => Decision::Step(Action::Hold, Reason::Terminating),
-        (Standing::Ours(live), claim) => {
-            if let Claim::Environment(other) = claim {
-                let ours = input.environment;
-                let text = format!("environment {other} asks for it too, and is refused as long as it is in {ours}");
-                notes.push(Note::clash(manifest.key.clone(), text));
-            } else if let Some(other) = home_of(manifest, input) {
-                let text = format!("it is environment {other}'s own namespace too: one of the two should let it go");
-                notes.push(Note::clash(manifest.key.clone(), text));
-            }
-            match let_go.first() {
-                // A take-over that was cut short.
-                Some(from) => Decision::Step(Action::TakeOver { from: Arc::clone(from) }, Reason::Moved),
-                None => ours(manifest, live, input),
-            }
-        }
+        (Standing::Ours(live), Claim::Unknown(_) | Claim::Nobody) => of_ours(manifest, live, let_go, input),
+        (Standing::Ours(live), Claim::Environment(_)) if kept => of_ours(manifest, live, let_go, input),
+        (Standing::Ours(_), Claim::Environment(other)) => Decision::Refused {
+            reason: format!("it is in environment {}, and {other}'s head asks for it too", input.environment),
+            hint: "remove it from one of the two; what was deployed of it before is still put back".to_owned(),
+        },
         (Standing::Peer(_, owner), Claim::Environment(other)) if *owner == other => Decision::Refused {
             reason: format!("it belongs to environment {owner}, whose head asks for it too"),
             hint: format!(
@@ -280,6 +275,14 @@ fn decision(
 fn home_of(manifest: &Manifest, input: &Input<'_>) -> Option<Arc<str>> {
     let key = &manifest.key;
     if key.kind.is("", "Namespace") { input.peers.home_of(&key.name) } else { None }
+}
+
+fn of_ours(manifest: &Manifest, live: &Live, let_go: &[Arc<str>], input: &Input<'_>) -> Decision {
+    match let_go.first() {
+        // A take-over that was cut short.
+        Some(from) => Decision::Step(Action::TakeOver { from: Arc::clone(from) }, Reason::Moved),
+        None => ours(manifest, live, input),
+    }
 }
 
 /// An object of ours costs a request only if what we sent or what became of it is no longer what it was.

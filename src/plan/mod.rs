@@ -221,19 +221,12 @@ pub struct Note {
     pub key: ObjectKey,
     /// The remark, a sentence.
     pub text: String,
-    /// Another environment claims the object, too.
-    pub clash: bool,
 }
 
 impl Note {
-    /// A remark like any other.
+    /// A remark on this object.
     pub(crate) fn new(key: ObjectKey, text: String) -> Self {
-        Self { key, text, clash: false }
-    }
-
-    /// That another environment claims it, too.
-    pub(crate) fn clash(key: ObjectKey, text: String) -> Self {
-        Self { key, text, clash: true }
+        Self { key, text }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 
 use crate::model::{CommitId, Desired, EnvironmentSpec, ObjectKey, applyset};
-use crate::plan::{self, Claim};
+use crate::plan::{self, Claim, Clash};
 use crate::render::Definition;
 
 /// The claims of all environments. Clones share them.
@@ -118,6 +118,11 @@ impl Peer {
             Standing::Moved | Standing::Late => false,
             Standing::Removed => true,
         }
+    }
+
+    /// Whether this is its own namespace.
+    fn is_in(&self, namespace: &str) -> bool {
+        self.home == namespace && self.standing != Standing::Removed
     }
 
     /// Whether both could ask for the same object, or for the namespace that one of them is in.
@@ -278,6 +283,39 @@ impl View<'_> {
         self.peers.iter().filter(|(name, _)| ***name != *self.environment)
     }
 
+    /// What others ask for of these objects, which this environment asks for and has, or for the namespace that it is in. Whoever has a newer head that is not
+    /// rendered yet asks for what it asked for before: what is told here does not come and go with every push.
+    pub fn clashes<'k>(&self, objects: impl Iterator<Item = &'k ObjectKey>) -> Vec<Clash> {
+        let Some(me) = self.peers.get(self.environment) else { return Vec::new() };
+        let asks = |peer: &Peer, key: &ObjectKey| peer.claims.as_ref().is_some_and(|claims| claims.contains(key));
+        let clash = |one: &str, other: &str, object: &ObjectKey, home| Clash {
+            one: one.to_owned(),
+            other: other.to_owned(),
+            object: object.clone(),
+            home,
+        };
+        let meeting: Vec<(&Arc<str>, &Peer)> = self.others().filter(|(_, peer)| peer.meets(me)).collect();
+        if meeting.is_empty() {
+            return Vec::new();
+        }
+        let first =
+            |is: &dyn Fn(&Peer) -> bool| meeting.iter().filter(|(_, peer)| is(peer)).map(|(name, _)| *name).min();
+        let own_namespace = ObjectKey::new("", "Namespace", "", &me.home);
+        let (mut clashes, mut makes_own) = (Vec::new(), false);
+        for key in objects {
+            makes_own |= *key == own_namespace;
+            let is_home = |peer: &Peer| key.kind.is("", "Namespace") && peer.is_in(&key.name);
+            if let Some(other) = first(&|peer| asks(peer, key)) {
+                clashes.push(clash(self.environment, other, key, false));
+            } else if let Some(other) = first(&is_home) {
+                clashes.push(clash(self.environment, other, key, true));
+            }
+        }
+        let taker = first(&|peer| asks(peer, &own_namespace)).filter(|_| !makes_own);
+        clashes.extend(taker.map(|taker| clash(taker, self.environment, &own_namespace, true)));
+        clashes
+    }
+
     /// Of several the first by name, so that the same one is told whenever it is asked.
     fn find(&self, is: impl Fn(&Peer) -> bool) -> Option<Arc<str>> {
         self.others().filter(|(_, peer)| is(peer)).map(|(name, _)| name).min().map(Arc::clone)
@@ -309,7 +347,7 @@ impl plan::Peers for View<'_> {
     }
 
     fn home_of(&self, namespace: &str) -> Option<Arc<str>> {
-        self.find(|peer| peer.home == namespace && peer.standing != Standing::Removed)
+        self.find(|peer| peer.is_in(namespace))
     }
 
     fn lives_in(&self, namespace: &str) -> Option<Arc<str>> {

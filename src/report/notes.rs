@@ -7,20 +7,20 @@ use tracing::warn;
 
 use super::{health, status};
 use crate::model::CommitId;
-use crate::model::environment::{EnvironmentStatus, GROUP};
-use crate::plan::{Action, Note, Plan};
+use crate::model::environment::{Condition, EnvironmentStatus, GROUP};
+use crate::plan::{Action, Clash, Note, Plan};
 
 /// So many are told in a line each; the others are counted.
 const SINGLY: usize = 20;
 /// Between what a condition says of the commit and what it says of other environments.
 const BESIDE: &str = "; but ";
 
-/// The notes of the commit that passed its gates last.
+/// The notes of the commit that passed its gates last, and who else claims what it has.
 #[derive(Debug, Default)]
 pub struct Notes {
     told: Vec<Note>,
-    /// `None`: none has passed yet.
-    clashes: Option<Vec<String>>,
+    /// `None`: that is not known yet.
+    clashes: Option<Vec<Note>>,
 }
 
 impl Notes {
@@ -29,27 +29,37 @@ impl Notes {
         let held = |note: &Note| plan.steps.iter().any(|step| step.action == Action::Hold && step.key == note.key);
         let notes: Vec<Note> = plan.notes.iter().filter(|note| !held(note)).cloned().collect();
         let news = notes.iter().filter(|note| !self.told.contains(note)).cloned().collect();
-        let clashes = notes.iter().filter(|note| note.clash);
-        self.clashes = Some(clashes.map(|note| format!("{}: {}", note.key, note.text)).collect());
         self.told = notes;
         news
     }
 
-    /// The status, whose condition `Synced` names the other environments that claim what this one has. Without any the condition is as it was before.
-    pub fn beside(&self, last: &EnvironmentStatus, now: DateTime<Utc>) -> EnvironmentStatus {
-        let mut status = last.clone();
-        let synced =
-            status.conditions.iter().find(|condition| condition.type_ == "Synced" && condition.status == "True");
-        let (Some(synced), Some(clashes)) = (synced.cloned(), &self.clashes) else { return status };
-        let commit = synced.message.split(BESIDE).next().unwrap_or_default();
-        let beside = if clashes.is_empty() { String::new() } else { format!("{BESIDE}{}", clashes.join("; ")) };
-        let message = status::cut(&format!("{commit}{beside}"));
-        if message != synced.message {
-            let generation = synced.observed_generation;
-            status::set(&mut status.conditions, "Synced", "True", &synced.reason, &message, generation, now);
-            health::set_ready(&mut status.conditions, generation, now);
+    /// What is claimed by others too, of what this environment has. What is to be told of it now: what was not so before.
+    pub fn claimed(&mut self, environment: &str, clashes: Vec<Clash>) -> Vec<Note> {
+        let clashes = clashes.into_iter().map(|clash| Note { text: clash.words(environment), key: clash.object });
+        let (clashes, told) = (clashes.collect::<Vec<Note>>(), self.clashes.take().unwrap_or_default());
+        let news = clashes.iter().filter(|note| !told.contains(note)).cloned().collect();
+        self.clashes = Some(clashes);
+        news
+    }
+
+    /// The status, if its condition `Synced` is to name other environments that claim what this one has than it does. Without any the condition is as it was
+    /// before.
+    pub fn beside(&self, last: &EnvironmentStatus, now: DateTime<Utc>) -> Option<EnvironmentStatus> {
+        let is_synced = |condition: &&Condition| condition.type_ == "Synced" && condition.status == "True";
+        let (synced, clashes) = (last.conditions.iter().find(is_synced)?, self.clashes.as_ref()?);
+        let mut message = synced.message.split(BESIDE).next().unwrap_or_default().to_owned();
+        for (index, note) in clashes.iter().take(SINGLY).enumerate() {
+            let _ = write!(message, "{}{}: {}", if index == 0 { BESIDE } else { "; " }, note.key, note.text); // A String takes everything.
         }
-        status
+        let message = status::cut(&message);
+        if message == synced.message {
+            return None;
+        }
+        let (reason, generation) = (synced.reason.clone(), synced.observed_generation);
+        let mut status = last.clone();
+        status::set(&mut status.conditions, "Synced", "True", &reason, &message, generation, now);
+        health::set_ready(&mut status.conditions, generation, now);
+        Some(status)
     }
 }
 
@@ -73,7 +83,7 @@ mod tests {
     use super::super::status::tests::{at, ended};
     use super::*;
     use crate::model::Outcome;
-    use crate::plan::tests::world::{World, config_map, manifest, owned_by};
+    use crate::plan::tests::world::config_map;
 
     fn note(name: &str) -> Note {
         Note::new(config_map(name), "is odd".to_owned())
@@ -96,25 +106,24 @@ mod tests {
 
     #[test]
     fn synced_names_who_else_claims_something_as_long_as_somebody_does() {
-        let a = config_map("a");
-        let alone = World::new([manifest(&a, 1)]).with(&a, owned_by("dev", "1"));
-        let disputed = World::new([manifest(&a, 1)]).with(&a, owned_by("dev", "1"));
-        let disputed = disputed.with_peer("qa", Some(std::slice::from_ref(&a)));
+        let (one, other) = ("dev".to_owned(), "qa".to_owned());
+        let disputed = vec![Clash { one, other, object: config_map("a"), home: false }];
         let deployed =
             status::next(&EnvironmentStatus::default(), &ended(1, Outcome::Deployed), None, None, Some(1), at(1));
         let mut notes = Notes::default();
-        assert_eq!(notes.beside(&deployed, at(2)), deployed, "nothing is known yet");
-        assert_eq!(notes.passed(&disputed.ready()).len(), 1);
-        let names = notes.beside(&deployed, at(2));
+        assert_eq!(notes.beside(&deployed, at(2)), None, "nothing is known yet");
+        assert_eq!(notes.claimed("dev", disputed.clone()).len(), 1);
+        assert!(notes.claimed("dev", disputed).is_empty(), "it is told once");
+        let names = notes.beside(&deployed, at(2)).unwrap();
         for condition in &names.conditions {
             assert_eq!((&*condition.status, &*condition.reason), ("True", "Deployed"));
             assert!(condition.message.contains("ConfigMap/todo/a: environment qa asks for it too"), "{condition:?}");
             assert_eq!(condition.last_transition_time, status::stamp(at(1)));
         }
-        assert_eq!(notes.beside(&names, at(3)), names, "the same costs no request");
-        assert!(notes.passed(&alone.ready()).is_empty());
-        assert_eq!(notes.beside(&names, at(4)), deployed, "nobody else does any more");
+        assert_eq!(notes.beside(&names, at(3)), None, "the same costs no request");
+        assert!(notes.claimed("dev", Vec::new()).is_empty());
+        assert_eq!(notes.beside(&names, at(4)), Some(deployed), "nobody else does any more");
         let suspended = status::next(&names, &ended(1, Outcome::Suspended), None, None, Some(1), at(5));
-        assert_eq!(notes.beside(&suspended, at(6)), suspended);
+        assert_eq!(notes.beside(&suspended, at(6)), None);
     }
 }

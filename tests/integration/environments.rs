@@ -1,6 +1,7 @@
 //! Environments as branches: what a branch may say of its own environment, a branch that goes, a namespace that two want.
 
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, Patch, PatchParams};
 use plumb::model::environment::Condition;
 use serde_json::json;
 
@@ -186,11 +187,20 @@ async fn a_namespace_that_two_environments_claim_is_an_error_of_both() {
     let right = scene.push_to(&infra, [("n.yaml", Change::from("# not ours\n"))]);
     scene.deployed_in(&infra, right).await;
     scene.deployed_in(&lives, first).await;
-    // Asked for again, it is the newcomer that is refused; who lives there goes on.
+    // Asked for again, who lives there is refused as well, and keeps what it has.
     let again = scene.push_to(&infra, [("n.yaml", namespace)]);
-    assert_eq!(scene.ended_in(&infra, again).await.outcome, "Failed");
     let second = scene.push_to(&lives, [("b.yaml", config_map("b", &[("x", "2")]))]);
+    for (environment, commit) in [(&infra, again), (&lives, second)] {
+        let entry = scene.ended_in(environment, commit).await;
+        let message = entry.message.unwrap_or_default();
+        assert!(entry.outcome == "Failed" && message.contains(&infra) && message.contains(&lives), "{message}");
+    }
+    let maps: Api<ConfigMap> = Api::namespaced(scene.env.admin(), &home);
+    let data = async || maps.get("b").await.unwrap().data.unwrap()["x"].clone();
+    assert_eq!(data().await, "1");
+    scene.push_to(&infra, [("n.yaml", Change::from("# not ours\n"))]);
     scene.deployed_in(&lives, second).await;
+    assert_eq!(data().await, "2");
     drop(plumb);
 }
 

@@ -114,24 +114,32 @@ impl Task {
         report::notes::log(&self.reconciler.name, prepared.desired.commit, &news);
     }
 
-    /// Has the status name who else claims what this environment has, where that changed while the commit's end did not. One that can't be written is
-    /// written with the next end or resync.
+    /// Tells who else claims what this environment has, as soon as somebody does or does no more.
     pub(super) async fn tell_clashes(&mut self) {
+        let beside = self.changes_beside();
         let (shared, name) = (Arc::clone(&self.reconciler.shared), Arc::clone(&self.reconciler.name));
         let Some(environment) = shared.parents.get(&name).filter(|_| self.untold.is_empty() && self.is_held()) else {
             return;
         };
-        let last = environment.status.clone().unwrap_or_default();
-        let status = self.notes.beside(&last, chrono::Utc::now());
-        if status == last {
+        if self.looked_beside == Some(beside) {
             return;
         }
+        let Some((target, clashes)) = self.reconciler.clashes() else { return };
+        self.looked_beside = Some(beside);
+        report::notes::log(&name, target, &self.notes.claimed(&name, clashes));
+        let Some(status) = environment.status.as_ref().and_then(|last| self.notes.beside(last, chrono::Utc::now()))
+        else {
+            return;
+        };
         match (Parent { caller: &self.reconciler.cluster.caller, name: &name }).apply_status(&status).await {
             Ok(written) => {
                 shared.parents.wrote(written);
                 self.status = Some(status);
             }
-            Err(error) => debug!(environment = %name, %error, "the status could not be written"),
+            Err(error) => {
+                debug!(environment = %name, %error, "the status could not be written; trying again with the next event");
+                self.looked_beside = None;
+            }
         }
     }
 
@@ -181,7 +189,7 @@ impl Task {
         for (deployment, time) in self.untold.iter() {
             status = report::status::next(&status, deployment, target.as_ref(), word.as_ref(), generation, *time);
         }
-        let status = self.notes.beside(&status, chrono::Utc::now());
+        let status = self.notes.beside(&status, chrono::Utc::now()).unwrap_or(status);
         let drift = self.drift_standing();
         let status = report::status::drifted(&status, &drift, generation, chrono::Utc::now());
         match parent.apply_status(&status).await {

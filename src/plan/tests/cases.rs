@@ -194,11 +194,12 @@ fn two_heads_that_ask_at_once_are_both_named() {
     let a = config_map("a");
     let world = World::new([manifest(&a, 1)]).with_peer("staging", Some(from_ref(&a)));
     assert!(world.refusals()[0].contains("environments dev and staging both ask for it"));
-    // The one that has it keeps it: the other's push costs it nothing.
-    let world = world.with(&a, owned_by("dev", "1"));
+    // No commit of the one that has it is taken either; what was deployed of it is put back.
+    let mut world = world.with(&a, owned_by("dev", "1"));
+    assert!(world.refusals()[0].contains("it is in environment dev, and staging's head asks for it too"));
+    world.object_by_object = true;
     assert_eq!(world.action(&a), Action::Update);
-    let notes = world.ready().notes;
-    assert!(notes[0].text.contains("staging") && notes[0].clash);
+    assert!(world.ready().refused.is_empty());
 }
 
 #[test]

@@ -145,11 +145,11 @@ fn a_namespace_that_is_anothers_own_is_refused_and_names_both() {
     // It stands without anybody's mark, or is the other's by its marks.
     world.cluster.insert(home.clone(), bare("1"));
     assert!(world.refusals()[0].contains("both claim this namespace"));
-    // Whoever has it keeps it.
+    // Whoever has it is refused as well; what was deployed of it is put back.
     world.cluster.insert(home.clone(), owned_by("dev", "1"));
+    assert!(world.refusals()[0].contains("environments dev and prod both claim this namespace"));
+    world.object_by_object = true;
     assert_eq!(world.action(&home), Action::Update);
-    let notes = world.ready().notes;
-    assert!(notes[0].text.contains("environment prod's own namespace too") && notes[0].clash);
 }
 
 #[test]
@@ -164,12 +164,11 @@ fn an_environment_does_not_begin_in_a_namespace_that_another_asks_for() {
                 .contains("Namespace/todo: it is environment dev's own namespace, and environment infra asks for it")
         );
     }
-    // One that is there already goes on, and one that asks for nothing has nothing to begin.
-    world.object_by_object = false;
+    // What it has there already is put back, and no commit of it is taken; one that asks for nothing has nothing to begin.
     world.cluster.insert(a.clone(), owned_by("dev", "1"));
     assert_eq!(world.action(&a), Action::Update);
-    let notes = world.ready().notes;
-    assert!(notes[0].text.contains("environment infra asks for the namespace") && notes[0].clash);
+    world.object_by_object = false;
+    assert!(world.refusals()[0].contains("environment infra asks for it"));
     world.cluster.clear();
     world.objects.clear();
     world.spec.allow.empty = true;

@@ -255,3 +255,55 @@ fn what_an_environment_asks_for_is_no_change_beside_it() {
     prod.asks_for(&book, &[]);
     assert_eq!((book.changes_beside("dev"), book.changes_beside("prod")), (before.0 + 1, before.1 + 1));
 }
+
+/// Who else claims what an environment has: object, other, and whether it is that one's own namespace.
+fn clashes(book: &PeerBook, environment: &str, has: &[ObjectKey]) -> Vec<(String, String, bool)> {
+    let clashes = book.seen_from(environment).clashes(has.iter());
+    let told = clashes.into_iter().map(|clash| {
+        let other = if clash.one == environment { clash.other } else { clash.one };
+        (clash.object.to_string(), other, clash.home)
+    });
+    told.collect()
+}
+
+#[test]
+fn who_has_an_object_is_told_who_asks_for_it_too_until_that_ends() {
+    let (book, dev, prod) = two();
+    let told = [("ConfigMap/todo/a".to_owned(), "dev".to_owned(), false)];
+    let has = [config_map("a"), config_map("mine")];
+    assert_eq!(clashes(&book, "prod", &has), told);
+    assert_eq!(clashes(&book, "prod", &has[1..]), []);
+    // A push that is not rendered yet, or can't be, ends nothing and asks for nothing else.
+    book.head(&dev.at(2));
+    assert_eq!(clashes(&book, "prod", &has), told);
+    dev.at(2).fails(&book);
+    assert_eq!(clashes(&book, "prod", &has), told);
+    book.head(&dev.at(3));
+    dev.at(3).asks_for(&book, &["b"]);
+    assert_eq!(clashes(&book, "prod", &has), []);
+    prod.asks_for(&book, &["b"]);
+    assert_eq!(clashes(&book, "dev", &[config_map("b")])[0].1, "prod");
+    book.removed("prod", &prod.0.spec);
+    assert_eq!(clashes(&book, "dev", &[config_map("b")]), []);
+}
+
+#[test]
+fn a_namespace_is_claimed_by_who_is_in_it_and_who_asks_for_it() {
+    let book = PeerBook::default();
+    let infra = Head::with("infra", "infra", json!({"clusterScoped": ["Namespace"]}));
+    let prod = Head::of("prod", "home");
+    let home = ObjectKey::new("", "Namespace", "", "home");
+    book.head(&infra);
+    book.head(&prod);
+    let wants = Desired::only(infra.commit(), vec![manifest(&home, 1)]);
+    book.claims(&infra.0, &wants);
+    let told = |other: &str| [("Namespace/home".to_owned(), other.to_owned(), true)];
+    assert_eq!(clashes(&book, "infra", std::slice::from_ref(&home)), told("prod"));
+    assert_eq!(clashes(&book, "prod", &[config_map("a")]), told("infra"));
+    // One that asks for its own namespace itself: it is an object like any other.
+    book.claims(&prod.0, &Desired::only(prod.commit(), vec![manifest(&home, 1)]));
+    let [(_, other, own)] = &clashes(&book, "prod", std::slice::from_ref(&home))[..] else { panic!("told once") };
+    assert_eq!((&**other, *own), ("infra", false));
+    book.removed("prod", &prod.0.spec);
+    assert_eq!(clashes(&book, "infra", &[home]), []);
+}
