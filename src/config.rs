@@ -93,6 +93,14 @@ impl RepositoryArgs {
         })
     }
 
+    /// The URL by which others find the repository, without credentials; `None`: it is a directory of this machine.
+    pub fn public_url(&self) -> Option<String> {
+        match self.repo.parse().ok()? {
+            RepositoryUrl::Remote(url) if url.is_of_a_host() => Some(url.to_string()),
+            RepositoryUrl::Remote(_) | RepositoryUrl::Local(_) => None,
+        }
+    }
+
     /// The repository as it may be shown: without credentials. A text that names none is not shown: nobody knows what stands where in it.
     pub fn shown(&self) -> String {
         let parsed: Result<RepositoryUrl, UrlError> = self.repo.parse();

@@ -30,7 +30,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let definition = opened.definition(&args.environment)?;
     opened.commit(definition, None)?;
     let instance = open::instance(args.instance, &repository);
-    let shared = open::shared(&cluster, cluster.connect().await?, instance)?;
+    let shared = open::shared(&cluster, &repository, cluster.connect().await?, instance)?;
     opened.enter_all(&shared);
     // A `plumb run` elsewhere may not have seen yet that an environment is removed, and still keep it.
     let held = |environment: &Environment| matches!(marks::claim(environment, &shared.instance), Claim::Theirs(_));

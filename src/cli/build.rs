@@ -1,13 +1,10 @@
 //! `plumb build`: the images of an environment, without deploying them.
 
-use std::sync::Arc;
-
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::Exit;
 use super::open::{self, Subject};
-use crate::builder::Builder;
 use crate::builder::queue::Needed;
 use crate::config::{ClusterArgs, RepositoryArgs};
 use crate::model::CommitId;
@@ -56,7 +53,8 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
         let Some(builder) = builder else {
             anyhow::bail!("no builder is named; give one by --builder, such as unix:///run/buildkit/buildkitd.sock")
         };
-        return build_all(&definition.name, store, commit, declared, builder).await;
+        let images = Images::new(builder).from_repository(repository.public_url());
+        return build_all(&definition.name, store, commit, declared, images).await;
     }
     let stand = match builder {
         Some(builder) => Some(builder.present(&references(&declared)).await?),
@@ -87,9 +85,8 @@ async fn build_all(
     store: &Store,
     commit: CommitId,
     declared: Vec<Image>,
-    builder: Arc<dyn Builder>,
+    images: Images,
 ) -> anyhow::Result<Exit> {
-    let images = Images::new(builder);
     tokio::select! {
         built = images.build(environment, store, commit, &declared, Needed::default()) => {
             built?;

@@ -132,10 +132,16 @@ impl Opened {
 }
 
 /// What environments share, over this cluster.
-pub(super) fn shared(args: &ClusterArgs, cluster: Cluster, instance: Instance) -> anyhow::Result<Arc<Shared>> {
+pub(super) fn shared(
+    args: &ClusterArgs,
+    repository: &RepositoryArgs,
+    cluster: Cluster,
+    instance: Instance,
+) -> anyhow::Result<Arc<Shared>> {
     let builder = args.builder.builder()?;
     let tools = tools_with(&args.builder, builder.as_deref());
-    Ok(Arc::new(Shared::new(cluster, instance, tools).with_images(builder.map(Images::new))))
+    let images = builder.map(|builder| Images::new(builder).from_repository(repository.public_url()));
+    Ok(Arc::new(Shared::new(cluster, instance, tools).with_images(images)))
 }
 
 /// This plumb's name: what was given, or the pod's, or the user, machine and repository.
@@ -199,7 +205,7 @@ pub(super) async fn reconciler(
     definition: &Arc<Definition>,
 ) -> anyhow::Result<Reconciler> {
     let name = definition.name.as_str();
-    let shared = shared(cluster, cluster.connect().await?, instance(None, repository))?;
+    let shared = shared(cluster, repository, cluster.connect().await?, instance(None, repository))?;
     opened.enter_all(&shared);
     enter_environments(&shared, opened, |_| true).await?;
     let reconciler = Reconciler::new(shared, Arc::clone(definition));

@@ -53,7 +53,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     let (stop, shutdown) = channel::channel(false);
     stop_by_signal(stop.clone())?;
     info!(version = %env!("CARGO_PKG_VERSION"), instance = %instance.name, repository = %repository.shown(), "plumb starts");
-    let shared = open::shared(&cluster, connected, instance)?;
+    let shared = open::shared(&cluster, &repository, connected, instance)?;
     let (source, watching) = source::watch(repository.settings()?, &shared.telemetry, shutdown.clone());
     let probes = Probes::new(Arc::clone(&shared), source.clone(), shutdown.clone());
     let (close, closed) = channel::channel(false);

@@ -20,6 +20,7 @@ use super::{failure, limiter};
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Baseline, Class, Effect, Found, effect};
 use crate::drift::ownership::{self, Share};
+use crate::model::applyset::HANDOVER;
 use crate::model::environment::ReplacePolicy;
 use crate::model::kinds::{KindInfo, Kinds, Lookup};
 use crate::model::live::ResourceVersion;
@@ -145,7 +146,8 @@ impl Gate<'_> {
                     verified.push((step.key.clone(), baseline));
                 }
                 Ok(Answer::Pinned(lost, taken)) => {
-                    step.takes = taken;
+                    // What plumb keeps on others' behalf is nobody's.
+                    step.takes = taken.into_iter().filter(|share| share.manager != HANDOVER).collect();
                     if step.reason == Reason::NotVerified {
                         step.reason = Reason::Differs;
                         differing.push(Found {

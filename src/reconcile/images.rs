@@ -20,6 +20,8 @@ mod pins;
 /// The builder that all environments share, and what is known of its images.
 pub struct Images {
     queue: Queue,
+    /// The URL of the repository that they are built from.
+    source: Option<String>,
     known: Mutex<Known>,
     /// What environments are about to use, whether or not it is in any status yet.
     claims: Mutex<HashMap<String, Claims>>,
@@ -59,12 +61,18 @@ impl Images {
     pub fn new(builder: Arc<dyn Builder>) -> Self {
         Self {
             queue: Queue::new(builder, PARALLEL, EACH),
+            source: None,
             known: Mutex::default(),
             claims: Mutex::default(),
             removing: RwLock::default(),
             builds: channel::Sender::new(0),
             patience: Mutex::default(),
         }
+    }
+
+    /// The same, of the repository at this URL, which the images tell.
+    pub fn from_repository(self, source: Option<String>) -> Self {
+        Self { source, ..self }
     }
 
     /// A builder that is away is waited for so long, unless it answers before and goes away then: at a start it may come up after plumb.
@@ -204,7 +212,7 @@ impl Images {
         images: &[Image],
         needed: Needed,
     ) -> Result<(), Failure> {
-        let wanted = images.iter().map(|image| wanted(store, commit, image)).collect();
+        let wanted = images.iter().map(|image| wanted(store, commit, image, self.source.as_deref())).collect();
         let tell = |reference: &str, progress| log::build_progress(environment, reference, &progress);
         let had = self.queue.have(environment, wanted, needed, tell).await;
         let had = had.map_err(|NotHad { reference, error }| self.failure(Some(&reference), &error))?;
@@ -309,7 +317,16 @@ impl Reconciler {
     }
 }
 
-fn wanted(store: &Store, commit: CommitId, image: &Image) -> Wanted {
+/// Where an image comes from, by the OCI's names
+/// (<https://github.com/opencontainers/image-spec/blob/main/annotations.md>).
+fn labels(commit: CommitId, url: Option<&str>) -> BTreeMap<String, String> {
+    let revision = ("revision", commit.to_string());
+    let all = std::iter::once(revision).chain(url.map(|url| ("source", url.to_owned())));
+    all.map(|(name, value)| (format!("org.opencontainers.image.{name}"), value)).collect()
+}
+
+/// What a build is asked for. `url` is the repository's.
+fn wanted(store: &Store, commit: CommitId, image: &Image, url: Option<&str>) -> Wanted {
     let source = &image.source;
     let found = store.at(commit).map_err(ContextError::from).and_then(|snapshot| {
         let context = find(&snapshot, source)?;
@@ -334,7 +351,7 @@ fn wanted(store: &Store, commit: CommitId, image: &Image) -> Wanted {
         target: source.target.clone(),
         args: source.args.clone(),
         platform: source.platform.clone(),
-        labels: BTreeMap::from([("org.opencontainers.image.revision".to_owned(), commit.to_string())]),
+        labels: labels(commit, url),
         bases: image.bases.clone(),
     };
     let renamed = is_ambiguous.then(|| rename::early(&mut order));

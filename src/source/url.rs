@@ -73,6 +73,11 @@ impl RemoteUrl {
         Self { scheme: Scheme::File, text, host: None, path, user: None, password: None }
     }
 
+    /// Whether it names a host, and not a directory of this machine.
+    pub fn is_of_a_host(&self) -> bool {
+        self.host.is_some()
+    }
+
     /// The URL as git gets it.
     pub(super) fn as_str(&self) -> &str {
         &self.text
@@ -228,6 +233,7 @@ mod tests {
     fn a_password_leaves_the_url_at_once() {
         let url = remote("https://ada:hunter%32@example.com/a.git");
         assert_eq!(url.to_string(), "https://example.com/a.git");
+        assert!(url.is_of_a_host() && !remote("file:///srv/a.git").is_of_a_host());
         assert_eq!((url.user.as_deref(), url.password.as_ref().map(Masked::reveal)), (Some("ada"), Some("hunter2")));
         assert!(!format!("{url:?}").contains("hunter"));
         for text in ["ssh://git:hunter2@example.com/a", "https://ada:hunter2@", "gopher://ada:hunter2@x/"] {

@@ -272,7 +272,7 @@ async fn a_base_that_a_stage_is_called_as_goes_by_its_tag() {
         let commit = commit.to_string().parse::<CommitId>().unwrap();
         let mut image = desired(&[("app", "2")]).images.remove(0);
         image.bases = BTreeMap::from([("web".to_owned(), "web:1".to_owned())]);
-        let Wanted { order, context } = wanted(&store, commit, &image);
+        let Wanted { order, context } = wanted(&store, commit, &image, None);
         assert_eq!(order.bases, BTreeMap::from([(key.to_owned(), "web:1".to_owned())]), "{dockerfile}");
         let sent: Vec<u8> = context().map(|piece| piece.unwrap().to_vec()).concat().await;
         let sent = String::from_utf8(sent).unwrap() + order.ignored_dockerfile.as_deref().unwrap_or_default();
@@ -281,12 +281,14 @@ async fn a_base_that_a_stage_is_called_as_goes_by_its_tag() {
 }
 
 #[tokio::test]
-async fn an_image_bears_the_commit_that_it_is_built_from() {
+async fn an_image_bears_the_commit_that_it_is_built_from_and_where_that_is() {
     let directory = tempfile::tempdir().unwrap();
     git2::Repository::init_bare(directory.path()).unwrap();
     let store = Store::open(directory.path(), &crate::source::Trust::default()).unwrap();
     let desired = desired(&[("web", "1")]);
-    let order = wanted(&store, desired.commit, &desired.images[0]).order;
+    let labels = |url| wanted(&store, desired.commit, &desired.images[0], url).order.labels;
     let revision = ("org.opencontainers.image.revision".to_owned(), desired.commit.to_string());
-    assert_eq!(order.labels, BTreeMap::from([revision]));
+    assert_eq!(labels(None), BTreeMap::from([revision.clone()]));
+    let source = ("org.opencontainers.image.source".to_owned(), "https://git.example.org/todo.git".to_owned());
+    assert_eq!(labels(Some(&source.1)), BTreeMap::from([revision, source.clone()]));
 }
