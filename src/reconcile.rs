@@ -54,6 +54,15 @@ pub enum Mode {
     Restore,
 }
 
+/// How a commit is planned.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    mode: Mode,
+    confirmed: Option<CommitId>,
+    /// It passed its gates before.
+    taken: bool,
+}
+
 /// What the gates said.
 pub enum Verdict {
     /// It may be deployed.
@@ -70,8 +79,7 @@ pub struct Prepared {
     pub desired: Arc<Desired>,
     /// What is to be done.
     pub gated: Gated,
-    mode: Mode,
-    confirmed: Option<CommitId>,
+    how: How,
     known: Known,
     strangers: Strangers,
     /// What of it does not stand any more, if it was deployed before.
@@ -158,7 +166,8 @@ impl Reconciler {
         self.claim(&desired, mode);
         self.shared.peers.rendered(&self.name, PEERS_WITHIN).await;
         self.watch_kinds(&desired, &known).await?;
-        let (strangers, planned) = self.look_and_plan(store, &desired, &known, mode, confirmed).await?;
+        let how = How { mode, confirmed, taken: self.has_passed(commit) };
+        let (strangers, planned) = self.look_and_plan(store, &desired, &known, how).await?;
         clock.lap(Stage::Plan);
         let plan = accepted(planned)?;
         let former = self.former(store, commit, &known).await;
@@ -168,8 +177,7 @@ impl Reconciler {
         let stood = self.stood(&desired, &former);
         let (desired, drifted) = (Arc::new(desired), heal::drifted(&gated, &strangers, &self.manager));
         let stages = clock.laps.clone();
-        let mut prepared =
-            Box::new(Prepared { desired, gated, mode, confirmed, known, strangers, drifted, stood, stages });
+        let mut prepared = Box::new(Prepared { desired, gated, how, known, strangers, drifted, stood, stages });
         if !self.definition.spec.self_heal {
             prepared.leave_drifted();
         }
@@ -188,7 +196,8 @@ impl Reconciler {
         let desired = self.pinned(self.render(store, commit, &known).await?, &known).await?;
         let (desired, known) = self.discover_unknown(store, desired, known).await?;
         self.watch_kinds(&desired, &known).await?;
-        match self.look_and_plan(store, &desired, &known, Mode::Commit, confirmed).await? {
+        let how = How { mode: Mode::Commit, confirmed, taken: false };
+        match self.look_and_plan(store, &desired, &known, how).await? {
             (_, Planned::Ready(plan)) => {
                 let former = self.former(store, commit, &known).await;
                 Ok(Planned::Ready(self.dry_run(plan, &known, &former, Mode::Commit).await?.plan))
@@ -222,7 +231,7 @@ impl Reconciler {
     pub fn clashes(&self) -> Option<(CommitId, Vec<Clash>)> {
         let memory = self.memory();
         let target = memory.target.as_ref()?;
-        let has = target.objects.iter().map(|manifest| &manifest.key).filter(|key| memory.baselines.contains_key(*key));
+        let has = target.objects.iter().filter(|manifest| memory.has_written(manifest)).map(|manifest| &manifest.key);
         Some((target.commit, self.shared.peers.seen_from(&self.name).clashes(has)))
     }
 

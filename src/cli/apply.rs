@@ -35,6 +35,7 @@ pub(super) async fn run(repository: RepositoryArgs, cluster: ClusterArgs, args: 
     // A `plumb run` elsewhere may not have seen yet that an environment is removed, and still keep it.
     let held = |environment: &Environment| matches!(marks::claim(environment, &shared.instance), Claim::Theirs(_));
     open::enter_environments(&shared, &opened, |environment| !held(environment)).await?;
+    open::claim_others(&shared, &opened, &args.environment).await;
     let (stop, stopped) = channel::channel(false);
     run::stop_by_signal(stop)?;
     let settings = daemon::Settings { take_over: args.take_over, release: true, ..daemon::Settings::default() };

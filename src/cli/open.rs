@@ -208,17 +208,20 @@ pub(super) async fn reconciler(
     let shared = shared(cluster, repository, cluster.connect().await?, instance(None, repository))?;
     opened.enter_all(&shared);
     enter_environments(&shared, opened, |_| true).await?;
-    let reconciler = Reconciler::new(shared, Arc::clone(definition));
-    // The other environments' claims, so that what moves between them is planned as the daemon plans it.
+    claim_others(&shared, opened, name).await;
+    Ok(Reconciler::new(shared, Arc::clone(definition)))
+}
+
+/// What the other environments ask for, so that a verb plans as the daemon does.
+pub(super) async fn claim_others(shared: &Arc<Shared>, opened: &Opened, name: &str) {
     for (_, definition) in opened.definitions.iter().filter(|(other, _)| *other != name) {
         let Ok(definition) = definition else { continue };
         let Ok(commit) = opened.commit(definition, None) else { continue };
-        let other = Reconciler::new(Arc::clone(&reconciler.shared), Arc::clone(definition));
+        let other = Reconciler::new(Arc::clone(shared), Arc::clone(definition));
         if let Err(failure) = other.claim_only(&opened.store, commit).await {
             tracing::warn!(environment = %other.name, reason = %failure, "this environment can't be rendered; what it asks for is not known");
         }
     }
-    Ok(reconciler)
 }
 
 /// Makes the Environments of the cluster known. What git defined and no longer does has let its objects go, if `lets_go` says so too.

@@ -189,12 +189,12 @@ impl Task {
             self.tell_untold().await;
             self.take_built().await;
             self.tell_missing().await;
-            self.tell_clashes().await;
             let job = self.next();
             self.tell_overtaken().await;
             match job {
                 Some(job) => self.carry_out(job).await,
                 None => {
+                    self.tell_clashes().await;
                     self.follow_health().await;
                     self.wait().await;
                 }
@@ -213,6 +213,7 @@ impl Task {
         }
         if let Some(job) = self.next() {
             self.carry_out(job).await;
+            self.tell_clashes().await;
         }
         self.finish_builds().await;
         let stopped = self.stopping();

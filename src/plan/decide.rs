@@ -79,7 +79,7 @@ impl Draft {
         if input.removal.is_some() || input.desired.objects.is_empty() || asked() {
             return;
         }
-        if input.object_by_object && input.members.values().any(|live| is_ours(live, input)) {
+        if input.keeps && input.members.values().any(|live| is_ours(live, input)) {
             return;
         }
         self.barred = true;
@@ -210,13 +210,14 @@ fn decision(
     input: &Input<'_>,
     notes: &mut Vec<Note>,
 ) -> Decision {
-    // A commit is refused for it; what was deployed before stays what it is.
-    let kept = match standing {
-        Standing::Terminating(_) => true,
-        Standing::Ours(_) => input.object_by_object,
-        _ => false,
+    let kept = keeps(manifest, standing, input);
+    let claim = match standing {
+        _ if kept => Claim::Nobody,
+        Standing::Ours(_) => input.peers.contends(&manifest.key).map_or(Claim::Nobody, Claim::Environment),
+        _ => claim,
     };
-    if let (Some(other), false) = (home_of(manifest, input), kept || matches!(claim, Claim::Environment(_))) {
+    let decided = kept || matches!(standing, Standing::Terminating(_)) || matches!(claim, Claim::Environment(_));
+    if let (Some(other), false) = (home_of(manifest, input), decided) {
         return Decision::Refused {
             reason: format!(
                 "environments {} and {other} both claim this namespace: it is {other}'s own",
@@ -228,8 +229,11 @@ fn decision(
     match (standing, claim) {
         (Standing::Terminating(_), _) if (input.has_run)(manifest) => Decision::Step(Action::Keep, Reason::Ran),
         (Standing::Terminating(_), _) => Decision::Step(Action::Hold, Reason::Terminating),
-        (Standing::Ours(live), Claim::Unknown(_) | Claim::Nobody) => of_ours(manifest, live, let_go, input),
-        (Standing::Ours(live), Claim::Environment(_)) if kept => of_ours(manifest, live, let_go, input),
+        (Standing::Ours(live), Claim::Unknown(_) | Claim::Nobody) => match let_go.first() {
+            // A take-over that was cut short.
+            Some(from) => Decision::Step(Action::TakeOver { from: Arc::clone(from) }, Reason::Moved),
+            None => ours(manifest, live, input),
+        },
         (Standing::Ours(_), Claim::Environment(other)) => Decision::Refused {
             reason: format!("it is in environment {}, and {other}'s head asks for it too", input.environment),
             hint: "remove it from one of the two; what was deployed of it before is still put back".to_owned(),
@@ -277,12 +281,15 @@ fn home_of(manifest: &Manifest, input: &Input<'_>) -> Option<Arc<str>> {
     if key.kind.is("", "Namespace") { input.peers.home_of(&key.name) } else { None }
 }
 
-fn of_ours(manifest: &Manifest, live: &Live, let_go: &[Arc<str>], input: &Input<'_>) -> Decision {
-    match let_go.first() {
-        // A take-over that was cut short.
-        Some(from) => Decision::Step(Action::TakeOver { from: Arc::clone(from) }, Reason::Moved),
-        None => ours(manifest, live, input),
-    }
+/// Whether this is the environment's own whoever else asks for it: it has it, or had it until somebody took it away.
+fn keeps(manifest: &Manifest, standing: &Standing<'_>, input: &Input<'_>) -> bool {
+    let had = || (input.baseline)(&manifest.key).is_some() || (input.has_run)(manifest);
+    input.keeps
+        && match standing {
+            Standing::Ours(_) => true,
+            Standing::Absent | Standing::Lost(_) => input.peers.own_head_asks(&manifest.key) && had(),
+            _ => false,
+        }
 }
 
 /// An object of ours costs a request only if what we sent or what became of it is no longer what it was.

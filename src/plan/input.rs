@@ -41,6 +41,9 @@ pub struct Input<'a> {
     pub confirmed_prune: Option<CommitId>,
     /// A first sync, a heal or a resync: an object that is refused fails alone. A new commit is refused as a whole.
     pub object_by_object: bool,
+    /// The commit passed its gates before, or goes object by object: what the environment has of it stays its own, whoever else asks for it. A new commit
+    /// that another environment's head disputes anything with is refused.
+    pub keeps: bool,
     /// The environment's definition left git, so everything goes; what speaks for asking a person first, a sentence each.
     pub removal: Option<&'a [String]>,
 }
@@ -65,10 +68,15 @@ pub enum Claim {
     Unknown(Arc<str>),
 }
 
-/// The other environments of this plumb; never the one that is planned.
+/// The other environments of this plumb, seen from the one that is planned.
 pub trait Peers {
     /// Who else asks for this object. One that asks goes before one that is not known.
     fn claim(&self, key: &ObjectKey) -> Claim;
+    /// Whose head asks for this object too, as far as is known: whoever has a newer one that is not rendered asks for what it asked for before. A branch
+    /// that is gone asks for nothing.
+    fn contends(&self, key: &ObjectKey) -> Option<Arc<str>>;
+    /// Whether the head of the environment that is planned asks for it, as far as is known.
+    fn own_head_asks(&self, key: &ObjectKey) -> bool;
     /// The environment whose ApplySet has this id.
     fn environment_of(&self, part_of: &str) -> Option<Arc<str>>;
     /// The environment that writes as this field manager.

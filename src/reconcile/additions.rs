@@ -14,6 +14,7 @@ use crate::cluster::execute::Done;
 use crate::cluster::limiter;
 use crate::drift::fields::FieldSet;
 use crate::drift::fingerprint::{Class, Found};
+use crate::model::environment::ForeignAdditions;
 use crate::model::kinds::Lookup;
 use crate::model::{Failure, Live, Manifest, ObjectKey};
 
@@ -53,7 +54,7 @@ impl Reconciler {
     async fn added(&self, key: &ObjectKey) -> Option<FieldSet> {
         let Some((manifest, text, paths)) = self.foreign_fields(key) else { return Some(FieldSet::default()) };
         if let Some(added) = self.known_additions(&manifest, &text) {
-            return Some(added);
+            return Some(self.told_or_taken(&added));
         }
         let added = match self.beyond_defaults(&manifest, &paths).await {
             Ok(Some(added)) => added,
@@ -61,8 +62,17 @@ impl Reconciler {
             Err(failure) if failure.transient => return None,
             Err(_) => FieldSet::default(),
         };
-        self.memory().additions.insert(key.clone(), (manifest.digest, text, added.clone()));
-        Some(added)
+        let found = self.told_or_taken(&added);
+        self.memory().additions.insert(key.clone(), (manifest.digest, text, added));
+        Some(found)
+    }
+
+    /// Finalizers are told, and never taken out.
+    fn told_or_taken(&self, added: &FieldSet) -> FieldSet {
+        match self.as_held().definition.spec.foreign_additions {
+            ForeignAdditions::Report => added.clone(),
+            ForeignAdditions::Revert => added.without_finalizers(),
+        }
     }
 
     /// Whether it takes requests to tell what others added to an object.
@@ -104,7 +114,7 @@ impl Reconciler {
             Err(failure) => return Done { failures: vec![failure], ..Done::default() },
         };
         let fields = keys.iter().filter_map(|key| self.foreign_fields(key));
-        let additions: Vec<_> = fields.map(|(manifest, _, paths)| (manifest, paths)).collect();
+        let additions: Vec<_> = fields.map(|(manifest, _, paths)| (manifest, self.told_or_taken(&paths))).collect();
         let held = self.as_held();
         let done = held.executor(stop).take_out_all(additions, &known.kinds).await;
         self.remember(&done);

@@ -46,6 +46,16 @@ impl Reconciler {
         Some(Deployed { target, lacking })
     }
 
+    /// Whether a commit passed its gates last, in this life or an earlier one.
+    pub(super) fn has_passed(&self, commit: CommitId) -> bool {
+        let status =
+            self.shared.parents.get(&self.name).and_then(|environment| target_of(environment.status.as_ref()?));
+        let memory = self.memory();
+        let same = memory.same.filter(|(target, _)| Some(*target) == status).map(|(_, same)| same);
+        let target = memory.target.as_ref().map(|target| target.commit);
+        [status, same, target].contains(&Some(commit))
+    }
+
     /// The commit that ended unchanged since this status was written, if the status speaks of what it asks for.
     pub fn stands_as(&self, status: &EnvironmentStatus) -> Option<CommitId> {
         let (target, same) = self.memory().same?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::{Mode, Reconciler};
+use super::{How, Mode, Reconciler};
 use crate::cluster::discovery::Known;
 use crate::cluster::gates::{Former, Gate, Gated};
 use crate::cluster::standing::{self, Strangers};
@@ -145,10 +145,9 @@ impl Reconciler {
         store: &Store,
         desired: &Desired,
         known: &Known,
-        mode: Mode,
-        confirmed: Option<CommitId>,
+        how: How,
     ) -> Result<(Strangers, Planned), Failure> {
-        let plan = |strangers: &Strangers| self.plan(desired, known, strangers, mode, confirmed);
+        let plan = |strangers: &Strangers| self.plan(desired, known, strangers, how);
         let missed = |strangers: &Strangers, planned: &Planned| match planned {
             Planned::Ready(plan) => strangers.missed(plan),
             _ => false,
@@ -159,7 +158,8 @@ impl Reconciler {
     /// The same for a part of a commit's objects, that is put back.
     pub(super) async fn look_and_restore(&self, part: &Desired, known: &Known) -> Result<(Strangers, Plan), Failure> {
         let anew = |input: &Input<'_>| plan::restore(&Input { left: None, ..*input });
-        let plan = |strangers: &Strangers| self.decide(part, known, strangers, Mode::Restore, None, anew);
+        let how = How { mode: Mode::Restore, confirmed: None, taken: true };
+        let plan = |strangers: &Strangers| self.decide(part, known, strangers, how, anew);
         self.look_until(None, part, known, plan, Strangers::missed).await
     }
 
@@ -187,20 +187,13 @@ impl Reconciler {
     }
 
     /// Decides, while memory, peers and inventory stand still.
-    pub(super) fn plan(
-        &self,
-        desired: &Desired,
-        known: &Known,
-        strangers: &Strangers,
-        mode: Mode,
-        confirmed: Option<CommitId>,
-    ) -> Planned {
-        if mode == Mode::Restore && self.is_known_from_status(desired.commit) {
+    pub(super) fn plan(&self, desired: &Desired, known: &Known, strangers: &Strangers, how: How) -> Planned {
+        if how.mode == Mode::Restore && self.is_known_from_status(desired.commit) {
             // All is looked at anew: what differs of what was deployed is told, and not written then.
             let anew = |input: &Input<'_>| plan::plan(&Input { left: None, ..*input });
-            return self.decide(desired, known, strangers, mode, confirmed, anew);
+            return self.decide(desired, known, strangers, how, anew);
         }
-        self.decide(desired, known, strangers, mode, confirmed, plan::plan)
+        self.decide(desired, known, strangers, how, plan::plan)
     }
 
     fn decide<R>(
@@ -208,8 +201,7 @@ impl Reconciler {
         desired: &Desired,
         known: &Known,
         strangers: &Strangers,
-        mode: Mode,
-        confirmed: Option<CommitId>,
+        how: How,
         decide: impl FnOnce(&Input<'_>) -> R,
     ) -> R {
         let memory = self.memory();
@@ -230,8 +222,9 @@ impl Reconciler {
                 peers: &peers,
                 namespaces: &memory.namespaces,
                 inventory_complete: true, // Waited for: watch_kinds before a plan, prune before deletions.
-                confirmed_prune: confirmed,
-                object_by_object: mode == Mode::Restore,
+                confirmed_prune: how.confirmed,
+                object_by_object: how.mode == Mode::Restore,
+                keeps: how.mode == Mode::Restore || how.taken,
                 removal: self.removal.as_deref(),
             })
         })

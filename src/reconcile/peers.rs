@@ -32,6 +32,8 @@ struct Peer {
     /// What the last good render asks for; `None` before the first in this life.
     claims: Option<HashSet<ObjectKey>>,
     standing: Standing,
+    /// Its branch is gone: what it has is kept, and nothing new of it is deployed.
+    gone: bool,
     /// How often its own claims changed.
     changes: u64,
 }
@@ -64,8 +66,14 @@ impl Peer {
             rendered: None,
             claims: None,
             standing: Standing::Moved,
+            gone: false,
             changes: 0,
         }
+    }
+
+    /// What of it decides about others before it is rendered.
+    fn reach(&self) -> (String, BTreeSet<String>, Vec<String>, bool) {
+        (self.home.clone(), self.namespaces.clone(), self.cluster_scoped.clone(), self.gone)
     }
 
     /// The same under a newer definition or at a newer head. Nobody renders anew what was rendered last: a head that went forth and back is known.
@@ -120,6 +128,16 @@ impl Peer {
         }
     }
 
+    /// Whether the last good render has it.
+    fn asks(&self, key: &ObjectKey) -> bool {
+        self.claims.as_ref().is_some_and(|claims| claims.contains(key))
+    }
+
+    /// Whether it wants what another environment has. That does not come and go with every push that is not rendered yet.
+    fn contends(&self, key: &ObjectKey) -> bool {
+        !self.gone && self.asks(key)
+    }
+
     /// Whether this is its own namespace.
     fn is_in(&self, namespace: &str) -> bool {
         self.home == namespace && self.standing != Standing::Removed
@@ -150,27 +168,29 @@ impl PeerBook {
     /// any of them acts, so that an object which moves from one to the other in one push is seen on both sides. What was told before is no news.
     pub fn enter<'a>(&self, environments: impl IntoIterator<Item = (&'a Arc<Definition>, Option<CommitId>)>) {
         let mut peers = self.peers();
-        let mut known = false;
+        let (mut known, mut moved) = (false, 0);
         for (definition, head) in environments {
             let name = definition.name.as_str();
-            let former = match peers.remove(name) {
+            let former = peers.remove(name);
+            let reach = former.as_ref().map(Peer::reach);
+            let peer = match former {
                 // One that was removed asked for nothing; defined again, it may ask for anything.
                 Some(former) if former.standing == Standing::Removed => {
-                    Peer { changes: former.changes, ..Peer::new(name, &definition.spec) }
+                    Peer { changes: former.changes, ..Peer::new(name, &definition.spec) }.at(definition, head)
                 }
-                Some(former) if !former.is_news(definition, head) => {
-                    peers.insert(name.into(), former);
-                    continue;
-                }
-                Some(former) => former,
-                None => Peer::new(name, &definition.spec),
+                Some(former) if !former.is_news(definition, head) => former,
+                Some(former) => former.at(definition, head),
+                None => Peer::new(name, &definition.spec).at(definition, head),
             };
-            let peer = former.at(definition, head);
+            let mut peer = Peer { gone: head.is_none(), ..peer };
+            if reach != Some(peer.reach()) {
+                (peer.changes, moved) = (peer.changes + 1, moved + 1);
+            }
             known |= peer.is_known();
             peers.insert(name.into(), peer);
         }
-        if known {
-            self.changed.send_modify(|_| ());
+        if known || moved > 0 {
+            self.changed.send_modify(|count| *count += moved);
         }
     }
 
@@ -283,11 +303,9 @@ impl View<'_> {
         self.peers.iter().filter(|(name, _)| ***name != *self.environment)
     }
 
-    /// What others ask for of these objects, which this environment asks for and has, or for the namespace that it is in. Whoever has a newer head that is not
-    /// rendered yet asks for what it asked for before: what is told here does not come and go with every push.
+    /// What others ask for of these objects, which this environment has, if its head asks for them still; or for the namespace that it is in.
     pub fn clashes<'k>(&self, objects: impl Iterator<Item = &'k ObjectKey>) -> Vec<Clash> {
         let Some(me) = self.peers.get(self.environment) else { return Vec::new() };
-        let asks = |peer: &Peer, key: &ObjectKey| peer.claims.as_ref().is_some_and(|claims| claims.contains(key));
         let clash = |one: &str, other: &str, object: &ObjectKey, home| Clash {
             one: one.to_owned(),
             other: other.to_owned(),
@@ -301,17 +319,16 @@ impl View<'_> {
         let first =
             |is: &dyn Fn(&Peer) -> bool| meeting.iter().filter(|(_, peer)| is(peer)).map(|(name, _)| *name).min();
         let own_namespace = ObjectKey::new("", "Namespace", "", &me.home);
-        let (mut clashes, mut makes_own) = (Vec::new(), false);
-        for key in objects {
-            makes_own |= *key == own_namespace;
+        let mut clashes = Vec::new();
+        for key in objects.filter(|key| me.asks(key)) {
             let is_home = |peer: &Peer| key.kind.is("", "Namespace") && peer.is_in(&key.name);
-            if let Some(other) = first(&|peer| asks(peer, key)) {
+            if let Some(other) = first(&|peer| peer.contends(key)) {
                 clashes.push(clash(self.environment, other, key, false));
             } else if let Some(other) = first(&is_home) {
                 clashes.push(clash(self.environment, other, key, true));
             }
         }
-        let taker = first(&|peer| asks(peer, &own_namespace)).filter(|_| !makes_own);
+        let taker = first(&|peer| peer.contends(&own_namespace)).filter(|_| !me.asks(&own_namespace));
         clashes.extend(taker.map(|taker| clash(taker, self.environment, &own_namespace, true)));
         clashes
     }
@@ -324,7 +341,7 @@ impl View<'_> {
 
 impl plan::Peers for View<'_> {
     fn claim(&self, key: &ObjectKey) -> Claim {
-        let claims = |peer: &Peer| peer.is_known() && peer.claims.as_ref().is_some_and(|claims| claims.contains(key));
+        let claims = |peer: &Peer| peer.is_known() && peer.asks(key);
         if let Some(name) = self.find(claims) {
             return Claim::Environment(name);
         }
@@ -332,6 +349,14 @@ impl plan::Peers for View<'_> {
             Some(name) => Claim::Unknown(name),
             None => Claim::Nobody,
         }
+    }
+
+    fn contends(&self, key: &ObjectKey) -> Option<Arc<str>> {
+        self.find(|peer| peer.contends(key))
+    }
+
+    fn own_head_asks(&self, key: &ObjectKey) -> bool {
+        self.peers.get(self.environment).is_some_and(|me| me.asks(key))
     }
 
     fn environment_of(&self, part_of: &str) -> Option<Arc<str>> {

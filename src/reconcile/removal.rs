@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch as channel;
 
 use super::look::planning;
-use super::{Mode, Reconciler};
+use super::{How, Mode, Reconciler};
 use crate::cluster::aggregated;
 use crate::cluster::discovery::Known;
 use crate::cluster::execute::Done;
@@ -62,7 +62,8 @@ impl Reconciler {
     pub async fn plan_removal(&self, commit: CommitId, confirmed: Option<CommitId>) -> Result<Planned, Failure> {
         self.look_for_members(commit).await?;
         let known = self.discover().await?;
-        Ok(self.plan(&nothing(commit), &known, &Strangers::default(), Mode::Commit, confirmed))
+        let how = How { mode: Mode::Commit, confirmed, taken: false };
+        Ok(self.plan(&nothing(commit), &known, &Strangers::default(), how))
     }
 
     /// Deletes, in the order of the plan; then the Environment names just what is left. What is `going` already, by its uid, is not deleted twice.

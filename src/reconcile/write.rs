@@ -171,10 +171,10 @@ impl Reconciler {
     }
 
     async fn decide_deletions(&self, prepared: &Prepared) -> Result<Plan, Failure> {
-        let Prepared { desired, known, strangers, mode, confirmed, .. } = prepared;
+        let Prepared { desired, known, strangers, how, .. } = prepared;
         let kinds = self.watched_kinds(desired, known);
         self.cluster.inventory.caught_up(&kinds, PATIENCE).await.map_err(planning)?;
-        accepted(self.plan(desired, known, strangers, *mode, *confirmed))
+        accepted(self.plan(desired, known, strangers, *how))
     }
 }
 

@@ -51,6 +51,9 @@ impl Notes {
         for (index, note) in clashes.iter().take(SINGLY).enumerate() {
             let _ = write!(message, "{}{}: {}", if index == 0 { BESIDE } else { "; " }, note.key, note.text); // A String takes everything.
         }
+        if let Some(more) = clashes.len().checked_sub(SINGLY).filter(|more| *more > 0) {
+            let _ = write!(message, "; and {more} more");
+        }
         let message = status::cut(&message);
         if message == synced.message {
             return None;

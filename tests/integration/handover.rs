@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use git2::Oid;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -117,6 +117,55 @@ async fn an_object_that_two_heads_claim_is_an_error_that_names_both() {
     scene.deployed_in(&two.two, disputed).await;
     synced(false).await;
     assert_eq!(scene.data("own-two").await.as_deref(), Some("x=2"));
+}
+
+#[tokio::test]
+async fn who_has_what_another_head_asks_for_keeps_it_whatever_happens_but_a_commit() {
+    let two = Two::new("keeps").await;
+    let scene = &two.scene;
+    let first = two.push("two", Some("1"), "1");
+    two.push("one", None, "1");
+    let plumb = scene.run();
+    scene.deployed_in(&two.two, first).await;
+    let claim = two.push("one", Some("2"), "2");
+    assert_eq!(scene.ended_in(&two.one, claim).await.outcome, "Failed");
+    let maps = scene.config_maps();
+    let patch = async |patch| drop(maps.patch("shared", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap());
+
+    // Somebody deletes it, or takes its label off.
+    maps.delete("shared", &DeleteParams::default()).await.unwrap();
+    two.owned_by(&two.two, "two=1").await;
+    patch(json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": null}}})).await;
+    two.owned_by(&two.two, "two=1").await;
+
+    // Its definition changes, and plumb restarts.
+    scene.define_other(&two.two, "two", "manifests", "resync: 5m");
+    eventually(SOON, || async {
+        let environment = scene.environment_of(&two.two).await.context("no Environment")?;
+        let held = environment.status.and_then(|status| status.target_definition);
+        ensure!(held == Some(environment.spec.digest()) && environment.spec.resync.to_string() == "5m", "not in force");
+        Ok(())
+    })
+    .await;
+    drop(plumb);
+    patch(json!({"data": {"two": "by hand"}})).await;
+    let plumb = scene.run();
+    two.owned_by(&two.two, "two=1").await;
+    drop(plumb);
+
+    // A commit is refused, by whichever verb, until the branch of the other is gone.
+    let disputed = two.push("two", Some("1"), "2");
+    let (code, output) = scene.verb(&["apply", &two.two, "--instance", &scene.instance()]).await;
+    assert!(code == Some(1) && output.contains(&two.one) && output.contains("shared"), "{output}");
+    assert_eq!(scene.data("own-two").await.as_deref(), Some("x=1"));
+    let _plumb = scene.run();
+    scene.env.repository().delete_branch("one");
+    eventually(SOON, || async {
+        ensure!(scene.data("own-two").await.as_deref() == Some("x=2"), "{disputed} is not deployed");
+        Ok(())
+    })
+    .await;
+    two.owned_by(&two.two, "two=1").await;
 }
 
 /// Has plumb see what is pushed in `pushes` in one look.

@@ -64,6 +64,21 @@ impl FieldSet {
         })
     }
 
+    /// The paths but for those of finalizers: whoever holds an object has its reason.
+    pub fn without_finalizers(&self) -> Self {
+        let field = |element: &Element, is: &str| matches!(element, Element::Field(name) if **name == *is);
+        self.select(|element, node| match field(element, "metadata") {
+            true => {
+                let kept = |element: &Element, node: &Node| match field(element, FINALIZERS) {
+                    true => Node::default(),
+                    false => node.clone(),
+                };
+                Node { member: node.member, below: node.below.select(kept) }
+            }
+            false => node.clone(),
+        })
+    }
+
     /// The paths at which this object has an empty object or list.
     pub fn empty_in(&self, object: &Value) -> Self {
         self.select(|element, node| match element.find(object) {

@@ -197,9 +197,35 @@ fn two_heads_that_ask_at_once_are_both_named() {
     // No commit of the one that has it is taken either; what was deployed of it is put back.
     let mut world = world.with(&a, owned_by("dev", "1"));
     assert!(world.refusals()[0].contains("it is in environment dev, and staging's head asks for it too"));
+    for (by_object, taken) in [(true, false), (false, true)] {
+        (world.object_by_object, world.taken) = (by_object, taken);
+        assert_eq!(world.action(&a), Action::Update);
+        assert!(world.ready().refused.is_empty());
+    }
+}
+
+#[test]
+fn what_is_taken_away_is_put_back_although_another_head_asks_for_it() {
+    let a = config_map("a");
+    let mut world = World::new([manifest(&a, 1)]).with(&a, owned_by("dev", "1"));
     world.object_by_object = true;
+    world.carry_out(&world.ready());
+    let mut world = world.with_peer("staging", Some(from_ref(&a)));
+    let unlabelled = Live { part_of: None, ..world.cluster[&a].clone() };
+    world.cluster.insert(a.clone(), unlabelled);
     assert_eq!(world.action(&a), Action::Update);
-    assert!(world.ready().refused.is_empty());
+    world.cluster.remove(&a);
+    assert_eq!(world.action(&a), Action::Create);
+    // A Job that has run goes by itself.
+    world.ran.insert(a.clone(), manifest(&a, 1).digest);
+    assert_eq!(world.step(&a).reason, Reason::Ran);
+    world.ran.clear();
+    // Its own head has let it go, and waits for something else: the other may have it. So it is with what nobody knows to have been there.
+    world.peers.dropped = vec![a.clone()];
+    assert!(world.ready().refused[0].reason.contains("both ask for it"));
+    world.peers.dropped.clear();
+    world.baselines.clear();
+    assert!(world.ready().refused[0].reason.contains("both ask for it"));
 }
 
 #[test]

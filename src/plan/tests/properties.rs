@@ -63,7 +63,7 @@ prop_compose! {
         remembered in prop::collection::btree_map(prop::sample::select(keys()), (0..2u32, "[1-5]"), 0..5),
         peer in prop::option::weighted(0.8, some(keys())),
         elsewhere in prop::option::of(prop_oneof![Just(NamespaceState::Active), Just(NamespaceState::Terminating)]),
-        (adopt, pruning, by_object) in (any::<bool>(), prop::bool::weighted(0.8), any::<bool>()),
+        (adopt, pruning, by_object, taken) in (any::<bool>(), prop::bool::weighted(0.8), any::<bool>(), any::<bool>()),
         (complete, confirmed) in (prop::bool::weighted(0.8), any::<bool>()),
         budget in prop_oneof![(0..10u32).prop_map(Budget::Objects), (0..=100u8).prop_map(Budget::Percent)],
     ) -> World {
@@ -82,7 +82,7 @@ prop_compose! {
         world.peers.heads = BTreeMap::from([("peer".to_owned(), peer)]);
         world.namespaces.extend(elsewhere.map(|state| ("elsewhere".into(), state)));
         world.inventory_complete = complete;
-        world.object_by_object = by_object;
+        (world.object_by_object, world.taken) = (by_object, taken);
         world.confirmed = confirmed.then_some(COMMIT);
         world
     }
@@ -159,9 +159,11 @@ proptest! {
     fn nothing_of_others_is_overwritten_unasked(world in world()) {
         let Some(plan) = carried_out(&world) else { return Ok(()) };
         for step in plan.steps.iter().filter(|step| step.action.writes()) {
+            let keeps = world.object_by_object || world.taken;
             let Some(live) = world.cluster.get(&step.key) else {
                 prop_assert_eq!(&step.action, &Action::Create);
-                prop_assert!(!peer_asks(&world, &step.key));
+                let had = keeps && world.baselines.contains_key(&step.key);
+                prop_assert!(had || !peer_asks(&world, &step.key));
                 continue;
             };
             prop_assert_eq!(&step.precondition.as_ref().unwrap().uid, &live.uid);
@@ -181,7 +183,7 @@ proptest! {
                 }
                 other => prop_assert!(false, "{other:?} of what stands"),
             }
-            let kept = ours && world.object_by_object;
+            let kept = keeps && (ours || step.action == Action::Update);
             prop_assert!(kept || !peer_asks(&world, &step.key), "the other environment asks for it");
         }
     }

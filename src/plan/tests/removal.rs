@@ -169,6 +169,9 @@ fn an_environment_does_not_begin_in_a_namespace_that_another_asks_for() {
     assert_eq!(world.action(&a), Action::Update);
     world.object_by_object = false;
     assert!(world.refusals()[0].contains("environment infra asks for it"));
+    world.taken = true;
+    assert_eq!(world.action(&a), Action::Update);
+    world.taken = false;
     world.cluster.clear();
     world.objects.clear();
     world.spec.allow.empty = true;

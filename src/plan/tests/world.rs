@@ -72,6 +72,8 @@ pub type Heads = BTreeMap<String, Option<Vec<ObjectKey>>>;
 #[derive(Debug, Default)]
 pub struct OtherHeads {
     pub heads: Heads,
+    /// What the environment's own head does not ask for any more.
+    pub dropped: Vec<ObjectKey>,
     /// Their own namespaces; the first is theirs, the others they may write to.
     pub namespaces: BTreeMap<String, Vec<String>>,
 }
@@ -85,6 +87,17 @@ impl Peers for OtherHeads {
             Some(environment) => Claim::Environment(environment),
             None => unknown().map_or(Claim::Nobody, Claim::Unknown),
         }
+    }
+
+    fn contends(&self, key: &ObjectKey) -> Option<Arc<str>> {
+        match self.claim(key) {
+            Claim::Environment(environment) => Some(environment),
+            Claim::Unknown(_) | Claim::Nobody => None,
+        }
+    }
+
+    fn own_head_asks(&self, key: &ObjectKey) -> bool {
+        !self.dropped.contains(key)
     }
 
     fn environment_of(&self, id: &str) -> Option<Arc<str>> {
@@ -126,6 +139,8 @@ pub struct World {
     pub inventory_complete: bool,
     pub confirmed: Option<CommitId>,
     pub object_by_object: bool,
+    /// The commit passed its gates before.
+    pub taken: bool,
     pub remarks: Vec<String>,
     pub removal: Option<Vec<String>>,
 }
@@ -167,6 +182,7 @@ impl World {
             inventory_complete: true,
             confirmed: None,
             object_by_object: false,
+            taken: false,
             remarks: Vec::new(),
             removal: None,
         }
@@ -226,6 +242,7 @@ impl World {
             inventory_complete: self.inventory_complete,
             confirmed_prune: self.confirmed,
             object_by_object: self.object_by_object,
+            keeps: self.object_by_object || self.taken,
             removal: self.removal.as_deref(),
         })
     }

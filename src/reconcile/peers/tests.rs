@@ -271,6 +271,8 @@ fn who_has_an_object_is_told_who_asks_for_it_too_until_that_ends() {
     let (book, dev, prod) = two();
     let told = [("ConfigMap/todo/a".to_owned(), "dev".to_owned(), false)];
     let has = [config_map("a"), config_map("mine")];
+    assert_eq!(clashes(&book, "prod", &has), [], "its own head has let it go");
+    prod.asks_for(&book, &["a", "mine"]);
     assert_eq!(clashes(&book, "prod", &has), told);
     assert_eq!(clashes(&book, "prod", &has[1..]), []);
     // A push that is not rendered yet, or can't be, ends nothing and asks for nothing else.
@@ -282,6 +284,15 @@ fn who_has_an_object_is_told_who_asks_for_it_too_until_that_ends() {
     dev.at(3).asks_for(&book, &["b"]);
     assert_eq!(clashes(&book, "prod", &has), []);
     prod.asks_for(&book, &["b"]);
+    assert_eq!(clashes(&book, "dev", &[config_map("b")])[0].1, "prod");
+    // A branch that is gone deploys nothing any more, and what its environment has stays its own.
+    let before = book.changes_beside("dev");
+    book.enter([(&prod.0, None)]);
+    assert_eq!(clashes(&book, "dev", &[config_map("b")]), []);
+    assert_eq!(book.seen_from("dev").contends(&config_map("b")), None);
+    assert_eq!(book.seen_from("dev").claim(&config_map("b")), Claim::Environment("prod".into()));
+    assert_ne!(book.changes_beside("dev"), before, "who was refused for it tries again");
+    book.head(&prod);
     assert_eq!(clashes(&book, "dev", &[config_map("b")])[0].1, "prod");
     book.removed("prod", &prod.0.spec);
     assert_eq!(clashes(&book, "dev", &[config_map("b")]), []);
@@ -297,6 +308,7 @@ fn a_namespace_is_claimed_by_who_is_in_it_and_who_asks_for_it() {
     book.head(&prod);
     let wants = Desired::only(infra.commit(), vec![manifest(&home, 1)]);
     book.claims(&infra.0, &wants);
+    prod.asks_for(&book, &["a"]);
     let told = |other: &str| [("Namespace/home".to_owned(), other.to_owned(), true)];
     assert_eq!(clashes(&book, "infra", std::slice::from_ref(&home)), told("prod"));
     assert_eq!(clashes(&book, "prod", &[config_map("a")]), told("infra"));
@@ -306,4 +318,18 @@ fn a_namespace_is_claimed_by_who_is_in_it_and_who_asks_for_it() {
     assert_eq!((&**other, *own), ("infra", false));
     book.removed("prod", &prod.0.spec);
     assert_eq!(clashes(&book, "infra", &[home]), []);
+}
+
+#[test]
+fn a_definition_that_reaches_elsewhere_is_a_change_beside_the_others() {
+    let (book, dev, _) = two();
+    let changes = || (book.changes_beside("prod"), book.changes_beside("dev"));
+    let (beside_prod, beside_dev) = changes();
+    book.head(&Head::of("dev", "elsewhere"));
+    assert_eq!(changes(), (beside_prod + 1, beside_dev));
+    book.head(&Head::of("dev", "elsewhere"));
+    assert_eq!(changes(), (beside_prod + 1, beside_dev));
+    book.head(&Head::of("qa", "todo"));
+    assert_eq!(changes(), (beside_prod + 2, beside_dev + 1));
+    drop(dev);
 }

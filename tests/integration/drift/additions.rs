@@ -153,8 +153,11 @@ async fn a_finalizer_beside_those_of_git_is_an_addition() {
     assert!(stand.drifts("ConfigMap/free").is_empty(), "{:#?}", stand.drifts("ConfigMap/free"));
     stand.status(|status| status.drift == Some(1)).await;
 
+    // What holds an object is not ours to let go, whatever else is taken out.
     stand.scene.define("foreignAdditions: revert");
-    stand.becomes("cm", "held", "/metadata/finalizers", &json!(["example.org/ours"])).await;
+    stand.kubectl(&["label", "cm", "held", "theirs=1"]).await;
+    let held = stand.becomes("cm", "held", "/metadata/labels/theirs", &Value::Null).await;
+    assert_eq!(held.pointer("/metadata/finalizers"), Some(&json!(["example.org/ours", "example.org/theirs"])));
     stand.status(|status| status.drift == Some(0)).await;
     let let_go = r#"-p={"metadata":{"finalizers":null}}"#;
     drop(stand.plumb);
