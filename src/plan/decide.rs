@@ -74,14 +74,18 @@ impl Draft {
     fn refuse_taken_home(&mut self, input: &Input<'_>) {
         let key = ObjectKey::new("", "Namespace", "", &input.spec.namespace);
         let asked = || input.desired.objects.iter().any(|manifest| manifest.key == key);
-        let Claim::Environment(other) = input.peers.claim(&key) else { return };
         // Without an object there is nothing to begin: what is left of it goes, and stays gone.
         if input.removal.is_some() || input.desired.objects.is_empty() || asked() {
             return;
         }
-        if input.keeps && input.members.values().any(|live| is_ours(live, input)) {
-            return;
-        }
+        let lives = input.members.values().any(|live| is_ours(live, input));
+        let other = match (lives, input.peers.claim(&key)) {
+            (true, _) if input.keeps => return,
+            (true, _) => input.peers.contends(&key),
+            (false, Claim::Environment(other)) => Some(other),
+            (false, _) => None,
+        };
+        let Some(other) = other else { return };
         self.barred = true;
         self.refused.push(Refusal {
             key,
@@ -283,13 +287,16 @@ fn home_of(manifest: &Manifest, input: &Input<'_>) -> Option<Arc<str>> {
 
 /// Whether this is the environment's own whoever else asks for it: it has it, or had it until somebody took it away.
 fn keeps(manifest: &Manifest, standing: &Standing<'_>, input: &Input<'_>) -> bool {
-    let had = || (input.baseline)(&manifest.key).is_some() || (input.has_run)(manifest);
-    input.keeps
-        && match standing {
-            Standing::Ours(_) => true,
-            Standing::Absent | Standing::Lost(_) => input.peers.own_head_asks(&manifest.key) && had(),
-            _ => false,
-        }
+    let changed = || (input.baseline)(&manifest.key).is_some_and(|baseline| baseline.digest != manifest.digest);
+    // A commit that passed its gates may say something else under another definition.
+    if !input.keeps || !input.object_by_object && changed() {
+        return false;
+    }
+    match standing {
+        Standing::Ours(_) => true,
+        Standing::Absent | Standing::Lost(_) => input.peers.own_head_asks(&manifest.key) && (input.had)(manifest),
+        _ => false,
+    }
 }
 
 /// An object of ours costs a request only if what we sent or what became of it is no longer what it was.

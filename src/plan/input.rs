@@ -24,6 +24,8 @@ pub struct Input<'a> {
     pub baseline: &'a dyn Fn(&ObjectKey) -> Option<&'a Baseline>,
     /// Whether this is a Job that was made with just this content, and that goes by itself once it has run: then it need not stand.
     pub has_run: &'a dyn Fn(&Manifest) -> bool,
+    /// Whether the environment has written this object, in whatever form, as far as is known: then it is its own although somebody took it away.
+    pub had: &'a dyn Fn(&Manifest) -> bool,
     /// What was deployed with this content before and is not known to stand: `selfHeal: false` leaves it as it is. `None`: all is looked at anew.
     pub left: Option<&'a HashMap<ObjectKey, Digest>>,
     /// Every live object with our part-of label: the inventory.

@@ -46,14 +46,21 @@ impl Reconciler {
         Some(Deployed { target, lacking })
     }
 
-    /// Whether a commit passed its gates last, in this life or an earlier one.
+    /// Whether a commit passed its gates last, in this life or, as long as none did, in an earlier one.
     pub(super) fn has_passed(&self, commit: CommitId) -> bool {
-        let status =
-            self.shared.parents.get(&self.name).and_then(|environment| target_of(environment.status.as_ref()?));
+        let environment = self.shared.parents.get(&self.name);
+        let status = environment.and_then(|environment| target_of(environment.status.as_ref()?));
         let memory = self.memory();
         let same = memory.same.filter(|(target, _)| Some(*target) == status).map(|(_, same)| same);
-        let target = memory.target.as_ref().map(|target| target.commit);
-        [status, same, target].contains(&Some(commit))
+        let target = memory.target.as_ref().map_or(status, |target| Some(target.commit));
+        [same, target].contains(&Some(commit))
+    }
+
+    /// What of this commit stood at the end of its deployment in an earlier life, as long as nothing was deployed in this one. `None`: nobody knows.
+    pub(super) fn stood_in_status(&self, commit: CommitId) -> Option<impl Fn(&Manifest) -> bool + use<>> {
+        let deployed = self.deployed().filter(|deployed| deployed.target == commit)?;
+        let first = self.memory().target.is_none();
+        first.then_some(move |manifest: &Manifest| !deployed.lacking.contains(&manifest.key.qualified()))
     }
 
     /// The commit that ended unchanged since this status was written, if the status speaks of what it asks for.

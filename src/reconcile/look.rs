@@ -12,8 +12,8 @@ use crate::cluster::gates::{Former, Gate, Gated};
 use crate::cluster::standing::{self, Strangers};
 use crate::cluster::{ClusterError, failure};
 use crate::model::kinds::{KindInfo, Lookup};
-use crate::model::{CommitId, Desired, Failure, GroupKind, Stage};
-use crate::plan::{self, Input, Plan, Planned};
+use crate::model::{CommitId, Desired, Failure, GroupKind, Live, ObjectKey, Stage, applyset};
+use crate::plan::{self, Input, Peers as _, Plan, Planned};
 use crate::render::{Request, render, source_failure};
 use crate::source::Store;
 
@@ -180,10 +180,24 @@ impl Reconciler {
             }
             let planned = plan(&strangers);
             if looks == LOOKS || !missed(&strangers, &planned) {
+                self.forget_taken(&strangers);
                 return Ok((strangers, planned));
             }
             looks += 1;
         }
+    }
+
+    /// What another environment has taken over is not this one's any more, whatever it once wrote.
+    fn forget_taken(&self, strangers: &Strangers) {
+        let taken: Vec<&ObjectKey> = {
+            let peers = self.shared.peers.seen_from(&self.name);
+            let owner = |live: &Live| peers.environment_of(live.part_of.as_deref()?);
+            let is_taken =
+                |live: &Live| owner(live).is_some_and(|name| live.entry(&applyset::manager(&name)).is_some());
+            strangers.standing.iter().filter(|(_, live)| is_taken(live)).map(|(key, _)| key).collect()
+        };
+        let mut memory = self.memory();
+        taken.into_iter().for_each(|key| memory.forget_object(key));
     }
 
     /// Decides, while memory, peers and inventory stand still.
@@ -204,6 +218,7 @@ impl Reconciler {
         how: How,
         decide: impl FnOnce(&Input<'_>) -> R,
     ) -> R {
+        let stood = self.stood_in_status(desired.commit);
         let memory = self.memory();
         let peers = self.shared.peers.seen_from(&self.name);
         self.cluster.inventory.with_members(&self.part_of, |members| {
@@ -216,6 +231,7 @@ impl Reconciler {
                 kinds: &known.kinds,
                 baseline: &|key| memory.baselines.get(key),
                 has_run: &|manifest| memory.jobs.made(manifest),
+                had: &|manifest| memory.has_had(manifest) || stood.as_ref().is_some_and(|stood| stood(manifest)),
                 left: Some(&memory.left),
                 members,
                 strangers: &strangers.standing,

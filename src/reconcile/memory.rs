@@ -163,6 +163,19 @@ impl Memory {
         written.or_else(|| self.left.get(&manifest.key)) == Some(&manifest.digest) || self.jobs.made(manifest)
     }
 
+    /// Whether an object was written, with whatever content, or is known from an earlier life.
+    pub(super) fn has_had(&self, manifest: &Manifest) -> bool {
+        let key = &manifest.key;
+        self.baselines.contains_key(key) || self.left.contains_key(key) || self.jobs.made(manifest)
+    }
+
+    /// The object is gone, or another environment's.
+    pub(super) fn forget_object(&mut self, key: &ObjectKey) {
+        self.baselines.remove(key);
+        self.jobs.forget(key);
+        self.left.remove(key);
+    }
+
     /// These objects of what is asked for now do not, or nobody knows; what is not asked for any more is forgotten.
     pub(super) fn leave<'a>(&mut self, desired: &Desired, left: impl IntoIterator<Item = &'a Arc<Manifest>>) {
         let asked: HashSet<&ObjectKey> = desired.objects.iter().map(|manifest| &manifest.key).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 
 use super::look::{accepted, planning};
-use super::{Prepared, Reconciler};
+use super::{How, Prepared, Reconciler};
 use crate::cluster::execute::{Done, Executor};
 use crate::cluster::gates::Gated;
 use crate::cluster::parent::{Hold, Parent};
@@ -163,18 +163,15 @@ impl Reconciler {
 
     fn forget_pruned(&self, done: &Done) {
         let mut memory = self.memory();
-        for key in &done.pruned {
-            memory.baselines.remove(key);
-            memory.jobs.forget(key);
-            memory.left.remove(key);
-        }
+        done.pruned.iter().for_each(|key| memory.forget_object(key));
     }
 
     async fn decide_deletions(&self, prepared: &Prepared) -> Result<Plan, Failure> {
         let Prepared { desired, known, strangers, how, .. } = prepared;
         let kinds = self.watched_kinds(desired, known);
         self.cluster.inventory.caught_up(&kinds, PATIENCE).await.map_err(planning)?;
-        accepted(self.plan(desired, known, strangers, *how))
+        // It has passed its gates.
+        accepted(self.plan(desired, known, strangers, How { taken: true, ..*how }))
     }
 }
 

@@ -152,6 +152,10 @@ async fn who_has_what_another_head_asks_for_keeps_it_whatever_happens_but_a_comm
     let plumb = scene.run();
     two.owned_by(&two.two, "two=1").await;
     drop(plumb);
+    maps.delete("shared", &DeleteParams::default()).await.unwrap();
+    let plumb = scene.run();
+    two.owned_by(&two.two, "two=1").await;
+    drop(plumb);
 
     // A commit is refused, by whichever verb, until the branch of the other is gone.
     let disputed = two.push("two", Some("1"), "2");
@@ -166,6 +170,31 @@ async fn who_has_what_another_head_asks_for_keeps_it_whatever_happens_but_a_comm
     })
     .await;
     two.owned_by(&two.two, "two=1").await;
+}
+
+#[tokio::test]
+async fn who_had_an_object_before_another_took_it_over_does_not_put_it_back() {
+    let two = Two::new("former").await;
+    let scene = &two.scene;
+    let first = two.push("one", Some("1"), "1");
+    let other = two.push("two", None, "1");
+    let _plumb = scene.run();
+    scene.deployed_in(&two.one, first).await;
+    scene.deployed_in(&two.two, other).await;
+    // Its head lets the object go, and can't be deployed for another reason.
+    let bad = "apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {ports: [{port: 70000}]}\n";
+    let stuck = scene.push_to("one", [("shared.yaml", "# not here\n"), ("bad.yaml", bad)]);
+    assert_eq!(scene.ended_in(&two.one, stuck).await.outcome, "Failed");
+    scene.deployed_in(&two.two, two.push("two", Some("1"), "2")).await;
+    two.owned_by(&two.two, "two=1").await;
+    // It asks for it again, and is refused; what it has deployed last still has it.
+    let shared = config_map("shared", &[("one", "2")]);
+    let again = scene.push_to("one", [("shared.yaml", Change::from(shared)), ("bad.yaml", "# not here\n".into())]);
+    assert_eq!(scene.ended_in(&two.one, again).await.outcome, "Failed");
+    for _ in 0..3 {
+        scene.config_maps().delete("shared", &DeleteParams::default()).await.unwrap();
+        two.owned_by(&two.two, "two=1").await;
+    }
 }
 
 /// Has plumb see what is pushed in `pushes` in one look.

@@ -202,6 +202,11 @@ fn two_heads_that_ask_at_once_are_both_named() {
         assert_eq!(world.action(&a), Action::Update);
         assert!(world.ready().refused.is_empty());
     }
+    // Under another definition the same commit may say something else of it, which is as new as that of a commit.
+    world.carry_out(&world.ready());
+    assert_eq!(world.action(&a), Action::Keep);
+    world.objects = vec![manifest(&a, 2)];
+    assert!(world.refusals()[0].contains("staging's head asks for it too"));
 }
 
 #[test]
@@ -226,6 +231,10 @@ fn what_is_taken_away_is_put_back_although_another_head_asks_for_it() {
     world.peers.dropped.clear();
     world.baselines.clear();
     assert!(world.ready().refused[0].reason.contains("both ask for it"));
+    world.left.insert(a.clone(), manifest(&a, 1).digest);
+    assert_eq!(world.action(&a), Action::Create);
+    world.spec.self_heal = false;
+    assert_eq!(world.step(&a).reason, Reason::Drifted);
 }
 
 #[test]

@@ -234,6 +234,10 @@ impl World {
             kinds: &self.kinds,
             baseline: &|key| self.baselines.get(key),
             has_run: &|manifest| self.ran.get(&manifest.key) == Some(&manifest.digest),
+            had: &|manifest| {
+                let key = &manifest.key;
+                self.baselines.contains_key(key) || self.left.contains_key(key) || self.ran.contains_key(key)
+            },
             left: Some(&self.left),
             members: &members,
             strangers: &strangers,
