@@ -1,4 +1,4 @@
-//! An environment whose definition left git, and environments that want the same namespace.
+//! An environment whose definition left git.
 
 use std::slice::from_ref;
 
@@ -6,10 +6,6 @@ use super::world::*;
 use crate::model::fields::Budget;
 use crate::model::{Live, ObjectKey};
 use crate::plan::{Action, Planned, Wait};
-
-fn namespace(name: &str) -> ObjectKey {
-    ObjectKey::new("", "Namespace", "", name)
-}
 
 /// A removed environment, which had these objects.
 fn removed(objects: &[&ObjectKey]) -> World {
@@ -134,46 +130,4 @@ fn nothing_of_a_removed_environment_goes_on_half_a_picture() {
     world.inventory_complete = false;
     assert!(world.ready().steps.is_empty());
     assert_eq!(world.ready().waits, [Wait::InventoryIncomplete]);
-}
-
-#[test]
-fn a_namespace_that_is_anothers_own_is_refused_and_names_both() {
-    let home = namespace("prod");
-    let mut world = World::new([manifest(&home, 1)]).with_home("prod", &["prod"]);
-    let refusal = &world.refusals()[0];
-    assert!(refusal.contains("environments dev and prod both claim this namespace"), "{refusal}");
-    // It stands without anybody's mark, or is the other's by its marks.
-    world.cluster.insert(home.clone(), bare("1"));
-    assert!(world.refusals()[0].contains("both claim this namespace"));
-    // Whoever has it is refused as well; what was deployed of it is put back.
-    world.cluster.insert(home.clone(), owned_by("dev", "1"));
-    assert!(world.refusals()[0].contains("environments dev and prod both claim this namespace"));
-    world.object_by_object = true;
-    assert_eq!(world.action(&home), Action::Update);
-}
-
-#[test]
-fn an_environment_does_not_begin_in_a_namespace_that_another_asks_for() {
-    let (home, a) = (namespace("todo"), config_map("a"));
-    let mut world = World::new([manifest(&a, 1)]).with_peer("infra", Some(from_ref(&home)));
-    for by_object in [false, true] {
-        world.object_by_object = by_object;
-        let refusal = &world.refusals()[0];
-        assert!(
-            refusal
-                .contains("Namespace/todo: it is environment dev's own namespace, and environment infra asks for it")
-        );
-    }
-    // What it has there already is put back, and no commit of it is taken; one that asks for nothing has nothing to begin.
-    world.cluster.insert(a.clone(), owned_by("dev", "1"));
-    assert_eq!(world.action(&a), Action::Update);
-    world.object_by_object = false;
-    assert!(world.refusals()[0].contains("environment infra asks for it"));
-    world.taken = true;
-    assert_eq!(world.action(&a), Action::Update);
-    world.taken = false;
-    world.cluster.clear();
-    world.objects.clear();
-    world.spec.allow.empty = true;
-    assert!(world.ready().steps.is_empty());
 }

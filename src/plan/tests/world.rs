@@ -24,6 +24,10 @@ pub fn manager(environment: &str) -> Arc<str> {
     format!("plumb-{environment}").into()
 }
 
+pub fn namespace(name: &str) -> ObjectKey {
+    ObjectKey::new("", "Namespace", "", name)
+}
+
 pub fn config_map(name: &str) -> ObjectKey {
     ObjectKey::new("", "ConfigMap", "todo", name)
 }
