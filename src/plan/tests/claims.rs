@@ -3,8 +3,8 @@
 use std::slice::from_ref;
 
 use super::world::*;
-use crate::model::live::ApplyEntry;
 use crate::model::Live;
+use crate::model::live::ApplyEntry;
 use crate::plan::{Action, Reason};
 
 #[test]
