@@ -19,7 +19,8 @@ use tracing::debug;
 
 use super::api::Caller;
 use super::error::ClusterError;
-use crate::drift::ownership::{Interner, reduce};
+use crate::drift::interner::Interner;
+use crate::drift::ownership::reduce;
 use crate::health;
 use crate::model::kinds::KindInfo;
 use crate::model::live::ResourceVersion;

@@ -6,5 +6,6 @@ pub mod contested;
 pub mod describe;
 pub mod fields;
 pub mod fingerprint;
+pub mod interner;
 pub mod ownership;
 pub mod pace;

@@ -1,14 +1,14 @@
 //! Whose an object and its fields are: what `metadata` says, reduced, and the changes plumb makes to `managedFields` itself.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{Patch, PatchOperation, ReplaceOperation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 
 use super::fields::{FieldSet, FieldsError};
+use super::interner::Interner;
 use crate::model::applyset::{HANDOVER, PART_OF};
 use crate::model::live::{ApplyEntry, Owner};
 use crate::model::{FieldPath, Live};
@@ -29,47 +29,6 @@ const COMPONENTS: [&str; 6] = [
     "kube-scheduler",
     "kubelet",
 ];
-
-/// Keeps one copy of each text: thousands of objects share a few field sets, managers and labels.
-#[derive(Debug, Default)]
-pub struct Interner {
-    texts: HashSet<Arc<str>>,
-    /// The size at which it looks for texts that nobody uses any more.
-    sweep_at: usize,
-}
-
-impl Interner {
-    const SMALLEST_SWEEP: usize = 64;
-
-    /// The shared copy of a text.
-    pub fn intern(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
-            return Arc::clone(known);
-        }
-        if self.texts.len() >= self.sweep_at {
-            self.sweep();
-        }
-        let shared: Arc<str> = text.into();
-        self.texts.insert(Arc::clone(&shared));
-        shared
-    }
-
-    /// Lets go of what nobody else holds. It happens by itself whenever the number of texts has doubled.
-    pub fn sweep(&mut self) {
-        self.texts.retain(|text| Arc::strong_count(text) > 1);
-        self.sweep_at = (self.texts.len() * 2).max(Self::SMALLEST_SWEEP);
-    }
-
-    /// How many texts are kept.
-    pub fn len(&self) -> usize {
-        self.texts.len()
-    }
-
-    /// Whether none is kept.
-    pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
-    }
-}
 
 /// Reduces live metadata to what decisions need.
 pub fn reduce(meta: &ObjectMeta, interner: &mut Interner) -> Live {
