@@ -32,6 +32,7 @@ pub use decide::{plan, restore};
 pub use guards::{Spare, Wait};
 pub use input::{Claim, Input, NamespaceState, Peers};
 pub use order::Phase;
+pub use standing::peer;
 
 /// What is done with one object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

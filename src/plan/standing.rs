@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Claim, Input};
+use super::{Claim, Input, Peers};
 use crate::model::live::Owner;
 use crate::model::{Live, ObjectKey};
 
@@ -40,7 +40,7 @@ impl<'a> Standing<'a> {
     }
 
     fn not_ours(key: &ObjectKey, live: &'a Live, input: &Input<'a>) -> Self {
-        if let Some(environment) = peer(live, input) {
+        if let Some(environment) = peer(live, input.peers) {
             return Self::Peer(live, environment);
         }
         let lost = (input.baseline)(key).is_some_and(|baseline| baseline.uid == live.uid);
@@ -74,10 +74,9 @@ pub(super) fn is_ours(live: &Live, input: &Input<'_>) -> bool {
 }
 
 /// The other environment that owns it: by its label and its entry both.
-fn peer(live: &Live, input: &Input<'_>) -> Option<Arc<str>> {
-    let environment = input.peers.environment_of(live.part_of.as_deref()?)?;
-    let applied =
-        live.applied.iter().any(|e| input.peers.environment_of_manager(&e.manager).as_ref() == Some(&environment));
+pub fn peer(live: &Live, peers: &dyn Peers) -> Option<Arc<str>> {
+    let environment = peers.environment_of(live.part_of.as_deref()?)?;
+    let applied = live.applied.iter().any(|e| peers.environment_of_manager(&e.manager).as_ref() == Some(&environment));
     applied.then_some(environment)
 }
 

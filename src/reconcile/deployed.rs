@@ -58,9 +58,11 @@ impl Reconciler {
 
     /// What of this commit stood at the end of its deployment in an earlier life, as long as nothing was deployed in this one. `None`: nobody knows.
     pub(super) fn stood_in_status(&self, commit: CommitId) -> Option<impl Fn(&Manifest) -> bool + use<>> {
+        if self.memory().target.is_some() {
+            return None;
+        }
         let deployed = self.deployed().filter(|deployed| deployed.target == commit)?;
-        let first = self.memory().target.is_none();
-        first.then_some(move |manifest: &Manifest| !deployed.lacking.contains(&manifest.key.qualified()))
+        Some(move |manifest: &Manifest| !deployed.lacking.contains(&manifest.key.qualified()))
     }
 
     /// The commit that ended unchanged since this status was written, if the status speaks of what it asks for.

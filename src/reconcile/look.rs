@@ -12,8 +12,8 @@ use crate::cluster::gates::{Former, Gate, Gated};
 use crate::cluster::standing::{self, Strangers};
 use crate::cluster::{ClusterError, failure};
 use crate::model::kinds::{KindInfo, Lookup};
-use crate::model::{CommitId, Desired, Failure, GroupKind, Live, ObjectKey, Stage, applyset};
-use crate::plan::{self, Input, Peers as _, Plan, Planned};
+use crate::model::{CommitId, Desired, Failure, GroupKind, ObjectKey, Stage};
+use crate::plan::{self, Input, Plan, Planned};
 use crate::render::{Request, render, source_failure};
 use crate::source::Store;
 
@@ -191,10 +191,8 @@ impl Reconciler {
     fn forget_taken(&self, strangers: &Strangers) {
         let taken: Vec<&ObjectKey> = {
             let peers = self.shared.peers.seen_from(&self.name);
-            let owner = |live: &Live| peers.environment_of(live.part_of.as_deref()?);
-            let is_taken =
-                |live: &Live| owner(live).is_some_and(|name| live.entry(&applyset::manager(&name)).is_some());
-            strangers.standing.iter().filter(|(_, live)| is_taken(live)).map(|(key, _)| key).collect()
+            let taken = strangers.standing.iter().filter(|(_, live)| plan::peer(live, &peers).is_some());
+            taken.map(|(key, _)| key).collect()
         };
         let mut memory = self.memory();
         taken.into_iter().for_each(|key| memory.forget_object(key));

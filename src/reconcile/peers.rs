@@ -316,27 +316,33 @@ impl View<'_> {
         if meeting.is_empty() {
             return Vec::new();
         }
-        let first =
-            |is: &dyn Fn(&Peer) -> bool| meeting.iter().filter(|(_, peer)| is(peer)).map(|(name, _)| *name).min();
+        let meeting = || meeting.iter().copied();
         let own_namespace = ObjectKey::new("", "Namespace", "", &me.home);
         let mut clashes = Vec::new();
         for key in objects.filter(|key| me.asks(key)) {
             let is_home = |peer: &Peer| key.kind.is("", "Namespace") && peer.is_in(&key.name);
-            if let Some(other) = first(&|peer| peer.contends(key)) {
+            if let Some(other) = first(meeting(), |peer| peer.contends(key)) {
                 clashes.push(clash(self.environment, other, key, false));
-            } else if let Some(other) = first(&is_home) {
+            } else if let Some(other) = first(meeting(), is_home) {
                 clashes.push(clash(self.environment, other, key, true));
             }
         }
-        let taker = first(&|peer| peer.contends(&own_namespace)).filter(|_| !me.asks(&own_namespace));
+        let taker = first(meeting(), |peer| peer.contends(&own_namespace)).filter(|_| !me.asks(&own_namespace));
         clashes.extend(taker.map(|taker| clash(taker, self.environment, &own_namespace, true)));
         clashes
     }
 
-    /// Of several the first by name, so that the same one is told whenever it is asked.
     fn find(&self, is: impl Fn(&Peer) -> bool) -> Option<Arc<str>> {
-        self.others().filter(|(_, peer)| is(peer)).map(|(name, _)| name).min().map(Arc::clone)
+        first(self.others(), is).map(Arc::clone)
     }
+}
+
+/// Of several the first by name, so that the same one is told whenever it is asked.
+fn first<'a>(
+    peers: impl Iterator<Item = (&'a Arc<str>, &'a Peer)>,
+    is: impl Fn(&Peer) -> bool,
+) -> Option<&'a Arc<str>> {
+    peers.filter(|(_, peer)| is(peer)).map(|(name, _)| name).min()
 }
 
 impl plan::Peers for View<'_> {

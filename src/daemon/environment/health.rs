@@ -8,7 +8,6 @@ use tracing::{debug, warn};
 
 use super::Task;
 use crate::cluster::events::{self, Regarding};
-use crate::cluster::parent::Parent;
 use crate::daemon::rollout::{End, Rollout, Step, Subject, Telling};
 use crate::health::environment::{Finding, Verdict, Word};
 use crate::model::{CommitId, Deployment};
@@ -155,16 +154,10 @@ impl Task {
         if status == last {
             return true;
         }
-        match (Parent { caller: &self.reconciler.cluster.caller, name }).apply_status(&status).await {
-            Ok(written) => {
-                shared.parents.wrote(written);
-                self.status = Some(status);
-                true
-            }
-            Err(error) => {
-                debug!(environment = %name, %error, "the status could not be written; trying again");
-                false
-            }
+        let written = self.write_status(&status).await;
+        if let Err(error) = &written {
+            debug!(environment = %self.reconciler.name, %error, "the status could not be written; trying again");
         }
+        written.is_ok()
     }
 }

@@ -8,7 +8,6 @@ use tracing::warn;
 use super::Task;
 use super::tell::TELL_AGAIN;
 use crate::cluster::events::{self, Event, Regarding};
-use crate::cluster::parent::Parent;
 use crate::report;
 
 /// What was told of it.
@@ -53,14 +52,10 @@ impl Task {
         let generation = environment.metadata.generation;
         let status = report::status::branch_missing(&last, &branch, generation, chrono::Utc::now());
         if status != last {
-            let parent = Parent { caller: &self.reconciler.cluster.caller, name: &name };
-            match parent.apply_status(&status).await {
-                Ok(written) => shared.parents.wrote(written),
-                Err(error) => {
-                    warn!(environment = %name, %error, "the status could not be written; trying again");
-                    self.missing.untold = Some(Instant::now() + TELL_AGAIN);
-                    return;
-                }
+            if let Err(error) = self.write_status(&status).await {
+                warn!(environment = %name, %error, "the status could not be written; trying again");
+                self.missing.untold = Some(Instant::now() + TELL_AGAIN);
+                return;
             }
             let about = Regarding::environment(&name, environment.metadata.uid.as_deref());
             let message = format!("there is no branch {branch}; the environment stays as it is until it is pushed");

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::Task;
+use crate::cluster::ClusterError;
 use crate::cluster::events::{self, Regarding};
 use crate::cluster::parent::Parent;
 use crate::health::environment::Verdict;
+use crate::model::environment::EnvironmentStatus;
 use crate::model::{CommitId, Deployment, Outcome, Stage};
-use crate::reconcile::{Prepared, Refused};
+use crate::reconcile::{Prepared, Reconciler, Refused};
 use crate::report;
 
 /// How long a status that could not be written waits for its next try.
@@ -131,16 +133,19 @@ impl Task {
         else {
             return;
         };
-        match (Parent { caller: &self.reconciler.cluster.caller, name: &name }).apply_status(&status).await {
-            Ok(written) => {
-                shared.parents.wrote(written);
-                self.status = Some(status);
-            }
-            Err(error) => {
-                debug!(environment = %name, %error, "the status could not be written; trying again with the next event");
-                self.looked_beside = None;
-            }
+        if let Err(error) = self.write_status(&status).await {
+            debug!(environment = %name, %error, "the status could not be written; trying again with the next event");
+            self.looked_beside = None;
         }
+    }
+
+    /// Writes the status, and knows it from then on.
+    pub(super) async fn write_status(&mut self, status: &EnvironmentStatus) -> Result<(), ClusterError> {
+        let Reconciler { shared, cluster, name, .. } = &self.reconciler;
+        let written = Parent { caller: &cluster.caller, name }.apply_status(status).await?;
+        shared.parents.wrote(written);
+        self.status = Some(status.clone());
+        Ok(())
     }
 
     async fn tell_cluster(&mut self, deployment: Deployment) {
@@ -175,7 +180,6 @@ impl Task {
             self.untold.failed(Instant::now());
             return false;
         };
-        let parent = Parent { caller: &self.reconciler.cluster.caller, name: &name };
         let generation = environment.metadata.generation;
         let word = self.health.rollout.word(Instant::now());
         let target = self.course.target().map(|commit| report::status::Target {
@@ -192,15 +196,11 @@ impl Task {
         let status = self.notes.beside(&status, chrono::Utc::now()).unwrap_or(status);
         let drift = self.drift_standing();
         let status = report::status::drifted(&status, &drift, generation, chrono::Utc::now());
-        match parent.apply_status(&status).await {
-            Ok(written) => shared.parents.wrote(written),
-            Err(error) => {
-                warn!(environment = %name, %error, "the status could not be written; trying again");
-                self.untold.failed(Instant::now());
-                return false;
-            }
+        if let Err(error) = self.write_status(&status).await {
+            warn!(environment = %name, %error, "the status could not be written; trying again");
+            self.untold.failed(Instant::now());
+            return false;
         }
-        self.status = Some(status);
         self.drift_told(drift);
         self.missing.told = false;
         if let Some(word) = word {

@@ -10,7 +10,6 @@ use super::Task;
 use super::drift::Drifts;
 use super::tell::TELL_AGAIN;
 use crate::cluster::events::{self, Event};
-use crate::cluster::parent::Parent;
 use crate::drift::describe::Drift;
 use crate::drift::fingerprint::{Class, Found};
 use crate::model::{Manifest, ObjectKey};
@@ -145,13 +144,10 @@ impl Task {
             self.drifts.untold = Some(at);
             return;
         }
-        match (Parent { caller: &self.reconciler.cluster.caller, name }).apply_status(&status).await {
-            Ok(written) => {
-                shared.parents.wrote(written);
-                (self.status, self.drifts.told, self.drifts.untold) = (Some(status), standing, None);
-            }
+        match self.write_status(&status).await {
+            Ok(()) => (self.drifts.told, self.drifts.untold) = (standing, None),
             Err(error) => {
-                debug!(environment = %name, %error, "the status could not be written; trying again");
+                debug!(environment = %self.reconciler.name, %error, "the status could not be written; trying again");
                 self.drifts.untold = Some(Instant::now() + TELL_AGAIN);
             }
         }
