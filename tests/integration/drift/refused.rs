@@ -134,6 +134,7 @@ async fn a_refused_heal_under_a_busy_writer_is_told_once_and_tried_after_pauses_
         Ok(())
     })
     .await;
+    stand.kubectl(&["label", "cm", "a", "last-"]).await; // An addition that is told counts as drift, too.
     stand.status(|status| status.drift == Some(0)).await;
 }
 
