@@ -94,6 +94,8 @@ pub(super) struct Task {
     planned_beside: u64,
     /// The same when it was last looked who else claims what this environment has; `None`: that may have changed.
     looked_beside: Option<u64>,
+    /// What that found could not be written to the status: when it is looked again.
+    beside_untold: Option<Instant>,
     /// How the last commit ended, so that the same is not told twice.
     told: Option<(CommitId, Outcome)>,
     /// That the newest definition is not valid was told since.
@@ -156,6 +158,7 @@ impl Task {
             course,
             planned_beside: 0,
             looked_beside: None,
+            beside_untold: None,
             told: None,
             open: Vec::new(),
             waited: false,
@@ -241,6 +244,7 @@ impl Task {
             .chain(self.drifts.wake_at())
             .chain(self.health.wake_at())
             .chain(self.missing.untold)
+            .chain(self.beside_untold)
             .min();
         let timer = async move {
             match at {

@@ -52,6 +52,23 @@ impl Two {
         })
         .await
     }
+
+    /// What `two` is told when `one` asks for what it has.
+    fn note(&self) -> String {
+        format!("environment {} asks for it too", self.one)
+    }
+
+    /// Waits until the status of `two`, which is deployed, says so or does not.
+    async fn names_the_other(&self, names: bool) {
+        let note = self.note();
+        eventually(SOON, || async {
+            let status = self.scene.environment_of(&self.two).await.and_then(|it| it.status).context("no status")?;
+            let synced = condition(&status, "Synced").context("nothing is told of the sync")?.clone();
+            ensure!(synced.status == "True" && synced.message.contains(&note) == names, "{synced:?}");
+            Ok(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -88,17 +105,8 @@ async fn an_object_that_two_heads_claim_is_an_error_that_names_both() {
     two.owned_by(&two.two, "two=1").await;
 
     // Whoever has it is told at once, without a push of its own.
-    let note = format!("environment {} asks for it too", two.one);
-    let synced = async |names: bool| {
-        eventually(SOON, || async {
-            let status = scene.environment_of(&two.two).await.and_then(|it| it.status).context("no status")?;
-            let synced = condition(&status, "Synced").context("nothing is told of the sync")?.clone();
-            ensure!(synced.status == "True" && synced.message.contains(&note) == names, "{synced:?}");
-            Ok(())
-        })
-        .await;
-    };
-    synced(true).await;
+    two.names_the_other(true).await;
+    let note = two.note();
     let told = |line: &&String| line.contains("WARN") && line.contains(&note);
     assert_eq!(plumb.log().iter().filter(told).count(), 1, "{:#?}", plumb.log());
     // Its next commit is refused, what was deployed before is put back, and a plan says so.
@@ -115,7 +123,7 @@ async fn an_object_that_two_heads_claim_is_an_error_that_names_both() {
     // The other lets go: the commit that was refused is deployed without a push, and nobody is named any more.
     two.push("one", None, "4");
     scene.deployed_in(&two.two, disputed).await;
-    synced(false).await;
+    two.names_the_other(false).await;
     assert_eq!(scene.data("own-two").await.as_deref(), Some("x=2"));
 }
 
@@ -170,6 +178,50 @@ async fn who_has_what_another_head_asks_for_keeps_it_whatever_happens_but_a_comm
     })
     .await;
     two.owned_by(&two.two, "two=1").await;
+}
+
+#[tokio::test]
+async fn who_else_asks_for_an_object_is_in_the_status_as_soon_as_that_can_be_written() {
+    let two = Two::new("late").await;
+    let scene = &two.scene;
+    let mut plumb = scene.run();
+    scene.deployed_in(&two.two, two.push("two", Some("1"), "1")).await;
+    scene.deployed_in(&two.one, two.push("one", None, "1")).await;
+    // Admission lets nobody write the status of who has it.
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": two.two},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["plumb.dev"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                "resources": ["environments/status"], "resourceNames": [two.two],
+            }]},
+            "validations": [{"expression": "false", "message": "not now"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": two.two},
+        "spec": {"policyName": two.two, "validationActions": ["Deny"]},
+    });
+    for object in [policy, binding] {
+        scene.kubectl_ok(&["apply", "-f", "-"], &object.to_string()).await;
+    }
+    let write =
+        ["patch", "environment", &two.two, "--subresource=status", "--type=merge", "-p={\"status\":{\"drift\":9}}"];
+    eventually(SOON, || async {
+        let (code, output) = scene.kubectl(&[&write[..], &["--dry-run=server"]].concat(), "").await;
+        ensure!(code != Some(0) && output.contains("not now"), "still let through: {output}");
+        Ok(())
+    })
+    .await;
+    let claim = two.push("one", Some("2"), "2");
+    assert_eq!(scene.ended_in(&two.one, claim).await.outcome, "Failed");
+    let note = two.note();
+    plumb.wait_for_log(|line| line.contains("WARN") && line.contains(&note), SOON).await;
+    two.names_the_other(false).await;
+
+    // Nothing else happens to either environment.
+    scene.kubectl_ok(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &two.two], "").await;
+    two.names_the_other(true).await;
 }
 
 #[tokio::test]

@@ -83,14 +83,20 @@ async fn what_ends_while_the_api_server_is_away_is_told_in_its_order_once_it_ans
         scene.told("DeploymentFailed", &[&short(*bad)]).await;
     }
 
-    // Back before the next try, and plumb is told to stop.
-    control_plane.stop(Program::ApiServer);
-    let before = plumb.log_len();
-    ended.insert(0, scene.push([("a.yaml", "a: [last".to_owned())]));
-    plumb.wait_for_log_after(before, |line| line.contains("the status could not be written"), SOON).await;
-    control_plane.start_again(Program::ApiServer);
+    // Back before the next try, and plumb is told to stop: again if the API server took as long as that.
+    loop {
+        control_plane.stop(Program::ApiServer);
+        let before = plumb.log_len();
+        let bad = scene.push([("a.yaml", format!("a: [last {}", ended.len()))]);
+        plumb.wait_for_log_after(before, |line| line.contains("the status could not be written"), SOON).await;
+        control_plane.start_again(Program::ApiServer);
+        let missed = history().await == expected(&ended);
+        ended.insert(0, bad);
+        if missed {
+            break;
+        }
+    }
     // Ready, it may answer its first requests slowly; plumb's last words have a few seconds.
-    assert_eq!(history().await, expected(&ended[1..]));
     plumb.terminate(SOON).await;
     assert_eq!(history().await, expected(&ended));
 }

@@ -118,6 +118,7 @@ impl Task {
 
     /// Tells who else claims what this environment has, as soon as somebody does or does no more.
     pub(super) async fn tell_clashes(&mut self) {
+        self.beside_untold.take_if(|at| *at <= Instant::now());
         let beside = self.changes_beside();
         let (shared, name) = (Arc::clone(&self.reconciler.shared), Arc::clone(&self.reconciler.name));
         let Some(environment) = shared.parents.get(&name).filter(|_| self.untold.is_empty() && self.is_held()) else {
@@ -134,8 +135,8 @@ impl Task {
             return;
         };
         if let Err(error) = self.write_status(&status).await {
-            debug!(environment = %name, %error, "the status could not be written; trying again with the next event");
-            self.looked_beside = None;
+            debug!(environment = %name, %error, "who else claims what it has could not be written to the status; trying again");
+            (self.looked_beside, self.beside_untold) = (None, Some(Instant::now() + TELL_AGAIN));
         }
     }
 
