@@ -114,7 +114,7 @@ async fn one_plumb_writes_to_an_environment() {
 async fn an_apply_that_is_cancelled_gives_its_claim_up() {
     let cluster = Cluster::Own(ControlPlane::start(false).into());
     let scene = Scene::in_env(TestEnv::on(cluster.clone(), "cancel").await, "").await;
-    let many: Vec<_> = (0..400).map(|number| config_map(&format!("m-{number}"), &[("x", "1")])).collect();
+    let many: Vec<_> = (0..4000).map(|number| config_map(&format!("m-{number}"), &[("x", "1")])).collect();
     scene.push([("many.yaml", many.join("---\n"))]);
     for signal in [Signal::TERM, Signal::INT] {
         let repository = scene.env.repository().path().to_owned();

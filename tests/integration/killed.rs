@@ -146,7 +146,7 @@ async fn a_stop_in_the_middle_ends_the_write_that_is_under_way_and_says_nothing_
     let cluster = Cluster::Own(ControlPlane::start(false).into());
     let scene = Scene::in_env(TestEnv::on(cluster.clone(), "stopped").await, "").await;
     let Some(audit) = scene.env.audit() else { return };
-    let all: Vec<_> = (0..1000).map(|number| config_map(&format!("m-{number}"), &[("x", "1")])).collect();
+    let all: Vec<_> = (0..3000).map(|number| config_map(&format!("m-{number}"), &[("x", "1")])).collect();
     let mark = audit.mark().await;
     let commit = scene.push([("many.yaml", all.join("---\n"))]);
     let mut plumb = scene.run();

@@ -8,7 +8,7 @@ use kube::api::{Api, ListParams};
 use crate::harness::{Change, Cluster, ControlPlane, Program, TestEnv, eventually};
 use crate::scene::{SOON, Scene, config_map, short};
 
-const MANY: usize = 400;
+const MANY: usize = 1200;
 
 /// Many ConfigMaps in one file, all with this value.
 fn many(value: &str) -> String {
