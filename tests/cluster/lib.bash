@@ -226,7 +226,9 @@ command_line() {
       "start_$program"
       # Of the others only the API server tells whether they are well.
       declare -F "is_ready_$program" >/dev/null || program=kube-apiserver
-      await "$program" || { answer="$program is not ready" && return 1; }
+      # An API server that is slow to begin ends by itself, and counts on being started again.
+      await "$program" || { ! running "$program" && "start_$program" && await "$program"; } ||
+        { answer="$program is not ready" && return 1; }
       ;;
     *) answer="no command '$verb'" && return 1 ;;
   esac

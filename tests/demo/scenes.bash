@@ -41,14 +41,25 @@ shows_task() { # shows_task TITLE
   run "curl --silent --cookie $work/ada $page/ | grep -o 'Edit: [^\"]*'"
 }
 
+# Sends a form. A pod is Ready a moment before kube-proxy sends anybody to it: what came to nothing is sent again.
+send() { # send COMMAND CHECK
+  local until=$((SECONDS + 60))
+  run "$1" || true
+  until eval "$2" || [ "$SECONDS" -ge "$until" ]; do
+    sleep 1
+    eval "$2" || eval "$1" || true
+  done
+}
+
 a_task_is_added() {
+  local signed_in="grep -qs session $work/ada" is_listed="curl --silent --max-time 5 --cookie $work/ada $page/ | grep -c 'Edit: buy milk' >/dev/null"
   say "Ada signs up, and adds a task; a browser sends the same forms"
-  run "curl --silent --cookie-jar $work/ada --data 'name=Ada&email=ada@example.org&password=development-only' $page/signup"
+  send "curl --silent --cookie-jar $work/ada --data 'name=Ada&email=ada@example.org&password=development-only' $page/signup" "$signed_in"
   if [ -n "$model" ]; then
-    run "curl --silent --cookie $work/ada --data 'message=add a task: buy milk' $page/chat"
+    send "curl --silent --cookie $work/ada --data 'message=add a task: buy milk' $page/chat" "$is_listed"
     run "curl --silent --cookie $work/ada $page/ | grep -o 'Assistant:.*' | sed 's/<[^>]*>/ /g'"
   else
-    run "curl --silent --cookie $work/ada --data 'title=buy milk' $page/tasks"
+    send "curl --silent --cookie $work/ada --data 'title=buy milk' $page/tasks" "$is_listed"
   fi
   shows_task 'buy milk'
 }

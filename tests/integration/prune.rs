@@ -290,6 +290,15 @@ async fn a_kind_stays_named_as_long_as_a_write_of_it_may_still_come() {
         }],
     });
     scene.kubectl_ok(&["apply", "-f", "-"], &webhook.to_string()).await;
+    eventually(SOON, || async {
+        // The API server takes a moment to know it; until then it makes one.
+        let probe = ["-n", &*scene.namespace, "create", "service", "clusterip", "probe", "--tcp=80"];
+        let (code, _) = scene.kubectl(&probe, "").await;
+        scene.kubectl(&["-n", &scene.namespace, "delete", "service", "probe", "--ignore-not-found"], "").await;
+        ensure!(code != Some(0), "still let through");
+        Ok(())
+    })
+    .await;
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}\n".to_owned();
     let second = short(scene.push([("s.yaml", service)]));
     plumb.wait_for_log(|line| line.contains(" failed ") && line.contains(&second), SOON).await;

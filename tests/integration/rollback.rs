@@ -351,7 +351,7 @@ async fn status_prints_what_changes_until_it_is_interrupted() {
     scene.deployed(first).await;
     let mut one = Plumb::spawn(scene.env.kubeconfig(), ["status", &scene.name, "--watch"]);
     let mut all = Plumb::spawn(scene.env.kubeconfig(), ["status", "-w", "-o", "json"]);
-    one.wait_for_log(|line| line.contains(&short(first)) && line.contains("Deployed"), SOON).await;
+    one.wait_for_log(|line| line.contains(&short(first)) && line.contains("Deployed applied=1"), SOON).await;
     let is = |line: &str, commit: Oid| {
         line.contains(&scene.name) && line.contains(&format!("\"shortCommit\":\"{}\"", short(commit)))
     };

@@ -7,7 +7,7 @@ use plumb::builder::{BuildError, BuildOrder, Builder, Built, Progress};
 use tokio::sync::mpsc;
 
 use super::daemons::{Daemons, build, context, dockerfile, fails, order};
-use crate::harness::{gone, running};
+use crate::harness::{SOON, gone, running};
 
 /// The time limit of builders whose builds hang.
 pub const LIMIT: Duration = Duration::from_secs(600);
@@ -60,7 +60,7 @@ pub async fn what_hangs_is_cancelled_at_its_limit(builder: &dyn Builder, order: 
 
 pub async fn whose_daemon_ends_is_told(builder: &dyn Builder, order: &BuildOrder, word: &str, end: impl FnOnce()) {
     let ended = meanwhile(builder, order, word, async || end());
-    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends with the daemon");
+    let ended = tokio::time::timeout(SOON, ended).await.expect("it ends with the daemon");
     let error = ended.unwrap_err();
     assert!(matches!(error, BuildError::Away { .. }) && error.is_transient(), "{error:?}");
 }

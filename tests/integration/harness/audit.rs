@@ -164,10 +164,11 @@ impl AuditLog {
     }
 
     /// The API server writes an event before it ends the answer (`--audit-log-mode blocking`). So when one more request,
-    /// made now, is found in the log, everything that was answered before it is there too.
+    /// made now, is found in the log, everything that was answered before it is there too. What a test has seen by its effect may be answered a moment later.
     async fn read_until_now(&self, from: AuditMark) -> (Audit, AuditMark) {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let uri = format!("{SENTINEL}{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        tokio::time::sleep(ANSWERED_AFTER).await;
         let request = http::Request::get(&uri).body(Vec::new()).expect("a request");
         self.client.request_text(request).await.expect("the API server answers");
         eventually(Duration::from_secs(10), || async { self.read(from, &uri) }).await
@@ -199,3 +200,6 @@ impl AuditLog {
 
 /// Every user may ask for the version; the query makes a request known again.
 const SENTINEL: &str = "/version?audit-mark=";
+
+/// Between the effect of a request and its answer.
+const ANSWERED_AFTER: Duration = Duration::from_millis(50);

@@ -128,8 +128,8 @@ async fn bad_images_are_told_and_the_next_commit_works(by: By) {
     plumb.kill();
     let hangs = |word: &str| vec![(DOCKERFILE, dockerfile(&format!("ENV PORT=0\nRUN [\"/hello\", \"{word}\"]")))];
     let word = format!("hangs-before-{by:?}");
-    let mut limited = site.run(&["--build-timeout", "15s"]);
-    site.fails("hangs", hangs(&word), &["cancelled after 15s, at the step", "RUN", &word]).await;
+    let mut limited = site.run(&["--build-timeout", "30s"]);
+    site.fails("hangs", hangs(&word), &["cancelled after 30s, at the step", "RUN", &word]).await;
     gone(&word).await;
     limited.kill();
     let mut plumb = site.run(&[]);

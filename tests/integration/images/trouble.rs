@@ -115,10 +115,10 @@ async fn a_build_that_hangs_ends_at_its_time_limit_and_the_next_commit_works() {
     plumb.terminate(SOON).await;
     let [buildkit, containerd] =
         [yard.node.buildkit(), yard.node.containerd()].map(|path| format!("unix://{}", path.display()));
-    let limited = ["--builder", &buildkit, "--containerd", &containerd, "--build-timeout", "15s"];
+    let limited = ["--builder", &buildkit, "--containerd", &containerd, "--build-timeout", "30s"];
     let plumb = yard.scene.run_with(&limited);
     let hangs = dockerfile(&format!("ENV PORT=0\nRUN [\"/hello\", \"{WORD}\"]"));
-    yard.cannot_be_built(vec![("apps/web/Dockerfile", hangs)], &["cancelled after 15s, at the step", "RUN", WORD])
+    yard.cannot_be_built(vec![("apps/web/Dockerfile", hangs)], &["cancelled after 30s, at the step", "RUN", WORD])
         .await;
     gone(WORD).await;
     // Going back builds nothing. What is built takes its time on a loaded machine, so the limit is another one for it.

@@ -174,7 +174,7 @@ async fn another_users_conversation_is_as_good_as_absent() {
 
 #[tokio::test]
 async fn what_is_no_answer_is_told_as_an_error_and_not_stored() {
-    let scene = Scene::start(&[("OPENAI_TIMEOUT_SECONDS", "1")]).await;
+    let scene = Scene::start(&[("OPENAI_TIMEOUT_SECONDS", "4")]).await;
     let user = scene.backend.sign_up("ada@example.org").await;
     for (message, code) in [
         ("status 401", "model_refused"),
