@@ -288,6 +288,7 @@ async fn plumbs_own_rights_are_enough_to_see_who_uses_an_image_and_without_them_
     }
     let (name, subject) = (scene.env.name("plumb"), format!("--user={user}"));
     scene.kubectl_ok(&["create", "clusterrolebinding", &name, "--clusterrole=plumb", &subject], "").await;
+    scene.may(&user, "list", "pods").await;
     scene.make_namespace().await;
     can_have_pods(&scene, &scene.namespace).await;
     let of = |name: &str| scene.env.name(name);

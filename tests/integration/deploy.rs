@@ -44,6 +44,8 @@ async fn the_rights_of_deploy_are_enough_for_all_that_plumb_does_and_all_are_use
         let (name, role) = (scene.env.name(role), format!("--clusterrole={role}"));
         scene.kubectl_ok(&["create", "clusterrolebinding", &name, &role, &format!("--user={user}")], "").await;
     }
+    scene.may(&user, "list", "environments.plumb.dev").await;
+    scene.may(&user, "list", "configmaps").await;
 
     let mark = audit.mark().await;
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter2}\n";

@@ -137,7 +137,12 @@ async fn a_rollout_costs_no_request_but_its_status_and_what_is_at_rest_none_with
     }
     healthy(&scene, "True", &[]).await;
     scene.told("Healthy", &[&short(first)]).await;
-    let requests = audit.since(mark).await.writes();
+    let requests = eventually(SOON, || async {
+        let requests = audit.since(mark).await.writes();
+        ensure!(!requests.of("events").is_empty(), "the Event is not in the log yet");
+        Ok(requests)
+    })
+    .await;
     let on = |resource: &str, subresource: &str| {
         let object = |event: &crate::harness::AuditEvent| {
             (event.object_ref.resource.clone(), event.object_ref.subresource.clone())
@@ -171,7 +176,7 @@ async fn a_newer_commit_does_not_wait_for_a_rollout() {
 
 #[tokio::test]
 async fn a_rollout_that_runs_out_of_time_fails_and_says_why_with_the_test_as_kubelet() {
-    let scene = Scene::with("rollout-late", "timeout: 30s").await;
+    let scene = Scene::with("rollout-late", "timeout: 60s").await;
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {password: hunter2-of-git}\n";
     let commit = scene.push([("web.yaml", deployment("web", 1, 1)), ("secret.yaml", secret.to_owned())]);
     let mut plumb = scene.run();
@@ -187,7 +192,7 @@ async fn a_rollout_that_runs_out_of_time_fails_and_says_why_with_the_test_as_kub
     })
     .await;
     assert_eq!(entry.stage.as_deref(), Some("health"), "{entry:?}");
-    let is = healthy(&scene, "False", &["not ready within 30s"]).await;
+    let is = healthy(&scene, "False", &["not ready within 1m"]).await;
     assert_eq!(is.reason, "TimedOut");
     let line = line(&mut plumb, &["ERROR failed", "stage=health", "object=Deployment/"]).await;
     scene.told("DeploymentFailed", &[&short(commit), "failed at health"]).await;
@@ -204,7 +209,7 @@ async fn a_rollout_that_runs_out_of_time_fails_and_says_why_with_the_test_as_kub
     plumb.kill();
     let mut plumb = scene.run();
     plumb.wait_for_log(|line| line.contains("deployed"), SOON).await;
-    healthy(&scene, "False", &["not ready within 30s", &why]).await;
+    healthy(&scene, "False", &["not ready within 1m", &why]).await;
     assert_eq!(failed_at(&scene, commit).await.stage.as_deref(), Some("health"));
     assert!(!plumb.log().iter().any(|line| line.contains("drift")), "{:#?}", plumb.log());
 

@@ -45,7 +45,7 @@ async fn a_newer_head_that_passes_its_gates_stops_the_older_writes() {
     let cluster = Cluster::Own(ControlPlane::start(false).into());
     let scene = Scene::in_env(TestEnv::on(cluster.clone(), "newer").await, "").await;
     let Some(audit) = scene.env.audit() else { return };
-    let all = 1000;
+    let all = 3000;
     let first = scene.push([("many.yaml", config_maps(all, "1"))]);
     let plumb = scene.run();
     scene.deployed(first).await;
@@ -57,7 +57,7 @@ async fn a_newer_head_that_passes_its_gates_stops_the_older_writes() {
     let control_plane = cluster.control_plane().unwrap();
     control_plane.pause(Program::ApiServer);
     let third = scene.push([("many.yaml", config_maps(all, "1")), ("a.yaml", config_map("a", &[("x", "3")]))]);
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     control_plane.resume(Program::ApiServer);
     scene.deployed(third).await;
     assert_eq!(scene.with_value("1").await, all);

@@ -155,6 +155,16 @@ impl Scene {
         output
     }
 
+    /// Waits until a user may do this to any such object: what was bound to it is in force a moment later.
+    pub async fn may(&self, user: &str, verb: &str, resource: &str) {
+        eventually(SOON, || async {
+            let (code, output) = self.kubectl(&["auth", "can-i", verb, resource, "-A", "--as", user], "").await;
+            ensure!(code == Some(0), "{user} may not {verb} {resource}: {output}");
+            Ok(())
+        })
+        .await;
+    }
+
     /// The Environment object, read as an administrator.
     pub async fn environment(&self) -> Option<Environment> {
         self.environment_of(&self.name).await

@@ -123,8 +123,9 @@ async fn plumbs_service_account_is_let_in_and_nobody_else() {
     let role =
         deploy.split("\n---\n").find(|document| document.contains("kind: ClusterRole\n")).expect("a ClusterRole");
     scene.kubectl_ok(&["apply", "--server-side", "-f", "-"], role).await;
-    let (name, user) = (scene.env.name("builder"), format!("--user={user}"));
-    scene.kubectl_ok(&["create", "clusterrolebinding", &name, "--clusterrole=plumb-builder", &user], "").await;
+    let (name, subject) = (scene.env.name("builder"), format!("--user={user}"));
+    scene.kubectl_ok(&["create", "clusterrolebinding", &name, "--clusterrole=plumb-builder", &subject], "").await;
+    scene.may(&user, "create", "tokenreviews.authentication.k8s.io").await;
 
     let (admin, namespace) = (scene.env.admin(), scene.namespace.as_str());
     make_account(&admin, namespace, "plumb").await;

@@ -27,10 +27,14 @@ fn files() -> [(&'static str, String); 2] {
 
 /// Somebody adds an environment variable, a second container, a label and a key.
 async fn add(stand: &Stand) {
+    // What comes together is told together, as written by who wrote last.
+    let told = async |object: &str, field: &str| drop(stand.drift_with(object, &[("field", field)]).await);
     stand.kubectl(&["set", "env", "deploy/web", "EXTRA=canary"]).await;
+    told("Deployment/web", &format!("{CONTAINER}.env[name=EXTRA]")).await;
     let side = r#"-p={"spec":{"template":{"spec":{"containers":[{"name":"side","image":"example.org/side:1","env":[{"name":"PASSWORD","value":"canary"}]}]}}}}"#;
     stand.kubectl(&["patch", "deploy", "web", side]).await;
     stand.kubectl(&["label", "cm", "a", "theirs=1"]).await;
+    told("ConfigMap/a", "metadata.labels.theirs").await;
     stand.kubectl(&["patch", "cm", "a", "--type=merge", r#"-p={"data":{"y":"2"}}"#]).await;
 }
 

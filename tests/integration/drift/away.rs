@@ -242,7 +242,7 @@ impl Hung {
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": name},
             "webhooks": [{
                 "name": "hung.example.org", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Ignore",
-                "timeoutSeconds": 3, "clientConfig": {"url": format!("https://127.0.0.1:{port}/")},
+                "timeoutSeconds": 10, "clientConfig": {"url": format!("https://127.0.0.1:{port}/")},
                 "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}],
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stand.scene.namespace}},
                 "matchConditions": [{"name": "which", "expression": format!("object.metadata.name == '{object}'")}],

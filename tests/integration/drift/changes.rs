@@ -322,10 +322,10 @@ async fn secret_values_are_never_told() {
 /// Whoever applies under our name leaves our entry whole: its time, or else the resourceVersion tells, and a dry-run decides.
 #[tokio::test]
 async fn our_own_name_used_elsewhere() {
-    const TRIES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-    let name = |index: &str| format!("m{index}");
-    let file = |index: &str| -> &'static str { Box::leak(format!("m{index}.yaml").into_boxed_str()) };
-    let files = TRIES.map(|index| (file(index), config_map(&name(index), &[("x", "1"), ("z", "1")])));
+    const TRIES: usize = 30;
+    let name = |index: usize| format!("m{index}");
+    let file = |index: usize| -> &'static str { Box::leak(format!("m{index}.yaml").into_boxed_str()) };
+    let files = (0..TRIES).map(|index| (file(index), config_map(&name(index), &[("x", "1"), ("z", "1")])));
     let Some(stand) = Stand::new("d-own", "", files).await else { return };
     let time = async |name: &str| {
         let object = stand.scene.config_maps().get(name).await.unwrap();
@@ -349,7 +349,7 @@ async fn our_own_name_used_elsewhere() {
 
     // In the second of plumb's own write.
     let mut same = None;
-    for name in TRIES.iter().skip(3).map(|index| name(index)) {
+    for name in (3..TRIES).map(name) {
         stand.kubectl(&["patch", "cm", &name, "--type=merge", r#"-p={"data":{"x":"2"}}"#]).await;
         stand.data_becomes(&name, Some("x=1 z=1")).await;
         let healed = time(&name).await;

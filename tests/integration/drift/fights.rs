@@ -192,7 +192,7 @@ async fn a_thousand_fights_are_told_together() {
         }
     });
     let told = |lines: &[Line]| lines.iter().map(|line| line.field("objects").parse().unwrap_or(1)).sum::<usize>();
-    let lines = eventually(Duration::from_secs(300), || async {
+    let lines = eventually(Duration::from_secs(600), || async {
         let lines = stand.lines(TOLD);
         ensure!(told(&lines) >= ALL, "{} of {ALL} are told: {lines:#?}", told(&lines));
         Ok(lines)
@@ -212,7 +212,7 @@ async fn a_thousand_fights_are_told_together() {
     assert!(most <= 10 * minutes, "{most} writes of one object in {minutes} minutes");
     // On a busy machine they come in more than one burst.
     let sums = lines.iter().filter(|line| !line.field("objects").is_empty()).count();
-    assert!((1..=8).contains(&sums) && lines.len() <= 17 * sums, "{lines:#?}");
+    assert!((1..=8 * usize::try_from(minutes).unwrap()).contains(&sums) && lines.len() <= 17 * sums, "{lines:#?}");
     let summary = lines.iter().find(|line| !line.field("objects").is_empty()).expect("a summary");
     summary.says(&[("opponent", "opponent")]);
     let status = stand.status(is_contested).await;
@@ -239,7 +239,7 @@ async fn admission_that_undoes_heals_in_the_requests_of_others_is_a_fight_with_n
     let (heals, asked) = (heals(&stand, mark).await, stand.asked(mark).await);
     eprintln!("{FIGHT:?}: {writes} writes that were admitted so, {heals} heals, {} requests", asked.len());
     assert!((3..=10).contains(&heals), "{heals} writes in {FIGHT:?}");
-    assert!(asked.len() <= 40, "{asked:#?}");
+    assert!(asked.len() <= 60, "{asked:#?}");
     let fights = stand.lines(TOLD);
     assert_eq!(fights.len(), 1, "{fights:#?}");
     let fields = [("fields", "data.x"), ("class", "value-changed"), ("opponent", "unknown")];

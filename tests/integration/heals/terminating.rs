@@ -25,8 +25,10 @@ async fn in_a_namespace_that_is_being_deleted_it_waits_and_then_everything_is_ba
     scene.data_becomes("a", None).await;
     scene.data_becomes("b", None).await;
     let second = scene.push(files("2"));
-    let message = scene.failed(second).await;
-    assert!(message.contains("its namespace is being deleted"), "{message}");
+    // What the watch has not told yet fails at first for another reason.
+    let waits = |message: &str| message.contains("its namespace is being deleted");
+    scene.condition("Synced", |synced| synced.status == "False" && waits(&synced.message)).await;
+    assert_eq!(scene.ended(second).await.outcome, "Failed");
     assert_eq!(scene.data("a").await, None);
 
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
