@@ -1,8 +1,9 @@
 //! Somebody changes a field that git sets: told with who, want and live, and put back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use kube::api::{Patch, PatchParams};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -350,8 +351,13 @@ async fn our_own_name_used_elsewhere() {
     // In the second of plumb's own write.
     let mut same = None;
     for name in (3..TRIES).map(name) {
-        stand.kubectl(&["patch", "cm", &name, "--type=merge", r#"-p={"data":{"x":"2"}}"#]).await;
-        stand.data_becomes(&name, Some("x=1 z=1")).await;
+        let drift = Patch::Merge(json!({"data": {"x": "2"}}));
+        stand.scene.config_maps().patch(&name, &PatchParams::default(), &drift).await.unwrap();
+        // Seen at once, for the test's own write has to fall into the same second.
+        let until = Instant::now() + SOON;
+        while stand.scene.data(&name).await.as_deref() != Some("x=1 z=1") {
+            assert!(Instant::now() < until, "{name} is not put back");
+        }
         let healed = time(&name).await;
         write_as_plumb(&stand.scene, &name, "3").await;
         let now = time(&name).await;

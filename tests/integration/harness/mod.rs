@@ -36,12 +36,18 @@ pub use supervisor::{Program, start_under};
 /// How long anything may take that a test waits for. The machine may be busy with much else; nothing is measured here.
 pub const SOON: Duration = Duration::from_secs(180);
 
+/// The variable with the milliseconds that each wait looks late: what it waits for has to last that long.
+const LATE: &str = "PLUMB_TEST_LATE_MS";
+
 /// Tries `attempt` again until it gives a value, and panics with its last error when `timeout` is over.
 pub async fn eventually<T, F, Fut>(timeout: Duration, mut attempt: F) -> T
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = anyhow::Result<T>>,
 {
+    if let Some(late) = std::env::var(LATE).ok().and_then(|late| late.parse().ok()) {
+        tokio::time::sleep(Duration::from_millis(late)).await;
+    }
     let started = Instant::now();
     let mut last = None;
     while let Some(left) = timeout.checked_sub(started.elapsed()) {
